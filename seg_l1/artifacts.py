@@ -1,0 +1,183 @@
+"""The run directory: the only place that knows its file names and formats."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from seg_l1 import checkpoints
+from seg_l1.errors import UserError
+from seg_l1.scope import Rule, ScopedTensor
+
+
+class RunDirectory:
+    """Paths and writers of one run; files are replaced whole: no reader sees half of one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.overrides = self.path / "overrides.yaml"
+        self.environment = self.path / "environment.json"
+        self.scope = self.path / "scope.csv"
+        self.metrics = self.path / "metrics.csv"
+        self.summary = self.path / "summary.json"
+        self.last = self.path / "checkpoints" / "last.pt"
+        self.best = self.path / "checkpoints" / "best.pt"
+        self.weights = self.path / "model.safetensors"
+        self.tensorboard = self.path / "tensorboard"
+        self.preview = self.path / "preview.png"
+        self.log = self.path / "train.log"
+
+    def create(self) -> None:
+        """Makes the folders.
+
+        Raises:
+            UserError: if they cannot be made, or if the folder holds a run already.
+        """
+        if self.summary.exists():
+            raise UserError(
+                f"{self.path}: holds a run already. Continue it with resume={self.path}, or choose"
+                " another hydra.run.dir."
+            )
+        try:
+            self.last.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+
+    @classmethod
+    def existing(cls, path: str | Path) -> RunDirectory:
+        """Returns the run at `path`.
+
+        Raises:
+            UserError: if there is no run with a configuration and a checkpoint.
+        """
+        run = cls(Path(path))
+        for needed in (run.config, run.last):
+            if not needed.is_file():
+                raise UserError(
+                    f"resume: '{path}' is not a run that can go on ({needed.relative_to(run.path)}"
+                    " is missing). Give a folder of outputs/runs."
+                )
+        return run
+
+    def write_text(self, path: Path, text: str) -> None:
+        checkpoints.write_atomically(path, lambda file: file.write(text.encode()))
+
+    def write_json(self, path: Path, content: dict[str, Any]) -> None:
+        """Writes JSON; NaN and infinities become null, which every reader understands."""
+        text = json.dumps(_finite(content), indent=2, allow_nan=False)
+        self.write_text(path, text + "\n")
+
+    def read_summary(self) -> dict[str, Any]:
+        return json.loads(self.summary.read_text("utf-8"))
+
+    def write_scope(self, tensors: Sequence[ScopedTensor], rules: Sequence[Rule]) -> None:
+        header = ("tensor", "shape", "weights", "rule", "penalised", "factor", "group_axis")
+        labels = [f"{i}: {r.name} {' '.join(r.types)}".strip() for i, r in enumerate(rules)]
+        rows = [
+            (
+                entry.name,
+                "x".join(map(str, entry.tensor.shape)),
+                entry.tensor.numel(),
+                labels[entry.rule],
+                entry.penalized,
+                entry.factor,
+                entry.axis,
+            )
+            for entry in tensors
+        ]
+        self.write_text(self.scope, _csv(header, rows))
+
+    def write_metrics(self, rows: Sequence[dict[str, float]]) -> None:
+        """Writes all rows; called after each epoch, so the file never holds half a row."""
+        if rows:
+            self.write_text(self.metrics, _csv(rows[0].keys(), [row.values() for row in rows]))
+
+    def read_metrics(self, epochs: int) -> list[dict[str, float]]:
+        """Returns the rows of the first `epochs` epochs."""
+        if not self.metrics.is_file():
+            return []
+        with open(self.metrics, newline="", encoding="utf-8") as file:
+            rows = [
+                {key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)
+            ]
+        return [row for row in rows if row["epoch"] <= epochs]
+
+    def write_weights(self, model: nn.Module, metadata: dict[str, str]) -> None:
+        """Writes `model.safetensors` (tensors that share memory are stored once)."""
+        from safetensors.torch import save_model
+
+        temporary = self.weights.with_name(".model.safetensors.tmp")
+        save_model(model, str(temporary), metadata=metadata)
+        os.replace(temporary, self.weights)
+
+
+def environment(seed: int, device: torch.device, fingerprint: str) -> dict[str, Any]:
+    """Versions, git commit, device, seed and data fingerprint: what a rerun would have to match."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for package in ("seg_l1", "torch", "torchvision", "hydra-core", "torchmetrics", "numpy"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "versions": versions,
+        "git": _git(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "seed": seed,
+        "data_fingerprint": fingerprint,
+    }
+
+
+def _git() -> dict[str, Any]:
+    def ask(*words: str) -> str | None:
+        try:
+            answer = subprocess.run(
+                ["git", "-C", str(Path(__file__).parent), *words],
+                capture_output=True, text=True, timeout=10, check=True,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return answer.stdout.strip()
+
+    status = ask("status", "--porcelain")
+    return {"commit": ask("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+
+
+def _csv(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _number(text: str) -> float:
+    return int(text) if text.lstrip("-").isdigit() else float(text)
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _finite(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_finite(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content

@@ -1,0 +1,230 @@
+"""From a configuration to objects: the only room, beside the command, that knows hydra."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seg_l1.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from seg_l1.data.batches import Batches
+    from seg_l1.data.split import SegmentationData
+    from seg_l1.loop import Loop
+    from seg_l1.scope import Rule
+
+Config = dict[str, Any]
+"""A resolved configuration: plain dicts, lists, numbers and strings."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The objects of one run."""
+
+    config: Config
+    data: SegmentationData
+    loop: Loop
+    test: Batches | None
+    rules: list[Rule]
+
+
+def load_data(config: Config) -> SegmentationData:
+    """Reads and checks the data set of `config`, cut down to `limit`.
+
+    Raises:
+        UserError: naming what is wrong with the data.
+    """
+    spec = {k: v for k, v in config["dataset"].items() if k not in _BATCH_KEYS}
+    data = instantiate("dataset", spec)
+    limit, splits = config["limit"], dict(data.splits)
+    for name, split in splits.items():
+        most = limit["train"] if name == "train" else limit["val"]
+        splits[name] = split if most is None else _first(split, most)
+    if limit["val_is_train"]:
+        splits["val"] = splits["train"]
+    return replace(data, splits=splits)
+
+
+def build(config: Config, data: SegmentationData) -> Experiment:
+    """Builds network, objective, optimizer, solver and loop for `data`.
+
+    Raises:
+        UserError: if the configuration makes no sense.
+    """
+    import torch
+
+    from seg_l1.data.batches import Batches
+    from seg_l1.loop import Loop, Settings
+    from seg_l1.losses import RegularizedLoss
+    from seg_l1.scope import Rule, scope
+
+    device = _device(config["device"])
+    trainer, regularizer = config["trainer"], config["regularizer"]
+    layout = torch.channels_last if trainer["channels_last"] else torch.contiguous_format
+    model = build_model(config, data.channels, data.num_classes)
+    model = model.to(device, memory_format=layout)
+    criterion = instantiate("loss", config["loss"]).to(device)
+    _check_class_weights(criterion, data.classes)
+    rules = [Rule(**{**rule, "types": tuple(rule.get("types", ()))}) for rule in _rules(config)]
+    tensors = scope(model, rules)
+    penalty = instantiate("regularizer.penalty", regularizer["penalty"])
+    optimizer = instantiate("optimizer", config["optimizer"], params=list(model.parameters()))
+
+    def batches(split: str, augment: Any = None) -> Batches:
+        return Batches(
+            data,
+            split,
+            batch_size=config["dataset"]["batch_size"] * (1 if split == "train" else 4),
+            shuffle=split == "train",
+            augment=augment,
+            seed=config["seed"],
+            workers=config["dataset"]["workers"],
+            device=device,
+            memory_format=layout,
+        )
+
+    augmentation = config["augmentation"]
+    augment = instantiate("augmentation", augmentation) if augmentation["_target_"] else None
+    train = batches("train", augment)
+    steps = -(-len(train) // trainer["accumulate"])
+    solvers = _solvers()
+    try:
+        solver = solvers[regularizer["solver"]](penalty, tensors, optimizer)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"regularizer.solver={regularizer['solver']}: {error}") from error
+    loop = Loop(
+        model=model,
+        objective=RegularizedLoss(criterion, penalty, tensors),
+        optimizer=optimizer,
+        solver=solver,
+        tensors=tensors,
+        train=train,
+        val=batches("val"),
+        classes=data.classes,
+        alpha=regularizer["alpha"],
+        schedule=penalty_schedule(regularizer, steps),
+        learning_rate=instantiate(
+            "scheduler", config["scheduler"], total=steps * trainer["epochs"]
+        ),
+        settings=Settings(**{k: v for k, v in trainer.items() if k in Settings.__annotations__}),
+    )
+    test = batches("test") if "test" in data.splits else None
+    return Experiment(config, data, loop, test, rules)
+
+
+def build_model(config: Config, channels: int, num_classes: int) -> nn.Module:
+    """Builds the network of `config` for images of `channels` and `num_classes` classes."""
+    return instantiate("model", config["model"], in_channels=channels, num_classes=num_classes)
+
+
+def penalty_schedule(regularizer: Config, steps_per_epoch: int) -> Callable[[int], float]:
+    """Returns λ(t) as a function of the optimizer step: `lam` times what `schedule` names."""
+    from seg_l1.schedules import Constant, Decay, Ramp
+
+    start, length = (
+        round(regularizer[key] * steps_per_epoch) for key in ("schedule_start", "schedule_epochs")
+    )
+    lam, multiple = regularizer["lam"], regularizer["schedule_multiple"]
+    shape = {
+        "constant": Constant(start),
+        "linear": Ramp(start, length, "linear"),
+        "cosine": Ramp(start, length, "cosine"),
+        "decay": Decay(start, length, multiple),
+    }[regularizer["schedule"]]
+    return lambda step: lam * shape(step)
+
+
+def instantiate(where: str, spec: Config, **more: Any) -> Any:
+    """Calls what `spec["_target_"]` names with the other entries and `more`.
+
+    Raises:
+        UserError: if that refuses its arguments, naming the group `where`.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate as call
+
+    try:
+        return call({**spec, "_partial_": True}, _convert_="all")(**more)
+    except InstantiationException as error:
+        raise UserError(f"{where}: {str(error).splitlines()[0]}") from error
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{where} ({spec['_target_'].rsplit('.', 1)[-1]}): {error}") from error
+
+
+def to_yaml(config: Config | list[str]) -> str:
+    """The text of `config.yaml` and `overrides.yaml`."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(OmegaConf.create(config))
+
+
+def from_yaml(path: Path) -> Config:
+    """Reads back what `to_yaml` wrote.
+
+    Raises:
+        UserError: if the file is not such a text.
+    """
+    from omegaconf import OmegaConf
+
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(path))
+    except Exception as error:
+        raise UserError(f"{path}: is not a configuration ({str(error).splitlines()[0]})") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{path}: is not a configuration")
+    return config
+
+
+_BATCH_KEYS = ("batch_size", "workers", "class_weights")
+
+
+def _rules(config: Config) -> list[Config]:
+    allowed = {"name", "types", "penalize", "factor"}
+    for rule in config["regularizer"]["scope"]:
+        if not isinstance(rule, dict) or not rule.keys() <= allowed:
+            raise UserError(f"regularizer.scope: a rule has the keys {sorted(allowed)}, got {rule}")
+    return config["regularizer"]["scope"]
+
+
+def _solvers() -> dict[str, Any]:
+    from seg_l1.solvers.proximal import Proximal
+    from seg_l1.solvers.subgradient import Subgradient
+
+    return {"proximal": Proximal, "subgradient": Subgradient}
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"device: '{name}' cannot be used here ({reason})") from None
+    return device
+
+
+def _first(split: Any, count: int) -> Any:
+    from seg_l1.data.split import TensorSplit
+
+    images, masks = split[range(min(count, len(split)))]
+    return TensorSplit(images, masks, split.names[:count])
+
+
+def _check_class_weights(criterion: nn.Module, classes: Sequence[str]) -> None:
+    for module in criterion.modules():
+        weights = getattr(module, "class_weights", None)
+        if weights is not None and len(weights) != len(classes):
+            raise UserError(
+                f"loss.class_weights: {len(weights)} numbers for {len(classes)} classes"
+            )

@@ -1,0 +1,93 @@
+"""Batches: shuffled, normalised and augmented, as a function of (seed, epoch, batch) alone.
+
+Because no random state runs on from batch to batch, a run that is resumed anywhere sees the same
+batches as one that was never stopped, with any number of workers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
+
+from seg_l1.data.split import SegmentationData
+
+Augmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""(images uint8 (N, C, H, W), masks uint8 (N, H, W)) -> the same, changed alike."""
+
+
+class Batches:
+    """The batches of one split: float32 images (N, C, H, W), normalised, and int64 masks.
+
+    Args:
+        data, split: what to read.
+        batch_size: images per batch; the last batch of a shuffled epoch is dropped when it is not
+            full (batch norm on a few images harms more than they help).
+        shuffle: a new order every epoch.
+        augment: applied to whole batches of uint8 images and masks.
+        workers: processes that read ahead; 0 = read in this one, best for data held in memory.
+    """
+
+    def __init__(
+        self,
+        data: SegmentationData,
+        split: str,
+        *,
+        batch_size: int,
+        shuffle: bool = False,
+        augment: Augmentation | None = None,
+        seed: int = 0,
+        workers: int = 0,
+        device: torch.device | str = "cpu",
+        memory_format: torch.memory_format = torch.contiguous_format,
+    ) -> None:
+        self.split = data.splits[split]
+        self.batch_size = min(batch_size, len(self.split))
+        self.shuffle, self.augment, self.seed, self.workers = shuffle, augment, seed, workers
+        self.device, self.memory_format = torch.device(device), memory_format
+        self.mean = torch.tensor(data.mean, device=self.device).view(-1, 1, 1) * 255
+        self.std = torch.tensor(data.std, device=self.device).view(-1, 1, 1) * 255
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+        full, rest = divmod(len(self.split), self.batch_size)
+        return full if self.shuffle or not rest else full + 1
+
+    def epoch(self, number: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the batches of epoch `number`, from batch `start` on."""
+        if self.shuffle:
+            order = RandomSampler(self.split, generator=_generator(self.seed, number))
+        else:
+            order = SequentialSampler(self.split)
+        indices = list(BatchSampler(order, self.batch_size, drop_last=self.shuffle))[start:]
+        loader = DataLoader(
+            self.split,
+            sampler=indices,
+            batch_size=None,
+            num_workers=self.workers,
+            generator=_generator(self.seed, number),
+        )
+        for index, (images, masks) in enumerate(loader, start):
+            if self.augment is not None:
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(_mix(self.seed, number, index))
+                    images, masks = self.augment(images, masks)
+            yield self.normalise(images), masks.to(self.device, torch.int64)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 (N, C, H, W) -> float32 of mean 0 and standard deviation 1 per channel."""
+        images = images.to(self.device, torch.float32)
+        return images.sub_(self.mean).div_(self.std).to(memory_format=self.memory_format)
+
+
+def _mix(*numbers: int) -> int:
+    """One 63-bit seed from several numbers, the same on every machine."""
+    from hashlib import blake2b
+
+    return int.from_bytes(blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    return torch.Generator().manual_seed(_mix(*numbers))

@@ -1,0 +1,158 @@
+"""What a person reads: the log on screen and in `train.log`, the live bar, the tables."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from seg_l1.data.split import SegmentationData
+    from seg_l1.loop import Loop, Row
+    from seg_l1.sparsity import LayerZeros
+
+log = logging.getLogger("seg_l1")
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints through rich, so that lines stand above the live bar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.print(record.getMessage(), markup=False)
+
+
+@contextmanager
+def logging_to_screen() -> Iterator[Console]:
+    """Sends the log to the screen, and what comes after `open_log` to a file too."""
+    screen = _ConsoleHandler()
+    log.addHandler(screen)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield screen.console
+    finally:
+        for handler in list(log.handlers):
+            log.removeHandler(handler)
+            handler.close()
+
+
+def open_log(file: Path) -> None:
+    """Adds `file` to where the log goes, until `logging_to_screen` ends."""
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s"))
+    log.addHandler(handler)
+
+
+class Bar:
+    """A live bar with loss, mIoU, zeros and time left on a terminal; nothing elsewhere."""
+
+    def __init__(self, console: Console, total: int, done: int) -> None:
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.task = self.progress.add_task("start", total=total, completed=done, state="")
+        self.row: Row = {}
+
+    def __enter__(self) -> Bar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def step(self, loop: Loop, loss: float) -> None:
+        known = ""
+        if self.row:
+            known = (
+                f"  mIoU {self.row['val/miou']:.3f}  zeros {100 * self.row['sparsity/exact']:.1f} %"
+            )
+        self.progress.update(
+            self.task,
+            completed=loop.step,
+            description=f"epoch {min(loop.epoch + 1, loop.settings.epochs)}/{loop.settings.epochs}",
+            state=f"loss {loss:.4f}{known}",
+        )
+
+
+def epoch_line(row: Row, epochs: int, best: bool) -> str:
+    """One line per epoch."""
+    return (
+        f"epoch {row['epoch']:>3}/{epochs}  loss {row['train/loss']:.4f} ="
+        f" data {row['train/data_loss']:.4f} + penalty {row['train/penalty']:.4f}"
+        f"  mIoU train {row['train/miou']:.3f} val {row['val/miou']:.3f}"
+        f"  zeros {100 * row['sparsity/exact']:5.1f} %  {row['time/epoch_s']:.1f} s"
+        + ("  *" if best else "")
+    )
+
+
+def data_text(data: SegmentationData) -> str:
+    """Sizes, classes and pixel shares of a data set that passed its check."""
+    images, _ = data.splits["train"][[0]]
+    channels, height, width = images.shape[1:]
+    sizes = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
+    shares = [f"{100 * share:.2f} %" for share in data.pixel_shares]
+    lines = [
+        f"data: {sizes} images of {height}x{width} (height x width), {channels} channels",
+        per_class("share of labelled training pixels", data.classes, shares),
+        *(f"note: {note}" for note in data.notes),
+    ]
+    if data.unlabelled:
+        lines.append(f"note: {100 * data.unlabelled:.1f} % of the training pixels are not labelled")
+    return "\n".join(lines)
+
+
+def per_class(title: str, classes: Sequence[str], values: Sequence[str]) -> str:
+    """A title and "class value" pairs, wrapped."""
+    pairs = [f"{name}\0{value}" for name, value in zip(classes, values, strict=True)]
+    text = f"{title}: " + "  ".join(pairs)
+    wrapped = fill(text, 100, subsequent_indent="  ", break_on_hyphens=False)
+    return wrapped.replace("\0", " ")
+
+
+def zeros_table(layers: Sequence[LayerZeros], largest: int = 5) -> str:
+    """Exact zeros of the `largest` penalised tensors and of all together."""
+    table = Table(title="exact zeros of penalised weights", title_justify="left")
+    table.add_column("tensor")
+    for name in ("weights", "zeros", "share", "dead channels"):
+        table.add_column(name, justify="right")
+
+    def add(name: str, some: Sequence[LayerZeros]) -> None:
+        weights, zeros = sum(x.weights for x in some), sum(x.zeros for x in some)
+        dead, groups = sum(x.zero_groups for x in some), sum(x.groups for x in some)
+        share = f"{100 * zeros / max(1, weights):.1f} %"
+        table.add_row(name, f"{weights:,}", f"{zeros:,}", share, f"{dead} of {groups}")
+
+    for layer in sorted(layers, key=lambda layer: -layer.weights)[:largest]:
+        add(layer.name, [layer])
+    table.add_section()
+    add(f"all {len(layers)}", layers)
+    return render(table)
+
+
+def render(table: Table) -> str:
+    """The table as plain text, for screen and log alike."""
+    from io import StringIO
+
+    console = Console(file=StringIO(), width=100, color_system=None)
+    console.print(table)
+    return console.file.getvalue().rstrip()

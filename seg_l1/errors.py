@@ -1,0 +1,23 @@
+"""What the user did wrong, in words: every `UserError` becomes a short message and exit code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """The input is wrong, not the program: the message says what, where, and what was expected.
+
+    `details` are further lines for a person who wants to mend everything at once.
+    """
+
+    def __init__(self, message: str, details: Iterable[str] = ()) -> None:
+        super().__init__(message)
+        self.details = list(details)
+
+
+def did_you_mean(word: str, choices: Iterable[str]) -> str:
+    """Returns " Did you mean 'x'?" for the choice closest to `word`, or "" when none is close."""
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""

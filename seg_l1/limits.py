@@ -1,0 +1,162 @@
+"""What each value of a configuration may be: read before anything is built."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from seg_l1.errors import UserError
+
+Limit = tuple[type | tuple[type, ...], Callable[[Any], bool], str]
+"""The types that fit, a test for values of these types, and what is expected, in words."""
+
+
+def _number(low: float, *, above: bool = False, below: float = math.inf) -> Limit:
+    def fits(x: float) -> bool:
+        return math.isfinite(x) and (x > low if above else x >= low) and x < below
+
+    ceiling = "" if below == math.inf else f" and below {below:g}"
+    return (int, float), fits, f"a number {'above' if above else 'of at least'} {low:g}{ceiling}"
+
+
+def _share(low: float = 0.0) -> Limit:
+    return (int, float), lambda x: low <= x <= 1, f"a number from {low:g} to 1"
+
+
+def _whole(low: int) -> Limit:
+    return int, lambda x: x >= low, f"a whole number of at least {low}"
+
+
+def _choice(*options: str) -> Limit:
+    return str, lambda x: x in options, f"one of {', '.join(options)}"
+
+
+def _list(of: Limit, length: int | None = None) -> Limit:
+    kind, fits, words = of
+    many = "a list" if length is None else f"[..] with {length} entries"
+    return (
+        list,
+        lambda x: (
+            (length in (None, len(x)))
+            and all(isinstance(v, kind) and not isinstance(v, bool) and fits(v) for v in x)
+        ),
+        f"{many}, each {words}",
+    )
+
+
+def _or_null(limit: Limit) -> Limit:
+    kind, fits, words = limit
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return (*kinds, type(None)), lambda x: x is None or fits(x), f"{words}, or null"
+
+
+_FLAG: Limit = (bool, lambda x: True, "true or false")
+_TEXT: Limit = (str, bool, "a text")
+LIMITS: dict[str, Limit] = {
+    "seed": _whole(0),
+    "device": _TEXT,
+    "resume": _or_null(_TEXT),
+    "traceback": _FLAG,
+    "limit.train": _or_null(_whole(1)),
+    "limit.val": _or_null(_whole(1)),
+    "limit.val_is_train": _FLAG,
+    "model.width": _whole(1),
+    "model.depth": _whole(1),
+    "model.hidden": _whole(1),
+    "model.norm": _choice("batch", "group", "none"),
+    "model.image_size": _list(_whole(8), 2),
+    "dataset.root": _TEXT,
+    "dataset.num_classes": _or_null(_whole(1)),
+    "dataset.image_size": _list(_whole(8), 2),
+    "dataset.num_train": _whole(1),
+    "dataset.num_val": _whole(1),
+    "dataset.num_test": _whole(1),
+    "dataset.digits_per_scene": _list(_whole(1), 2),
+    "dataset.digit_size": _list(_whole(4), 2),
+    "dataset.channels": (int, lambda x: x in (1, 3), "1 or 3"),
+    "dataset.mask_values": _or_null(_list((int, lambda x: 0 <= x <= 255, "from 0 to 255"))),
+    "dataset.val_fraction": _share(),
+    "dataset.test_fraction": _share(),
+    "dataset.memory_mib": _number(0),
+    "dataset.seed": _whole(0),
+    "dataset.batch_size": _whole(1),
+    "dataset.workers": _whole(0),
+    "dataset.class_weights": _or_null(_list(_number(0))),
+    "loss.class_weights": _or_null(_list(_number(0))),
+    "loss.smooth": _number(0),
+    "loss.dice_weight": _number(0),
+    "augmentation.flip": _share(),
+    "augmentation.shift": _share(),
+    "augmentation.scale": _list(_number(0, above=True), 2),
+    "augmentation.colour": _share(),
+    "augmentation.chunks": _whole(1),
+    "optimizer.lr": _number(0, above=True),
+    "optimizer.momentum": _number(0, below=1),
+    "optimizer.dampening": _number(0),
+    "optimizer.nesterov": _FLAG,
+    "optimizer.weight_decay": _number(0),
+    "optimizer.betas": _list(_number(0, below=1), 2),
+    "optimizer.eps": _number(0, above=True),
+    "optimizer.amsgrad": _FLAG,
+    "scheduler.warmup": _share(),
+    "scheduler.initial": _number(0),
+    "scheduler.final": _number(0),
+    "scheduler.power": _or_null(_number(0)),
+    "regularizer.alpha": _number(0),
+    "regularizer.lam": _number(0),
+    "regularizer.l1_ratio": _share(),
+    "regularizer.penalty.l1_ratio": _share(),
+    "regularizer.solver": _choice("proximal", "subgradient"),
+    "regularizer.schedule": _choice("constant", "linear", "cosine", "decay"),
+    "regularizer.schedule_start": _number(0),
+    "regularizer.schedule_epochs": _number(0),
+    "regularizer.schedule_multiple": _number(0, above=True),
+    "regularizer.scope": (list, bool, "a list of rules"),
+    "trainer.epochs": _whole(1),
+    "trainer.precision": _choice("fp32", "bf16", "fp16"),
+    "trainer.accumulate": _whole(1),
+    "trainer.clip_norm": _or_null(_number(0, above=True)),
+    "trainer.clip_value": _or_null(_number(0, above=True)),
+    "trainer.early_stopping": _or_null(_whole(1)),
+    "trainer.channels_last": _FLAG,
+    "trainer.threads": _or_null(_whole(1)),
+    "trainer.log_every": _whole(1),
+    "trainer.pictures_every": _whole(1),
+    "trainer.pictures": _whole(1),
+    "trainer.boundary_tolerance": _whole(0),
+}
+
+
+def check(config: dict[str, Any]) -> None:
+    """Checks every value against `LIMITS`, and those that depend on each other.
+
+    Raises:
+        UserError: naming the key, what was got and what is allowed.
+    """
+    for key, value in leaves(config):
+        if key not in LIMITS:
+            continue
+        kind, fits, words = LIMITS[key]
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        wrong_type = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
+        if wrong_type or not fits(value):
+            raise UserError(f"{key}: got {value!r}, expected {words}")
+    regularizer, epochs = config["regularizer"], config["trainer"]["epochs"]
+    end = regularizer["schedule_start"] + (
+        regularizer["schedule_epochs"] if regularizer["schedule"] != "constant" else 0
+    )
+    if end >= epochs:
+        raise UserError(
+            f"regularizer.schedule_start + schedule_epochs: λ(t) reaches 1 after {end:g} epochs,"
+            f" but trainer.epochs={epochs}"
+        )
+
+
+def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted key, value) of everything that is no mapping."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,276 @@
+"""The training loop: knows no files and no config, yields one row of metrics per epoch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from seg_l1.data.batches import Batches
+from seg_l1.data.split import IGNORE
+from seg_l1.losses import RegularizedLoss
+from seg_l1.metrics import BoundaryF1, ConfusionMatrix, iou_per_class, scores
+from seg_l1.scope import ScopedTensor
+from seg_l1.solvers import Solver
+from seg_l1.sparsity import sparsity
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+Row = dict[str, float]
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+class Stopped(Exception):
+    """Somebody asked the loop to stop; its `state_dict` is that of the step just finished."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how to step; see `conf/trainer/`."""
+
+    epochs: int = 24
+    precision: str = "fp32"
+    accumulate: int = 1
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    early_stopping: int | None = None
+    boundary_tolerance: int = 1
+    log_every: int = 10
+
+
+@dataclass
+class Loop:
+    """Trains `model` on F = data term + α·λ(t)·R(w), and evaluates after every epoch.
+
+    `alpha` is α; `schedule` maps the optimizer step to λ(t), `learning_rate` to the factor of the
+    optimizer's own rates.
+    """
+
+    model: nn.Module
+    objective: RegularizedLoss
+    optimizer: Optimizer
+    solver: Solver
+    tensors: list[ScopedTensor]
+    train: Batches
+    val: Batches
+    classes: list[str]
+    alpha: float
+    schedule: Callable[[int], float]
+    learning_rate: Callable[[int], float]
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        device = next(self.model.parameters()).device
+        self.epoch = self.batch = self.step = 0
+        self.best_epoch, self.best_miou = 0, -1.0
+        self.seconds = self.data_loss = self.clipped = 0.0
+        self.confusion = ConfusionMatrix(len(self.classes), device)
+        self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.settings.precision == "fp16")
+        self.autocast = torch.autocast(
+            device.type, DTYPES[self.settings.precision], self.settings.precision != "fp32"
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps per epoch."""
+        return -(-len(self.train) // self.settings.accumulate)
+
+    @property
+    def improved(self) -> bool:
+        """Whether the last finished epoch is the best so far, by validation mIoU."""
+        return self.best_epoch == self.epoch
+
+    @property
+    def finished(self) -> bool:
+        patience = self.settings.early_stopping
+        stale = patience is not None and self.epoch - self.best_epoch >= patience
+        return self.epoch >= self.settings.epochs or stale
+
+    def rows(
+        self,
+        on_step: Callable[[Loop, float], None] = lambda loop, loss: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Row]:
+        """Trains on from the present state and yields the row of each finished epoch.
+
+        `on_step(loop, data loss)` is called every `log_every` steps.
+
+        Raises:
+            Diverged: when the loss is NaN or infinite.
+            Stopped: after the step during which `should_stop()` became true.
+        """
+        while not self.finished:
+            self._train_epoch(on_step, should_stop)
+            self.solver.flush()
+            row = self._finish_epoch()
+            yield row
+
+    def _train_epoch(
+        self, on_step: Callable[[Loop, float], None], should_stop: Callable[[], bool]
+    ) -> None:
+        self.model.train()
+        batches = self.train.epoch(self.epoch, start=self.batch)
+        while self.batch < len(self.train):
+            started = time.perf_counter()
+            count = min(self.settings.accumulate, len(self.train) - self.batch)
+            loss = self._train_step([next(batches) for _ in range(count)])
+            self.data_loss += loss * count
+            self.batch += count
+            self.step += 1
+            if self.step % self.settings.log_every == 0 or self.batch == len(self.train):
+                self._check_finite()
+                on_step(self, float(loss))
+            self.seconds += time.perf_counter() - started
+            if should_stop():
+                raise Stopped
+
+    def _train_step(self, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """One optimizer step on several micro-batches; returns their mean data loss."""
+        strength = self.strength
+        for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = base * self.learning_rate(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros(())
+        for images, masks in batches:
+            with self.autocast:
+                logits = self.model(images)
+            data = self.objective.criterion(logits.float(), masks) / len(batches)
+            self.scaler.scale(data).backward()
+            total = total.to(data.device) + data.detach()
+            self.confusion.update(logits.detach().argmax(1), masks)
+        self.scaler.unscale_(self.optimizer)
+        self.solver.before_step(strength)
+        strength *= self._clip()
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.scaler.get_scale() >= scale:
+            self.solver.after_step(strength)
+        return total
+
+    @property
+    def strength(self) -> float:
+        """α·λ(t) at the present step."""
+        return self.alpha * self.schedule(self.step)
+
+    def _clip(self) -> float:
+        """Clips the gradients; returns the factor that they were scaled by.
+
+        The prox takes the same factor: otherwise clipping the data term would raise α. Clipping
+        by value has no single factor, so there α means more while it is active.
+        """
+        weights, factor = list(self.model.parameters()), 1.0
+        if self.settings.clip_norm is not None:
+            norm = nn.utils.clip_grad_norm_(weights, self.settings.clip_norm)
+            factor = min(1.0, self.settings.clip_norm / (float(norm) + 1e-6))
+            self.clipped += factor < 1
+        if self.settings.clip_value is not None:
+            nn.utils.clip_grad_value_(weights, self.settings.clip_value)
+        return factor
+
+    def _check_finite(self) -> None:
+        if not torch.isfinite(torch.as_tensor(self.data_loss)):
+            raise Diverged(
+                f"the loss is not finite at epoch {self.epoch + 1}, step {self.step}."
+                " Try a lower optimizer.lr, or trainer.clip_norm=1."
+            )
+
+    def _finish_epoch(self) -> Row:
+        val = evaluate(self.model, self.val, self.objective.criterion, len(self.classes),
+                       self.settings.boundary_tolerance, self.autocast)  # fmt: skip
+        train = scores(self.confusion.counts)
+        data = float(self.data_loss) / len(self.train)
+        penalty = float(self.objective.penalty_term(self.strength).detach())
+        self.epoch += 1
+        if val["miou"] > self.best_miou:
+            self.best_epoch, self.best_miou = self.epoch, val["miou"]
+        row = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "lr": float(self.optimizer.param_groups[0]["lr"]),
+            "lam": self.schedule(self.step),
+            "train/loss": data + penalty,
+            "train/data_loss": data,
+            "train/penalty": penalty,
+            "train/miou": train["miou"],
+            **{f"val/{name}": value for name, value in val.items() if "/" not in name},
+            "gap/miou": train["miou"] - val["miou"],
+            **sparsity(self.tensors),
+            "train/clipped": self.clipped / self.steps_per_epoch,
+            "time/epoch_s": self.seconds,
+            "time/images_per_s": len(self.train) * self.train.batch_size / self.seconds,
+            **{f"val/iou/{name}": val[f"iou/{index}"] for index, name in enumerate(self.classes)},
+        }
+        self.batch, self.data_loss, self.clipped, self.seconds = 0, 0.0, 0.0, 0.0
+        self.confusion.reset()
+        return row
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on, but for the random generators."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "solver": self.solver.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "confusion": self.confusion.counts.cpu(),
+            "data_loss": float(self.data_loss),
+            **{name: getattr(self, name) for name in _COUNTERS},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.solver.load_state_dict(state["solver"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.confusion.load(state["confusion"])
+        self.data_loss = state["data_loss"]
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
+
+
+_COUNTERS = ("epoch", "batch", "step", "best_epoch", "best_miou", "seconds", "clipped")
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module,
+    batches: Batches,
+    criterion: nn.Module,
+    num_classes: int,
+    tolerance: int = 1,
+    autocast: Any = None,
+) -> Row:
+    """Returns loss (data term), miou, dice, pixel_accuracy, boundary_f1 and iou/<class id>.
+
+    All are pooled over the split; the loss is weighted by the valid pixels of each batch.
+    """
+    device = next(model.parameters()).device
+    confusion = ConfusionMatrix(num_classes, device)
+    boundary = BoundaryF1(num_classes, tolerance, device)
+    total, pixels = torch.zeros((), device=device), torch.zeros((), device=device)
+    model.eval()
+    for images, masks in batches.epoch():
+        with autocast or torch.autocast(device.type, enabled=False):
+            logits = model(images)
+        valid = (masks != IGNORE).sum()
+        total += criterion(logits.float(), masks) * valid
+        pixels += valid
+        prediction = logits.argmax(1)
+        confusion.update(prediction, masks)
+        boundary.update(prediction, masks)
+    per_class = iou_per_class(confusion.counts)
+    return {
+        "loss": float(total / pixels.clamp_min(1)),
+        **scores(confusion.counts),
+        "boundary_f1": boundary.compute(),
+        **{f"iou/{index}": float(iou) for index, iou in enumerate(per_class)},
+    }

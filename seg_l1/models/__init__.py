@@ -1,0 +1,1 @@
+"""Segmentation networks: (N, C, H, W) float images in, (N, K, H, W) logits out."""

@@ -1,0 +1,201 @@
+"""What the user typed: checked before hydra composes it, with a hint for every slip.
+
+Hydra lets `+typo=1` pass and has no hint for a misspelt option or group.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from seg_l1 import limits
+from seg_l1.errors import UserError, did_you_mean
+
+CONF = next(
+    folder
+    for folder in (Path(__file__).parent / "conf", Path(__file__).parents[1] / "conf")
+    if folder.is_dir()
+)
+"""The configuration: inside the package in a wheel, beside it in a checkout."""
+
+
+def help_text() -> str:
+    """The groups of `conf/` with their options and the first comment line of each."""
+    lines = [
+        "python train.py [group=option ...] [key=value ...]    one run",
+        "python train.py -m regularizer=l1,l2 regularizer.alpha=1e-5,1e-4    a sweep",
+        "python train.py resume=<run directory>    go on with a run",
+        "",
+        "groups and their options (* = default):",
+    ]
+    config = (CONF / "config.yaml").read_text("utf-8")
+    for group in _groups(CONF):
+        default = re.search(rf"^  - {group}: \"?(\w+)", config, re.MULTILINE)
+        lines.append(f"\n{group}=")
+        for option in _options(group, [CONF]):
+            first = (CONF / group / f"{option}.yaml").read_text("utf-8").split("\n", 2)
+            about = first[1] if first[0].startswith("# @package") else first[0]
+            star = "*" if default and default[1] == option else " "
+            lines.append(f"  {star} {option:<20} {about.lstrip('# ')}")
+    lines += [
+        "",
+        "keys (all of them: python train.py --cfg job):",
+        "  regularizer.alpha=1e-5 (the strength)  seed=0  trainer.epochs=24  dataset.root=...",
+        "",
+        "hydra's own flags: python train.py --hydra-help",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def checked(arguments: list[str]) -> list[str]:
+    """Returns the arguments for hydra after every override has been looked at.
+
+    Raises:
+        UserError: on an unknown group, option or key, and on a value that makes no sense.
+    """
+    from hydra._internal.utils import get_args_parser
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    register_resolvers(arguments)
+    flags, rest = get_args_parser().parse_known_args(arguments)
+    wrong = [word for word in rest if word.startswith("-")]
+    if wrong:
+        raise UserError(f"{wrong[0]}: there is no such flag (see --help)")
+    if flags.hydra_help or flags.info or flags.cfg or flags.shell_completion:
+        return arguments
+    folders = [CONF, *([Path(flags.config_dir)] if flags.config_dir else [])]
+    try:
+        overrides = OverridesParser.create().parse_overrides(flags.overrides)
+    except HydraException as error:
+        raise UserError(f"{str(error).splitlines()[0]}. Overrides look like key=value.") from None
+    groups = [o for o in overrides if o.key_or_group in _groups(*folders)]
+    for override in groups:
+        for option in _values(override):
+            known = _options(override.key_or_group, folders)
+            if option not in known:
+                raise UserError(
+                    f"{override.key_or_group}: there is no option '{option}'."
+                    f"{did_you_mean(option, known)} Options: {', '.join(known)}"
+                )
+    _check_keys([o for o in overrides if o not in groups], _compose(groups, flags))
+    for chosen in _one_at_a_time(overrides):
+        config = _compose(chosen, flags)
+        limits.check(plain(config))
+    resume = next((_values(o)[0] for o in overrides if o.key_or_group == "resume"), None)
+    if resume not in (None, "null") and not any("hydra.run.dir" in a for a in arguments):
+        from seg_l1.artifacts import RunDirectory
+
+        quoted = str(RunDirectory.existing(resume).path).replace("'", "\\'")
+        arguments = [*arguments, f"hydra.run.dir='{quoted}'"]
+    return arguments
+
+
+def _check_keys(overrides: Sequence[Any], config: Any) -> None:
+    from omegaconf import OmegaConf
+
+    known = [key for key, _ in limits.leaves(OmegaConf.to_container(config, resolve=False))]
+    groups = sorted({path.name for path in CONF.iterdir() if path.is_dir()})
+    for override in overrides:
+        key = override.key_or_group
+        if key.split(".")[0].split("/")[0] == "hydra" or override.is_delete():
+            continue
+        parents = {".".join(name.split(".")[:depth]) for name in known for depth in (1, 2, 3)}
+        if key in known or key in parents or _accepts(config, key):
+            continue
+        choices = known if "." in key else [*groups, *(k for k in known if "." not in k)]
+        raise UserError(f"there is no key or group '{key}'.{did_you_mean(key, choices)}")
+
+
+def _accepts(config: Any, key: str) -> bool:
+    """Whether `key` names a further argument of what its node builds, as optimizer.foreach does."""
+    import inspect
+
+    from hydra.utils import get_object
+    from omegaconf import OmegaConf
+
+    parent, _, name = key.rpartition(".")
+    target = OmegaConf.select(config, f"{parent}._target_") if parent else None
+    return target is not None and name in inspect.signature(get_object(target)).parameters
+
+
+def _compose(overrides: Sequence[Any], flags: Any) -> Any:
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException
+
+    lines = [o.input_line for o in overrides]
+    if flags.config_dir:
+        lines.append(f"hydra.searchpath=[{Path(flags.config_dir).absolute()}]")
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return compose(flags.config_name or "config", lines)
+    except HydraException as error:
+        raise UserError(str(error).splitlines()[0]) from error
+
+
+def _one_at_a_time(overrides: Sequence[Any]) -> Iterator[list[Any]]:
+    """The first value of every sweep, then each other value of each, the rest at the first."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    def single(override: Any, value: str) -> Any:
+        line = f"{override.input_line.split('=', 1)[0]}={value}"
+        return OverridesParser.create().parse_override(line)
+
+    first = [single(o, _values(o)[0]) if o.is_sweep_override() else o for o in overrides]
+    yield first
+    for index, override in enumerate(overrides):
+        for value in _values(override)[1:]:
+            yield [*first[:index], single(override, value), *first[index + 1 :]]
+
+
+def _values(override: Any) -> list[str]:
+    if override.is_sweep_override():
+        return list(override.sweep_string_iterator())
+    return [override.get_value_element_as_str()]
+
+
+def plain(cfg: Any) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None)
+        if "Missing mandatory" in str(error):
+            raise UserError(f"{key}: must be given, as {key}=<value>") from None
+        raise UserError(f"{key}: {str(error).splitlines()[0]}") from None
+
+
+def _groups(*folders: Path) -> list[str]:
+    return sorted({path.name for folder in folders or (CONF,) for path in folder.iterdir()
+                   if path.is_dir() and not path.name.startswith(("_", "."))})  # fmt: skip
+
+
+def _options(group: str, folders: Sequence[Path]) -> list[str]:
+    found = {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
+    return sorted(name for name in found if not name.startswith("_"))
+
+
+def slug(words: Sequence[str]) -> str:
+    """Overrides as a folder name: no '=', ',' or blank, at most 80 characters."""
+    kept = [w.rpartition(".")[2] if w.count(".") == 1 and "=" not in w.rpartition(".")[2] else w
+            for w in words if not w.startswith(("resume=", "hydra."))]  # fmt: skip
+    text = re.sub(r"[^A-Za-z0-9.+-]+", "-", "_".join(kept).replace("_", "\0")).strip("-")
+    return (text or "default")[:80]
+
+
+def register_resolvers(arguments: Sequence[str]) -> None:
+    from omegaconf import OmegaConf
+
+    typed = [a for a in arguments if "=" in a and not a.startswith("-")]
+    for name, function, cached in (
+        ("slug", slug, False),
+        ("typed_slug", lambda: slug(typed), True),
+        ("short_id", lambda: secrets.token_hex(2), True),
+    ):
+        OmegaConf.register_new_resolver(name, function, use_cache=cached, replace=True)

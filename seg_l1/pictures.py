@@ -1,0 +1,109 @@
+"""Pictures for people: masks in colour over their images, and the preview of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from seg_l1.data.batches import Batches
+from seg_l1.data.split import IGNORE
+
+
+def palette(classes: Sequence[str]) -> np.ndarray:
+    """(K, 3) uint8 colours: black for a class called background, else matplotlib's tab20."""
+    from matplotlib import colormaps
+
+    strong_first = [*range(0, 20, 2), *range(1, 20, 2)]
+    colours = np.array(colormaps["tab20"].colors)[strong_first]
+    colours = (colours[np.arange(len(classes)) % 20] * 255).astype(np.uint8)
+    colours[[name.lower() == "background" for name in classes]] = 0
+    return colours
+
+
+def overlay(image: np.ndarray, mask: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Lays a mask (H, W) in half-transparent colour over an image (H, W, 3) uint8.
+
+    Unlabelled pixels, and those of a black class, show the image.
+    """
+    valid = mask != IGNORE
+    paint = colours[np.where(valid, mask, 0)]
+    visible = (valid & paint.any(-1))[..., None]
+    return np.where(visible, (0.35 * image + 0.65 * paint).astype(np.uint8), image)
+
+
+@torch.no_grad()
+def predictions(
+    model: nn.Module, batches: Batches, count: int
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Returns (image (H, W, 3), truth, prediction) of the first `count` pictures of a split."""
+    images, masks = batches.split[range(min(count, len(batches.split)))]
+    model.eval()
+    predicted = model(batches.normalise(images)).argmax(1).cpu()
+    rgb = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+    return [
+        (image.permute(1, 2, 0).numpy(), mask.numpy(), answer.numpy())
+        for image, mask, answer in zip(rgb, masks, predicted, strict=True)
+    ]
+
+
+def sheet(
+    shown: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    colours: np.ndarray,
+    height: int = 160,
+) -> Tensor:
+    """A (3, h, w) uint8 picture: a row for each of image, truth, prediction; a column per scene."""
+    columns = [
+        np.concatenate([image, overlay(image, truth, colours), overlay(image, answer, colours)])
+        for image, truth, answer in shown
+    ]
+    grid = np.concatenate(columns, axis=1)
+    zoom = max(1, round(height / shown[0][0].shape[0]))
+    return (
+        torch.from_numpy(grid)
+        .permute(2, 0, 1)
+        .repeat_interleave(zoom, 1)
+        .repeat_interleave(zoom, 2)
+    )
+
+
+def save_preview(
+    path: Path,
+    shown: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],
+    classes: Sequence[str],
+    title: str,
+) -> None:
+    """Writes a PNG with image, truth, prediction and errors in rows, and a legend."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    colours = palette(classes)
+    rows = ("image", "truth", "prediction", "errors (white)")
+    ratio = shown[0][0].shape[0] / shown[0][0].shape[1]
+    size = (2 * len(shown), 2 * ratio * len(rows) + 1.2)
+    figure = Figure(figsize=size, dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(len(rows), len(shown), squeeze=False)
+    for column, (image, truth, answer) in enumerate(shown):
+        wrong = (truth != answer) & (truth != IGNORE)
+        errors = np.where(wrong[..., None], 255, image // 3).astype(np.uint8)
+        panels = (image, overlay(image, truth, colours), overlay(image, answer, colours), errors)
+        for row, panel in enumerate(panels):
+            axes[row, column].imshow(panel, interpolation="nearest")
+            axes[row, column].set(xticks=[], yticks=[])
+    for row, name in enumerate(rows):
+        axes[row, 0].set_ylabel(name)
+    figure.suptitle(title, fontsize=10)
+    named = [(n, c / 255) for n, c in zip(classes, colours, strict=True) if c.any()]
+    figure.legend(
+        handles=[Patch(color=colour, label=name) for name, colour in named],
+        loc="outside lower center",
+        ncols=min(len(named), 2 + 2 * len(shown) // 2),
+        fontsize=8,
+        frameon=False,
+    )
+    figure.savefig(path)

@@ -1,0 +1,267 @@
+"""Writes down what the loop does: the only place where the loop and the run directory meet."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seg_l1.artifacts import RunDirectory
+    from seg_l1.build import Experiment
+    from seg_l1.loop import Row
+
+
+class Interrupted(Exception):
+    """The user or the system asked the run to stop; it was saved and can go on."""
+
+
+class Recorder:
+    """Trains and records one experiment; `started` is when its work began, on `perf_counter`."""
+
+    def __init__(
+        self, experiment: Experiment, record: RunDirectory, overrides: list[str], started: float
+    ) -> None:
+        self.experiment, self.loop, self.record = experiment, experiment.loop, record
+        self.overrides, self.started = overrides, started
+        self.rows: list[Row] = record.read_metrics(self.loop.epoch)
+        self.board: Any = None
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of work, those before a resume included."""
+        return time.perf_counter() - self.started
+
+    def start(self, resume: bool) -> None:
+        """Writes what is known before the first step."""
+        import torch
+
+        from seg_l1 import artifacts, board, display, sparsity
+        from seg_l1.build import to_yaml
+
+        loop, data, config = self.loop, self.experiment.data, self.experiment.config
+        device = next(loop.model.parameters()).device
+        penalised = [entry for entry in loop.tensors if entry.penalized]
+        size = loop.train.split[[0]][0].shape[1:]
+        self.facts = {
+            "parameters": sparsity.parameters(loop.model),
+            "penalised_weights": sum(entry.tensor.numel() for entry in penalised),
+            "multiply_adds": sparsity.multiply_adds(loop.model, torch.zeros(1, *size).to(device)),
+        }
+        self.board = board.Board(self.record.tensorboard, loop.epoch)
+        if not resume:
+            self.record.write_text(self.record.config, to_yaml(config))
+            self.record.write_text(self.record.overrides, to_yaml(self.overrides))
+            self.record.write_json(
+                self.record.environment,
+                artifacts.environment(config["seed"], device, data.fingerprint),
+            )
+            self.record.write_scope(loop.tensors, self.experiment.rules)
+            self._save()
+        self.record.write_metrics(self.rows)
+        self._summarise("running")
+        display.log.info(
+            f"{config['model']['_target_'].rsplit('.', 1)[-1]}:"
+            f" {self.facts['parameters']:,} parameters, of which"
+            f" {self.facts['penalised_weights']:,} in {len(penalised)} of {len(loop.tensors)}"
+            f" tensors are penalised (scope.csv);"
+            f" {self.facts['multiply_adds'] / 1e6:.0f} M multiply-adds per image, on {device}"
+        )
+        display.log.info(f"run: {self.record.path}")
+
+    def train(self, bar: Any) -> None:
+        """Runs the loop to its end and records every epoch."""
+        from seg_l1 import display
+        from seg_l1.loop import Stopped
+
+        with _stop_signals() as stopped:
+            try:
+                for row in self.loop.rows(bar.step, stopped):
+                    self._epoch(row)
+                    bar.row = row
+                    line = display.epoch_line(row, self.loop.settings.epochs, self.loop.improved)
+                    display.log.info(line)
+            except Stopped:
+                self._save()
+                raise Interrupted(
+                    f"stopped in epoch {self.loop.epoch + 1} at step {self.loop.step}; go on with"
+                    f" python train.py resume={self.record.path}"
+                ) from None
+
+    def finish(self) -> dict[str, Any]:
+        """Evaluates the best weights, and writes pictures, weights and summary."""
+        from seg_l1 import checkpoints, display, pictures, sparsity
+        from seg_l1.loop import evaluate
+
+        loop, data = self.loop, self.experiment.data
+        best = checkpoints.load(self.record.best)
+        loop.model.load_state_dict(best["model"])
+        test: Row = {}
+        if self.experiment.test is not None:
+            test = evaluate(
+                loop.model, self.experiment.test, loop.objective.criterion, len(data.classes),
+                loop.settings.boundary_tolerance, loop.autocast,
+            )  # fmt: skip
+        row = self.rows[loop.best_epoch - 1]
+        layers = sparsity.layer_zeros(loop.tensors)
+        shown = pictures.predictions(loop.model, loop.val, self._trainer["pictures"])
+        title = (
+            f"{self._name}: validation mIoU {row['val/miou']:.3f},"
+            f" {100 * row['sparsity/exact']:.1f} % zeros, epoch {row['epoch']}"
+        )
+        pictures.save_preview(self.record.preview, shown, data.classes, title)
+        self.record.write_weights(loop.model, {"classes": ",".join(data.classes)})
+        self._board_hparams(row, test)
+        named = {f"test/{k}": v for k, v in test.items() if not k.startswith("iou/")}
+        named |= {f"test/iou/{c}": test[f"iou/{i}"] for i, c in enumerate(data.classes) if test}
+        summary = self._summarise("completed", test=named, layers=[vars(x) for x in layers])
+        per_split = {"val": [row[f"val/iou/{name}"] for name in data.classes]}
+        if test:
+            per_split["test"] = [test[f"iou/{index}"] for index in range(len(data.classes))]
+        for split, values in per_split.items():
+            title, shown_values = f"\nIoU per class, {split}", [f"{v:.3f}" for v in values]
+            display.log.info(display.per_class(title, data.classes, shown_values))
+        display.log.info("\n" + display.zeros_table(layers))
+        display.log.info(self._closing(row, test))
+        return summary
+
+    def failed(self, error: BaseException) -> None:
+        """Notes in the summary why the run ended early, as far as the disk allows."""
+        status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+        try:
+            self._summarise(status, error=f"{type(error).__name__}: {error}".splitlines()[0])
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
+
+    def _epoch(self, row: Row) -> None:
+        from seg_l1 import checkpoints
+
+        self.rows.append(row)
+        if self.loop.improved:
+            checkpoints.save(self.record.best, self._weights())
+        self.record.write_metrics(self.rows)
+        self._save()
+        self._summarise("running")
+        self.board.scalars(row)
+        every = self._trainer["pictures_every"]
+        if row["epoch"] % every == 0 or row["epoch"] == 1 or self.loop.finished:
+            self._board_pictures(row["epoch"])
+        self.board.flush()
+
+    def _board_pictures(self, epoch: int) -> None:
+        from seg_l1 import pictures
+
+        shown = pictures.predictions(self.loop.model, self.loop.val, self._trainer["pictures"])
+        colours = pictures.palette(self.experiment.data.classes)
+        name = "validation: image, truth, prediction"
+        self.board.picture(name, pictures.sheet(shown, colours), epoch)
+        self.board.histograms(self.loop.tensors, epoch)
+
+    def _board_hparams(self, row: Row, test: Row) -> None:
+        config = self.experiment.config
+        regularizer = config["regularizer"]
+        self.board.hparams(
+            {
+                "regularizer": self._penalty,
+                "alpha": regularizer["alpha"],
+                "solver": regularizer["solver"],
+                "optimizer": config["optimizer"]["_target_"].rsplit(".", 1)[-1],
+                "lr": config["optimizer"]["lr"],
+                "model": config["model"]["_target_"].rsplit(".", 1)[-1],
+                "epochs": self._trainer["epochs"],
+                "seed": config["seed"],
+            },
+            {
+                "best/val_miou": row["val/miou"],
+                "best/test_miou": test.get("miou", float("nan")),
+                "best/zeros": row["sparsity/exact"],
+                "best/gap_miou": row["gap/miou"],
+            },
+        )
+
+    def _save(self) -> None:
+        from seg_l1 import checkpoints
+
+        state = {"loop": self.loop.state_dict(), "random": checkpoints.random_state()}
+        checkpoints.save(self.record.last, {**state, "elapsed": self.elapsed, **self._about()})
+
+    def _weights(self) -> dict[str, Any]:
+        return {"model": self.loop.model.state_dict(), "epoch": self.loop.epoch, **self._about()}
+
+    def _about(self) -> dict[str, Any]:
+        """What another program needs to use the weights."""
+        data = self.experiment.data
+        about = {"classes": data.classes, "mean": data.mean, "std": data.std}
+        return {"config": self.experiment.config, **about}
+
+    def _summarise(self, status: str, error: str | None = None, **more: Any) -> dict[str, Any]:
+        best = self.rows[self.loop.best_epoch - 1] if self.loop.best_epoch else None
+        summary = {
+            "status": status,
+            "error": error,
+            "best": best,
+            "last": self.rows[-1] if self.rows else None,
+            **self.facts,
+            "wall_time_s": round(self.elapsed, 3),
+            **more,
+        }
+        self.record.write_json(self.record.summary, summary)
+        return summary
+
+    @property
+    def _trainer(self) -> dict[str, Any]:
+        return self.experiment.config["trainer"]
+
+    @property
+    def _penalty(self) -> str:
+        return self.experiment.config["regularizer"]["penalty"]["_target_"].rsplit(".", 1)[-1]
+
+    @property
+    def _name(self) -> str:
+        return f"{self._penalty}, α = {self.experiment.config['regularizer']['alpha']:g}"
+
+    def _closing(self, row: Row, test: Row) -> str:
+        tested = f", test {test['miou']:.4f}" if test else ""
+        alpha = self.experiment.config["regularizer"]["alpha"] or 1e-5
+        sweep = ",".join(f"{alpha * factor:g}" for factor in (0.3, 1, 3))
+        return "\n".join(
+            [
+                f"\nbest epoch {row['epoch']}: mIoU val {row['val/miou']:.4f}{tested},"
+                f" {100 * row['sparsity/exact']:.1f} % exact zeros; {self.elapsed:.0f} s in all",
+                f"\neverything lies in {self.record.path}",
+                "  preview.png  metrics.csv  summary.json  model.safetensors  checkpoints/best.pt",
+                "\nnext:",
+                "  python train.py regularizer=none",
+                f"  python train.py -m regularizer=l1,l2,elastic_net regularizer.alpha={sweep}",
+                "  tensorboard --logdir outputs",
+            ]
+        )
+
+
+@contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Turns the first SIGINT or SIGTERM into a request; the second SIGINT is Python's own."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: object) -> None:
+        asked.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number in numbers:
+            signal.signal(number, ask)
+    except ValueError:  # not in the main thread: signals stay with the caller
+        before = {}
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

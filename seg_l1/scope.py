@@ -1,0 +1,90 @@
+"""Scope: ordered rules over parameter names and module types say which tensors are penalised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from torch import Tensor, nn
+
+from seg_l1.errors import UserError
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One line of a scope: tensors that match `name` and `types` are penalised, or are not.
+
+    Args:
+        name: shell pattern over the full parameter name, such as "*.weight" or "head.*".
+        types: class names of the module that owns the tensor (base classes count); none = any.
+        penalize: whether the tensors that match are penalised.
+        factor: ω > 0, multiplies α for these tensors.
+    """
+
+    name: str = "*"
+    types: tuple[str, ...] = ()
+    penalize: bool = True
+    factor: float = 1.0
+
+    def matches(self, name: str, module: nn.Module) -> bool:
+        kinds = {kind.__name__ for kind in type(module).__mro__}
+        return fnmatchcase(name, self.name) and (not self.types or bool(kinds & set(self.types)))
+
+
+@dataclass(frozen=True)
+class ScopedTensor:
+    """A trainable tensor and what the scope decided about it; `axis` counts output channels."""
+
+    name: str
+    tensor: Tensor
+    rule: int
+    penalized: bool
+    factor: float
+    axis: int
+
+    @property
+    def groups_first(self) -> Tensor:
+        """The tensor, as a view whose axis 0 is the output channel."""
+        return self.tensor.movedim(self.axis, 0)
+
+
+DEFAULT_RULES = (
+    Rule(name="*weight", types=("Conv2d", "ConvTranspose2d", "Linear")),
+    Rule(penalize=False),
+)
+
+
+def scope(model: nn.Module, rules: Sequence[Rule] = DEFAULT_RULES) -> list[ScopedTensor]:
+    """Decides for every trainable tensor of `model` whether it is penalised.
+
+    The first rule that matches wins. A tensor that several modules share counts once, under the
+    first of its names.
+
+    Raises:
+        UserError: if a rule decides nothing, or if no rule covers a tensor.
+    """
+    tensors: list[ScopedTensor] = []
+    seen: set[int] = set()
+    for module_name, module in model.named_modules():
+        for short_name, tensor in module.named_parameters(recurse=False):
+            name = f"{module_name}.{short_name}" if module_name else short_name
+            if id(tensor) in seen or not tensor.requires_grad:
+                continue
+            seen.add(id(tensor))
+            index = next((i for i, rule in enumerate(rules) if rule.matches(name, module)), None)
+            if index is None:
+                raise UserError(
+                    f"regularizer.scope: no rule covers the tensor '{name}'"
+                    f" ({type(module).__name__}). End the list with {{name: '*', penalize: false}}."
+                )
+            rule = rules[index]
+            axis = 1 if isinstance(module, nn.ConvTranspose2d) and tensor.ndim == 4 else 0
+            tensors.append(ScopedTensor(name, tensor, index, rule.penalize, rule.factor, axis))
+    for index, rule in enumerate(rules):
+        if not any(entry.rule == index for entry in tensors):
+            raise UserError(
+                f"regularizer.scope: rule {index} ({rule}) matches no tensor that an earlier rule"
+                f" has not taken. Names look like '{tensors[0].name if tensors else ''}'."
+            )
+    return tensors

@@ -1,0 +1,8 @@
+"""Trains a segmentation network with a penalty on its weights: `python train.py --help`."""
+
+import sys
+
+from seg_l1.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
