@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seg_l1.errors import UserError
+from seg_l1.errors import UserError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -151,7 +151,7 @@ def instantiate(where: str, spec: Config, **more: Any) -> Any:
     try:
         return call({**spec, "_partial_": True}, _convert_="all")(**more)
     except InstantiationException as error:
-        raise UserError(f"{where}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{where}: {first_line(error)}") from error
     except UserError:
         raise
     except (TypeError, ValueError) as error:
@@ -176,7 +176,7 @@ def from_yaml(path: Path) -> Config:
     try:
         config = OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:
-        raise UserError(f"{path}: is not a configuration ({str(error).splitlines()[0]})") from None
+        raise UserError(f"{path}: is not a configuration ({first_line(error)})") from None
     if not isinstance(config, dict):
         raise UserError(f"{path}: is not a configuration")
     return config
@@ -209,7 +209,7 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"device: '{name}' cannot be used here ({reason})") from None
     return device
 

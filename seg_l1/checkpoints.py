@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from seg_l1.errors import UserError
+from seg_l1.errors import UserError, first_line
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
@@ -39,7 +39,7 @@ def load(path: Path) -> dict[str, Any]:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{path}: is not a checkpoint of this program ({reason})") from None
 
 

@@ -7,6 +7,7 @@ interrupted.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,10 +28,12 @@ class JobFailed(Exception):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command with the arguments `argv` and returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # hydra takes true for a value, and no option of a group may be one
+    arguments = [re.sub("^debug=(true|false)$", r"debug='\1'", word) for word in arguments]
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(help_text())
         return 0
-    traceback = any(a in ("debug=true", "traceback=true") for a in arguments)
+    traceback = any(a in ("debug='true'", "traceback=true") for a in arguments)
     try:
         _call_hydra(checked(arguments))
     except UserError as error:
@@ -54,7 +57,8 @@ def task(cfg: Any) -> dict[str, Any]:
     from hydra.types import RunMode
 
     from seg_l1 import display
-    from seg_l1.run import Interrupted, remove_if_empty, run
+    from seg_l1.recorder import Interrupted
+    from seg_l1.run import remove_if_empty, run
 
     job = HydraConfig.get()
     directory = Path(job.runtime.output_dir)

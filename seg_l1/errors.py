@@ -21,3 +21,9 @@ def did_you_mean(word: str, choices: Iterable[str]) -> str:
     """Returns " Did you mean 'x'?" for the choice closest to `word`, or "" when none is close."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; its type where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -34,7 +34,7 @@ def _choice(*options: str) -> Limit:
 
 def _list(of: Limit, length: int | None = None) -> Limit:
     kind, fits, words = of
-    many = "a list" if length is None else f"[..] with {length} entries"
+    many = "a list" if length is None else f"a list of {length}"
     return (
         list,
         lambda x: (

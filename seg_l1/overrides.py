@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_l1 import limits
-from seg_l1.errors import UserError, did_you_mean
+from seg_l1.errors import UserError, did_you_mean, first_line
 
 CONF = next(
     folder
@@ -72,7 +72,9 @@ def checked(arguments: list[str]) -> list[str]:
     try:
         overrides = OverridesParser.create().parse_overrides(flags.overrides)
     except HydraException as error:
-        raise UserError(f"{str(error).splitlines()[0]}. Overrides look like key=value.") from None
+        raise UserError(
+            f"{first_line(error)}. Overrides look like key=value; got {' '.join(flags.overrides)}"
+        ) from None
     groups = [o for o in overrides if o.key_or_group in _groups(*folders)]
     for override in groups:
         for option in _values(override):
@@ -82,7 +84,11 @@ def checked(arguments: list[str]) -> list[str]:
                     f"{override.key_or_group}: there is no option '{option}'."
                     f"{did_you_mean(option, known)} Options: {', '.join(known)}"
                 )
-    _check_keys([o for o in overrides if o not in groups], _compose(groups, flags))
+    swept = next((o for o in overrides if o.is_sweep_override()), None)
+    if swept and not flags.multirun:
+        raise UserError(f"{swept.input_line}: several values make a sweep, which takes the flag -m")
+    base = _compose(next(_one_at_a_time(groups)), flags)
+    _check_keys([o for o in overrides if o not in groups], base)
     for chosen in _one_at_a_time(overrides):
         config = _compose(chosen, flags)
         limits.check(plain(config))
@@ -134,7 +140,7 @@ def _compose(overrides: Sequence[Any], flags: Any) -> Any:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose(flags.config_name or "config", lines)
     except HydraException as error:
-        raise UserError(str(error).splitlines()[0]) from error
+        raise UserError(first_line(error)) from error
 
 
 def _one_at_a_time(overrides: Sequence[Any]) -> Iterator[list[Any]]:
@@ -158,6 +164,14 @@ def _values(override: Any) -> list[str]:
     return [override.get_value_element_as_str()]
 
 
+def compose_plain(overrides: Sequence[str]) -> dict[str, Any]:
+    """The resolved configuration that `overrides` give, for programs that start no run."""
+    from hydra import compose, initialize_config_dir
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return plain(compose("config", list(overrides)))
+
+
 def plain(cfg: Any) -> dict[str, Any]:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -168,7 +182,7 @@ def plain(cfg: Any) -> dict[str, Any]:
         key = getattr(error, "full_key", None)
         if "Missing mandatory" in str(error):
             raise UserError(f"{key}: must be given, as {key}=<value>") from None
-        raise UserError(f"{key}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{key}: {first_line(error)}") from None
 
 
 def _groups(*folders: Path) -> list[str]:
@@ -182,11 +196,18 @@ def _options(group: str, folders: Sequence[Path]) -> list[str]:
 
 
 def slug(words: Sequence[str]) -> str:
-    """Overrides as a folder name: no '=', ',' or blank, at most 80 characters."""
-    kept = [w.rpartition(".")[2] if w.count(".") == 1 and "=" not in w.rpartition(".")[2] else w
-            for w in words if not w.startswith(("resume=", "hydra."))]  # fmt: skip
-    text = re.sub(r"[^A-Za-z0-9.+-]+", "-", "_".join(kept).replace("_", "\0")).strip("-")
-    return (text or "default")[:80]
+    """Overrides as a folder name: no '=', ',' or blank, at most 80 characters.
+
+    >>> slug(["regularizer=l1", "regularizer.alpha=1e-5"])
+    'regularizer-l1_alpha-1e-5'
+    """
+    parts = []
+    for word in words:
+        key, _, value = word.lstrip("+~").partition("=")
+        if key != "resume" and not key.startswith("hydra"):
+            text = f"{key.rpartition('.')[2]}-{value}".replace("'", "")
+            parts.append(re.sub(r"[^A-Za-z0-9.+_-]+", "-", text).strip("-"))
+    return "_".join(parts)[:80] or "default"
 
 
 def register_resolvers(arguments: Sequence[str]) -> None:

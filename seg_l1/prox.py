@@ -2,8 +2,8 @@
 
 `step` is s: a number ≥ 0, or a tensor ≥ 0 that broadcasts against w, one s per coordinate (the
 prox in a diagonal metric). Every function takes w of any shape and memory layout and returns a
-tensor of that shape, written into `out` where given; `out=w` works in place. Zeros are +0.0, NaN
-stays NaN. Source: Parikh and Boyd, Proximal Algorithms (2014), section 6.
+tensor of that shape, written into `out` where given; `out=w` works in place. NaN stays NaN, and a
+zero may be -0.0, which equals 0. Source: Parikh and Boyd, Proximal Algorithms (2014), section 6.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seg_l1.errors import UserError
+from seg_l1.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -75,7 +75,7 @@ def _restore(experiment: Experiment, record: RunDirectory) -> dict[str, Any]:
         experiment.loop.load_state_dict(state["loop"])
         checkpoints.set_random_state(state["random"])
     except (KeyError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{record.last}: does not fit this run ({reason})") from error
     return state
 

@@ -234,8 +234,8 @@ def _open(path: Path):
     from PIL import Image, ImageOps
 
     try:
-        picture = Image.open(path)
-        picture.load()
-        return ImageOps.exif_transpose(picture)
+        with Image.open(path) as picture:
+            picture.load()
+            return ImageOps.exif_transpose(picture)
     except Exception as error:
         raise UserError(f"{path}: cannot be read as an image ({error})") from None

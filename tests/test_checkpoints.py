@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import os
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from seg_l1 import checkpoints
+from seg_l1.errors import UserError
+
+
+def test_what_was_saved_comes_back(tmp_path):
+    state = {"w": torch.randn(3), "step": 4, "name": "x", "list": [1.5, None, {"a": (1, 2)}]}
+    checkpoints.save(tmp_path / "a.pt", state)
+    back = checkpoints.load(tmp_path / "a.pt")
+    assert torch.equal(back.pop("w"), state.pop("w"))
+    assert back == state
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.pt"
+    checkpoints.save(path, {"step": 1})
+
+    def half(file):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        checkpoints.write_atomically(path, half)
+    assert checkpoints.load(path) == {"step": 1}
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("owned",)
+
+
+def test_code_in_a_checkpoint_is_not_executed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"model": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(UserError, match=r"evil\.pt: is not a checkpoint"):
+        checkpoints.load(tmp_path / "evil.pt")
+    assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"text", None])
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path, content):
+    path = tmp_path / "a.pt"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.pt"):
+        checkpoints.load(path)
+
+
+def test_a_truncated_checkpoint_is_named(tmp_path):
+    path = tmp_path / "a.pt"
+    checkpoints.save(path, {"w": torch.randn(1000)})
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(UserError, match=r"a\.pt"):
+        checkpoints.load(path)
+
+
+def draw():
+    return random.random(), np.random.rand(), torch.rand(2).tolist()
+
+
+def test_random_states_come_back_through_a_file(tmp_path):
+    checkpoints.seed_everything(3)
+    draw()
+    checkpoints.save(tmp_path / "r.pt", checkpoints.random_state())
+    expected = draw()
+    checkpoints.seed_everything(4)
+    checkpoints.set_random_state(checkpoints.load(tmp_path / "r.pt"))
+    assert draw() == expected

@@ -1,0 +1,387 @@
+"""The command as a user types it: runs, sweeps, resumes, and every kind of bad input."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from seg_l1 import checkpoints, recorder
+from seg_l1.artifacts import RunDirectory
+from seg_l1.loop import Loop
+from tests.conftest import TINY, runs, table
+from tests.test_loop import same_bits
+
+FILES = {
+    "config.yaml", "overrides.yaml", "environment.json", "scope.csv", "metrics.csv",
+    "summary.json", "checkpoints", "model.safetensors", "tensorboard", "preview.png", "train.log",
+}  # fmt: skip
+
+
+@pytest.fixture
+def finished(command, tmp_path):
+    """A run of the card's command, and what it printed."""
+    code, out, err = command("regularizer=l1", "regularizer.alpha=1e-5", *TINY)
+    assert (code, err) == (0, "")
+    (path,) = runs(tmp_path)
+    return path, out
+
+
+def test_a_run_leaves_the_files_of_the_contract(finished, tmp_path):
+    path, _ = finished
+    assert {p.name for p in path.iterdir()} == FILES
+    assert path.parent == tmp_path / "outputs" / "runs"
+    assert not set(path.name) & set("=, ")
+    assert "regularizer-l1_alpha-1e-5" in path.name
+    summary = json.loads((path / "summary.json").read_text())
+    assert summary["status"] == "completed"
+    assert summary["error"] is None
+    rows = table(path / "metrics.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert float(rows[1]["val/miou"]) == summary["last"]["val/miou"]
+    weights = load_file(path / "model.safetensors")
+    best = checkpoints.load(path / "checkpoints" / "best.pt")
+    assert all(torch.equal(weights[name], tensor) for name, tensor in best["model"].items())
+    assert best["config"]["regularizer"]["alpha"] == 1e-5
+    scope = table(path / "scope.csv")
+    assert {row["tensor"] for row in scope} <= weights.keys()
+
+
+def test_zeros_in_the_summary_are_those_of_the_saved_file(finished):
+    path, _ = finished
+    summary = json.loads((path / "summary.json").read_text())
+    weights = load_file(path / "model.safetensors")
+    scope = table(path / "scope.csv")
+    penalised = [weights[row["tensor"]] for row in scope if row["penalised"] == "True"]
+    zeros = sum(int((w == 0).sum()) for w in penalised)
+    share = zeros / sum(w.numel() for w in penalised)
+    assert summary["best"]["sparsity/exact"] == pytest.approx(share, abs=1e-12)
+    assert sum(layer["zeros"] for layer in summary["layers"]) == zeros
+
+
+def test_a_run_says_where_things_are_and_what_to_do_next(finished):
+    path, out = finished
+    for words in (str(path.relative_to(path.parents[2])), "exact zeros", "IoU per class",
+                  "python train.py -m", "tensorboard --logdir outputs"):  # fmt: skip
+        assert words in out
+    assert "epoch   2/2" in (path / "train.log").read_text()
+
+
+def test_tensorboard_has_scalars_pictures_histograms_and_one_hparams_record(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    path, _ = finished
+    events = EventAccumulator(str(path / "tensorboard"))
+    events.Reload()
+    tags = events.Tags()
+    assert {"val/miou", "train/penalty", "sparsity/exact", "best/val_miou"} <= set(tags["scalars"])
+    assert [event.step for event in events.Scalars("val/miou")] == [1, 2]
+    assert tags["images"] == ["validation: image, truth, prediction"]
+    assert "weights/all penalised weights" in tags["histograms"]
+    histogram = events.Histograms("weights/all penalised weights")[-1].histogram_value
+    assert histogram.num == json.loads((path / "summary.json").read_text())["penalised_weights"]
+    assert [p for p in (path / "tensorboard").iterdir() if p.is_dir()] == []
+
+
+def test_the_same_command_gives_the_same_bits(command, tmp_path):
+    for _ in range(2):
+        assert command(*TINY)[0] == 0
+    first, second = (checkpoints.load(path / "checkpoints" / "last.pt") for path in runs(tmp_path))
+    assert same_bits(first, second)
+
+
+def test_a_sweep_runs_every_job_in_its_own_folder(command, tmp_path):
+    code, _, err = command(
+        "-m", "regularizer=none,l1", "regularizer.alpha=1e-5,1e-2", *TINY, "trainer.epochs=1"
+    )
+    assert (code, err) == (0, "")
+    paths = runs(tmp_path)
+    assert len(paths) == 4
+    assert len({path.parent for path in paths}) == 1
+    assert paths[0].parent.parent == tmp_path / "outputs" / "sweeps"
+    assert [path.name[:2] for path in paths] == ["0_", "1_", "2_", "3_"]
+    assert not any(set(path.name) & set("=, ") for path in [*paths, paths[0].parent])
+    none, _, weak, strong = (json.loads((p / "summary.json").read_text())["last"] for p in paths)
+    assert none["sparsity/exact"] == 0 < weak["sparsity/exact"] < strong["sparsity/exact"]
+
+
+def test_a_job_of_a_sweep_equals_the_same_run_alone(command, tmp_path):
+    assert command("-m", "seed=1,0", *TINY, "trainer.epochs=1")[0] == 0
+    assert command("seed=0", *TINY, "trainer.epochs=1")[0] == 0
+    alone, other, job = (
+        checkpoints.load(path / "checkpoints" / "last.pt") for path in runs(tmp_path)
+    )
+    assert [run["config"]["seed"] for run in (alone, other, job)] == [0, 1, 0]
+    assert same_bits(alone, job)
+    assert not same_bits(alone["loop"]["model"], other["loop"]["model"])
+
+
+def test_a_failed_job_leaves_the_others_alone(command, tmp_path):
+    code, _, err = command("-m", "optimizer=sgd", "optimizer.lr=1e25,0.01", "model.norm=none",
+                           *TINY, "trainer.epochs=1")  # fmt: skip
+    assert code == 1
+    assert "Diverged" in err
+    states = [json.loads((path / "summary.json").read_text()) for path in runs(tmp_path)]
+    assert [state["status"] for state in states] == ["failed", "completed"]
+    assert "not finite" in states[0]["error"]
+
+
+def stop_at(monkeypatch, step, number):
+    """Sends the process a signal in the middle of that optimizer step."""
+    right = Loop._train_step
+
+    def train_step(self, batches):
+        if self.step == step:
+            signal.raise_signal(number)
+        return right(self, batches)
+
+    monkeypatch.setattr(Loop, "_train_step", train_step)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_run_goes_on_to_the_same_end(number, command, tmp_path, monkeypatch):
+    assert command(*TINY, "hydra.run.dir=whole")[0] == 0
+    with monkeypatch.context() as patch:
+        stop_at(patch, 5, number)
+        code, _, err = command(*TINY, "hydra.run.dir=part")
+    assert code == 130
+    assert "python train.py resume=part" in err
+    summary = json.loads((tmp_path / "part" / "summary.json").read_text())
+    assert summary["status"] == "interrupted"
+    assert len(table(tmp_path / "part" / "metrics.csv")) == 1
+
+    assert command("resume=part")[0] == 0
+    for name in ("last.pt", "best.pt"):
+        whole, part = (checkpoints.load(tmp_path / run / "checkpoints" / name)
+                       for run in ("whole", "part"))  # fmt: skip
+        assert same_bits({**whole, "config": None}, {**part, "config": None})
+    tables = [
+        [{k: v for k, v in row.items() if not k.startswith("time/")}
+         for row in table(tmp_path / run / "metrics.csv")]
+        for run in ("whole", "part")
+    ]  # fmt: skip
+    assert tables[0] == tables[1]
+    assert json.loads((tmp_path / "part" / "summary.json").read_text())["status"] == "completed"
+    assert len(runs(tmp_path)) == 2
+
+
+def test_a_run_that_died_while_writing_goes_on_from_the_epoch_before(
+    command, tmp_path, monkeypatch
+):
+    assert command(*TINY, "hydra.run.dir=whole")[0] == 0
+    right = recorder.Recorder._save
+
+    def dies(self):
+        if self.loop.epoch == 2:
+            raise RuntimeError("the lights went out")
+        right(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recorder.Recorder, "_save", dies)
+        code, _, err = command(*TINY, "hydra.run.dir=part")
+    assert (code, "the lights went out" in err) == (1, True)
+    assert command("resume=part")[0] == 0
+    states = [
+        checkpoints.load(tmp_path / run / "checkpoints" / "last.pt") for run in ("whole", "part")
+    ]
+    assert same_bits(*({**state, "config": None} for state in states))
+    rows = table(tmp_path / "part" / "metrics.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+
+
+def test_a_loss_that_explodes_keeps_the_last_good_checkpoint(command, tmp_path):
+    code, _, err = command("optimizer=sgd", "optimizer.lr=1e25", "model.norm=none", *TINY,
+                           "hydra.run.dir=run")  # fmt: skip
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "not finite" in err
+    state = checkpoints.load(tmp_path / "run" / "checkpoints" / "last.pt")
+    assert all(torch.isfinite(w).all() for w in state["loop"]["model"].values())
+
+
+# what is typed -> words that the message must hold
+BAD_OVERRIDES = {
+    ("regularizer=l3",): ["regularizer", "'l3'", "Did you mean 'l"],
+    ("regularizor=l1",): ["regularizor", "Did you mean 'regularizer'?"],
+    ("modle=unet",): ["Did you mean 'model'?"],
+    ("regularizer.alhpa=1",): ["alhpa", "Did you mean 'regularizer.alpha'?"],
+    ("+regularizer.alhpa=1",): ["alhpa", "Did you mean 'regularizer.alpha'?"],
+    ("++trainer.epoch=1",): ["Did you mean 'trainer.epochs'?"],
+    ("sede=1",): ["Did you mean 'seed'?"],
+    ("regularizer.alpha=-1",): ["regularizer.alpha", "-1", "at least 0"],
+    ("regularizer.alpha=nan",): ["regularizer.alpha", "nan"],
+    ("regularizer.alpha=inf",): ["regularizer.alpha", "inf"],
+    ("regularizer.alpha=abc",): ["regularizer.alpha", "'abc'", "number"],
+    ("regularizer.alpha=true",): ["regularizer.alpha", "True"],
+    ("regularizer.alpha=",): ["regularizer.alpha"],
+    ("-m", "regularizer.alpha=1e-5,-1"): ["regularizer.alpha", "-1"],
+    ("-m", "regularizer=l1,l9"): ["'l9'"],
+    ("regularizer=l1,l2",): ["regularizer=l1,l2", "-m"],
+    ("regularizer.alpha=1,2",): ["regularizer.alpha=1,2", "-m"],
+    ("regularizer=elastic_net", "regularizer.l1_ratio=2"): ["l1_ratio", "from 0 to 1"],
+    ("regularizer.solver=magic",): ["regularizer.solver", "proximal, subgradient"],
+    ("regularizer.schedule=linear", "regularizer.schedule_epochs=99"): ["trainer.epochs"],
+    ("regularizer.scope=[{name: nothing}]",): ["regularizer.scope"],
+    ("regularizer.scope=[{nmae: '*'}]",): ["regularizer.scope", "nmae"],
+    ("trainer.epochs=0",): ["trainer.epochs", "at least 1"],
+    ("trainer.epochs=2.5",): ["trainer.epochs", "whole number"],
+    ("trainer.precision=fp8",): ["fp32, bf16, fp16"],
+    ("dataset.batch_size=0",): ["dataset.batch_size"],
+    ("dataset.image_size=48",): ["dataset.image_size", "list"],
+    ("dataset.image_size=[12,12]",): ["digit_size"],
+    ("loss.class_weights=[1,2]",): ["class_weights", "2 numbers for 11 classes"],
+    ("model.norm=layer",): ["model.norm", "batch, group, none"],
+    ("optimizer=sgd", "optimizer.nesterov=true", "optimizer.momentum=0"): ["optimizer", "esterov"],
+    ("optimizer=sgd", "optimizer.momentum=1"): ["optimizer.momentum", "below 1"],
+    ("optimizer._target_=torch.optim.RMSprop", "~optimizer.betas", "~optimizer.amsgrad"): [
+        "RMSprop", "known are Adam, AdamW, SGD"],
+    ("device=gpu",): ["device", "gpu"],
+    ("seed=-1",): ["seed"],
+    ("foo",): ["foo", "key=value"],
+    ("--foo",): ["--foo"],
+    ("regularizer.alpha=[1",): ["regularizer.alpha"],
+    ("dataset=camvid",): ["dataset.root"],
+    ("dataset=folder", "dataset.root=nowhere"): ["nowhere", "dataset.root"],
+    ("resume=nowhere",): ["nowhere", "outputs/runs"],
+    ("hydra.run.dir=file/run",): ["file", "hydra.run.dir"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", BAD_OVERRIDES, ids=" ".join)
+def test_bad_overrides_get_a_message_and_exit_code_2(typed, command, tmp_path):
+    (tmp_path / "file").touch()
+    code, _, err = command(*typed)
+    assert code == 2
+    assert 1 <= err.count("\n") <= 2, err
+    assert "Traceback" not in err
+    for words in BAD_OVERRIDES[typed]:
+        assert words in err
+    assert not runs(tmp_path)
+    assert not [p for p in tmp_path.rglob("*") if p.is_dir() and not any(p.iterdir())
+                and p.parent.name in ("runs",)]  # fmt: skip
+
+
+def emptied(street):
+    for path in [*street.glob("images/*"), *street.glob("masks/*")]:
+        path.unlink()
+
+
+def without_masks(street):
+    for path in street.glob("masks/*"):
+        path.unlink()
+    (street / "masks").rmdir()
+
+
+def grey_masks(street):
+    for path in street.glob("masks/*"):
+        Image.fromarray(np.array(Image.open(path)) * 255).save(path)
+
+
+def truncated(street):
+    path = street / "images" / "004.png"
+    path.write_bytes(path.read_bytes()[:200])
+
+
+def other_size(street):
+    Image.new("L", (9, 9)).save(street / "masks" / "004.png")
+
+
+def beyond(street):
+    Image.new("L", (30, 20), 9).save(street / "masks" / "004.png")
+
+
+def colour_mask(street):
+    Image.new("RGB", (30, 20)).save(street / "masks" / "004.png")
+
+
+def lonely(street):
+    (street / "masks" / "004.png").unlink()
+
+
+def without_classes(street):
+    (street / "classes.txt").unlink()
+
+
+BAD_FOLDERS = {
+    emptied: ["no images"],
+    without_masks: ["masks", "missing"],
+    grey_masks: ["mask_values=[0,255]"],
+    truncated: ["004.png", "cannot be read"],
+    other_size: ["004.png", "9x9", "30x20"],
+    beyond: ["004.png", "value 9", "0 to 1"],
+    colour_mask: ["004.png", "mode RGB"],
+    lonely: ["'004'"],
+    without_classes: ["classes.txt", "num_classes"],
+}
+
+
+@pytest.mark.parametrize("damage", BAD_FOLDERS, ids=lambda damage: damage.__name__)
+def test_bad_folders_get_a_message_and_exit_code_2(damage, street, command, tmp_path):
+    damage(street)
+    code, _, err = command("dataset=folder", f"dataset.root={street}", "model.width=4")
+    assert code == 2
+    assert 1 <= err.count("\n") <= 2, err
+    assert "Traceback" not in err
+    for words in BAD_FOLDERS[damage]:
+        assert words in err
+    assert not list((tmp_path / "outputs").rglob("*.*"))
+
+
+def test_resume_refuses_another_run_and_leaves_this_one_alone(finished, command):
+    path, _ = finished
+    before = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    for typed, words in {
+        ("model=seed_cnn",): "model",
+        ("regularizer.alpha=1",): "regularizer.alpha=1e-05",
+        ("optimizer=sgd",): "optimizer",
+    }.items():
+        code, _, err = command(f"resume={path}", *typed)
+        assert (code, words in err) == (2, True), err
+    assert before == {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def test_resume_of_a_damaged_run_names_the_file(finished, command):
+    path, _ = finished
+    run = RunDirectory(path)
+    whole = run.last.read_bytes()
+    run.last.write_bytes(whole[: len(whole) // 2])
+    code, _, err = command(f"resume={path}")
+    assert (code, "last.pt" in err) == (2, True)
+    state = checkpoints.load(run.best)
+    checkpoints.save(run.last, state)
+    code, _, err = command(f"resume={path}")
+    assert (code, "does not fit" in err) == (2, True)
+
+
+def test_a_finished_run_can_train_longer(finished, command):
+    path, _ = finished
+    assert command(f"resume={path}", "trainer.epochs=3")[0] == 0
+    rows = table(path / "metrics.csv")
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(finished, command):
+    path, _ = finished
+    code, _, err = command(*TINY, f"hydra.run.dir={path}")
+    assert (code, "resume=" in err) == (2, True)
+
+
+def test_a_folder_data_set_trains(street, command, tmp_path):
+    code, out, _ = command("dataset=folder", f"dataset.root={street}", "model.width=4",
+                           "dataset.image_size=[21,31]", "trainer.epochs=1")  # fmt: skip
+    assert code == 0
+    assert "road" in out
+    assert "car" in out
+    (path,) = runs(tmp_path)
+    assert json.loads((path / "summary.json").read_text())["status"] == "completed"
+
+
+@pytest.mark.parametrize("flag", [["debug=true"], ["traceback=true"]])
+def test_debug_shows_the_traceback(flag, command):
+    code, _, err = command("regularizer.alpha=-1", *flag)
+    assert (code, "Traceback" in err) == (2, True)

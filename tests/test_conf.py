@@ -1,0 +1,63 @@
+"""Every option under conf/ is composed, built, and takes a step."""
+
+from __future__ import annotations
+
+import pytest
+
+from seg_l1 import limits
+from seg_l1.build import build, load_data
+from seg_l1.overrides import CONF, compose_plain, help_text
+from tests.conftest import TINY
+
+OPTIONS = sorted(
+    f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.stem[0] != "_"
+)
+WITHOUT_DIGITS = [o for o in TINY if "dataset.num" not in o]
+
+
+def compose_option(option, street):
+    if option in ("dataset=folder", "dataset=camvid"):
+        return compose_plain([*WITHOUT_DIGITS, option, f"dataset.root={street}"])
+    group, name = option.split("=")
+    return compose_plain([*TINY, f"{group}='{name}'"])
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_option_is_built_and_takes_a_step(option, street):
+    config = compose_option(option, street)
+    limits.check(config)
+    loop = build(config, load_data(config)).loop
+    before = [p.detach().clone() for p in loop.model.parameters()]
+    loop._train_step([next(loop.train.epoch())])
+    after = list(loop.model.parameters())
+    assert any((a != b).any() for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_option_has_a_line_in_the_help(option):
+    group, name = option.split("=")
+    section = help_text().split(f"\n{group}=\n")[1].split("\n\n")[0]
+    line = next(line for line in section.splitlines() if line.lstrip(" *").startswith(f"{name} "))
+    assert len(line.lstrip(" *")[len(name) :].strip()) >= 4
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_value_has_a_limit(option, street):
+    unlimited = {"regularizer.scope"}
+    for key, _ in limits.leaves(compose_option(option, street)):
+        assert key in limits.LIMITS or key in unlimited or key.endswith("_target_"), key
+
+
+def test_every_regularizer_has_the_same_keys():
+    keys = {
+        option: set(compose_plain([option])["regularizer"]) - {"penalty"}
+        for option in OPTIONS
+        if option.startswith("regularizer=")
+    }
+    assert len(set(map(frozenset, keys.values()))) == 1
+
+
+def test_no_optimizer_decays_weights_unless_asked():
+    for option in OPTIONS:
+        if option.startswith("optimizer="):
+            assert compose_plain([option])["optimizer"]["weight_decay"] == 0

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from seg_l1 import checkpoints
+from seg_l1.build import build, load_data
+from seg_l1.loop import Diverged, Stopped
+from seg_l1.overrides import compose_plain
+from tests.conftest import TINY
+
+
+def experiment(*overrides, data=None):
+    config = compose_plain([*TINY, *overrides])
+    checkpoints.seed_everything(config["seed"])
+    return build(config, data or load_data(config))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return load_data(compose_plain(TINY))
+
+
+def same_bits(one, other):
+    """Whether two nested states hold the same numbers, clocks aside."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(
+            same_bits(one[k], other[k]) for k in one if k not in ("seconds", "elapsed")
+        )
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same_bits, one, other))
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    return one == other
+
+
+VARIANTS = {
+    "proximal, adam": [],
+    "subgradient, sgd": ["regularizer.solver=subgradient", "optimizer=sgd"],
+    "accumulation, augmentation": ["trainer.accumulate=2", "augmentation=light"],
+    "bf16, clipping": ["trainer.precision=bf16", "trainer.clip_norm=0.5"],
+    "tiny steps": ["regularizer.alpha=1e-9", "optimizer=sgd", "optimizer.lr=1e-4"],
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("stop_at", [2, 3, 4])
+def test_a_loop_that_was_stopped_goes_on_to_the_same_bits(variant, stop_at, data, tmp_path):
+    overrides = VARIANTS[variant]
+    whole = experiment(*overrides, data=data).loop
+    rows = list(whole.rows())
+
+    first = experiment(*overrides, data=data).loop
+    some = []
+    with pytest.raises(Stopped):
+        for row in first.rows(should_stop=lambda: first.step == stop_at):
+            some.append(row)
+    checkpoints.save(tmp_path / "last.pt", first.state_dict())
+    second = experiment(*overrides, data=data).loop
+    torch.rand(3)
+    second.load_state_dict(checkpoints.load(tmp_path / "last.pt"))
+    some += list(second.rows())
+
+    assert same_bits(whole.state_dict(), second.state_dict())
+    timeless = [
+        [{k: v for k, v in row.items() if not k.startswith("time/")} for row in each]
+        for each in (rows, some)
+    ]
+    assert str(timeless[0]) == str(timeless[1])
+
+
+def test_a_row_has_the_columns_of_the_contract(data):
+    row = next(experiment(data=data).loop.rows())
+    contract = """epoch, step, lr, lam, train/loss, train/data_loss, train/penalty, train/miou,
+        val/loss, val/miou, val/dice, val/boundary_f1, val/pixel_accuracy, gap/miou,
+        sparsity/exact, sparsity/groups, norm/l1, norm/l2, time/epoch_s, time/images_per_s"""
+    assert {name.strip() for name in contract.split(",")} <= row.keys()
+    assert {f"val/iou/{name}" for name in data.classes} <= row.keys()
+    assert row["train/loss"] == pytest.approx(row["train/data_loss"] + row["train/penalty"])
+    assert row["gap/miou"] == pytest.approx(row["train/miou"] - row["val/miou"])
+
+
+def test_strong_l1_gives_exact_zeros_and_the_subgradient_none(data):
+    strong = ["regularizer.alpha=1e-2", "trainer.epochs=1"]
+    *_, row = experiment(*strong, data=data).loop.rows()
+    assert row["sparsity/exact"] > 0.5
+    *_, row = experiment(*strong, "regularizer.solver=subgradient", data=data).loop.rows()
+    assert row["sparsity/exact"] == 0
+
+
+def test_accumulated_micro_batches_make_the_step_of_one_large_batch(data):
+    """Without batch norm, 2 x 4 images are 8 images, penalty and all."""
+    common = ["model.norm=none", "trainer.epochs=1", "optimizer=sgd", "optimizer.lr=0.01",
+              "regularizer.alpha=1e-3"]  # fmt: skip
+    for solver in ("proximal", "subgradient"):
+        options = [*common, f"regularizer.solver={solver}"]
+        large = experiment(*options, "dataset.batch_size=8", data=data).loop
+        small = experiment(*options, "trainer.accumulate=2", data=data).loop
+        for loop in (large, small):
+            list(loop.rows())
+        assert large.step == small.step == 2
+        for one, other in zip(large.model.parameters(), small.model.parameters(), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
+def test_a_loss_that_is_no_number_stops_the_loop(data):
+    loop = experiment("optimizer=sgd", "optimizer.lr=1e20", "model.norm=none", data=data).loop
+    with pytest.raises(Diverged, match="epoch 1"):
+        list(loop.rows())
+
+
+def test_early_stopping_waits_for_its_patience(data):
+    loop = experiment(
+        "trainer.early_stopping=2", "trainer.epochs=30", "optimizer.lr=1e-12",
+        "regularizer.alpha=0", "scheduler=constant", "model.norm=none", data=data,
+    ).loop  # fmt: skip
+    rows = list(loop.rows())
+    assert loop.best_epoch == 1
+    assert len(rows) == 3
+
+
+def test_the_penalty_waits_for_its_schedule(data):
+    options = ["regularizer.alpha=1e-2", "regularizer.schedule=linear",
+               "regularizer.schedule_start=1", "regularizer.schedule_epochs=0.5"]  # fmt: skip
+    first, second = experiment(*options, data=data).loop.rows()
+    assert first["lam"] == 0 or first["sparsity/exact"] == 0
+    assert second["lam"] == 1
+    assert second["sparsity/exact"] > 0
+
+
+def test_a_step_that_the_scaler_skips_skips_the_prox(data):
+    loop = experiment("trainer.precision=fp16", "regularizer.alpha=1", data=data).loop
+    loop.model.float()
+    steps = []
+    loop.solver.after_step = steps.append
+
+    class Scaler:
+        """Finds an infinite gradient at its first step."""
+
+        scales = iter([1.0, 0.5, 0.5, 0.5])
+
+        def get_scale(self):
+            return next(self.scales)
+
+        def scale(self, loss):
+            return loss
+
+        def step(self, optimizer):
+            pass
+
+        unscale_ = step
+
+        def update(self):
+            pass
+
+    loop.scaler = Scaler()
+    loop.autocast = torch.autocast("cpu", enabled=False)
+    batches = loop.train.epoch()
+    loop._train_step([next(batches)])
+    assert steps == []
+    loop._train_step([next(batches)])
+    assert steps == [1.0]
