@@ -72,6 +72,7 @@ class Bar:
         )
         self.task = self.progress.add_task("start", total=total, completed=done, state="")
         self.row: Row = {}
+        self.first = None if console.is_terminal else done
 
     def __enter__(self) -> Bar:
         self.progress.start()
@@ -81,6 +82,8 @@ class Bar:
         self.progress.stop()
 
     def step(self, loop: Loop, loss: float) -> None:
+        if self.first is not None:
+            self._estimate(loop, loss)
         known = ""
         if self.row:
             known = (
@@ -92,6 +95,13 @@ class Bar:
             description=f"epoch {min(loop.epoch + 1, loop.settings.epochs)}/{loop.settings.epochs}",
             state=f"loss {loss:.4f}{known}",
         )
+
+    def _estimate(self, loop: Loop, loss: float) -> None:
+        """Without a live bar: one line after the first steps, so that nobody waits in the dark."""
+        left = loop.steps_per_epoch * loop.settings.epochs - loop.step
+        rate = loop.seconds / max(1, loop.step - self.first)
+        log.info(f"step {loop.step}: data loss {loss:.4f}; about {rate * left:.0f} s to go")
+        self.first = None
 
 
 def epoch_line(row: Row, epochs: int, best: bool) -> str:

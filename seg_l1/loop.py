@@ -36,7 +36,7 @@ class Stopped(Exception):
 class Settings:
     """How long and how to step; see `conf/trainer/`."""
 
-    epochs: int = 24
+    epochs: int = 22
     precision: str = "fp32"
     accumulate: int = 1
     clip_norm: float | None = None
@@ -126,10 +126,10 @@ class Loop:
             self.data_loss += loss * count
             self.batch += count
             self.step += 1
+            self.seconds += time.perf_counter() - started
             if self.step % self.settings.log_every == 0 or self.batch == len(self.train):
                 self._check_finite()
                 on_step(self, float(loss))
-            self.seconds += time.perf_counter() - started
             if should_stop():
                 raise Stopped
 

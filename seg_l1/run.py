@@ -41,6 +41,7 @@ def run(
     if config["trainer"]["threads"]:
         torch.set_num_threads(config["trainer"]["threads"])
     checkpoints.seed_everything(config["seed"])
+    display.log.info(f"seg_l1: reading the data, seed {config['seed']} ...")
     data = load_data(config)
     display.log.info(display.data_text(data))
     experiment = build(config, data)

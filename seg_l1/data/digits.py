@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.nn.functional import interpolate
 
 from seg_l1.data.split import SegmentationData, TensorSplit, describe
@@ -60,83 +59,94 @@ def load(
     if digit_size[1] > min(image_size):
         raise ValueError(f"digit_size {digit_size[1]} is larger than image_size {image_size}")
     source = load_digits()
-    photos = [photo.copy() for photo in load_sample_images().images]
+    photos = [photo / np.float32(255) for photo in load_sample_images().images]
     splits = {}
     for number, (split, count) in enumerate(
         {"train": num_train, "val": num_val, "test": num_test}.items()
     ):
         rng = np.random.default_rng([seed, number])
         chosen = split_range(split, len(source.target))
-        glyphs = torch.from_numpy(source.images[chosen.start : chosen.stop] / 16).float()
+        glyphs = source.images[chosen.start : chosen.stop] / 16
         labels = source.target[chosen.start : chosen.stop]
+        inks = {side: _enlarged(glyphs, side) for side in range(digit_size[0], digit_size[1] + 1)}
         strips = []
         for photo in photos:
             columns = split_range(split, photo.shape[1])
             strips.append(photo[:, columns.start : columns.stop])
-        scenes = [
-            _scene(rng, strips, glyphs, labels, image_size, digits_per_scene, digit_size)
-            for _ in range(count)
-        ]
+        images = np.empty((count, *image_size, 3), dtype=np.uint8)
+        masks = np.zeros((count, *image_size), dtype=np.uint8)
+        for image, mask in zip(images, masks, strict=True):
+            scene = _crop(rng, strips[rng.integers(len(strips))], image_size)
+            many = rng.integers(digits_per_scene[0], digits_per_scene[1] + 1)
+            _paint(rng, scene, mask, inks, labels, many)
+            image[:] = np.rint(scene * 255)
         splits[split] = TensorSplit(
-            torch.stack([image for image, _ in scenes]),
-            torch.stack([mask for _, mask in scenes]),
+            torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
+            torch.from_numpy(masks),
             [f"{split}_{index:04d}" for index in range(count)],
         )
     return describe(splits, CLASSES, notes=[])
 
 
-def _scene(
-    rng: np.random.Generator,
-    strips: list[np.ndarray],
-    glyphs: Tensor,
-    labels: np.ndarray,
-    image_size: tuple[int, int],
-    digits_per_scene: tuple[int, int],
-    digit_size: tuple[int, int],
-) -> tuple[Tensor, Tensor]:
-    image = _crop(rng, strips[rng.integers(len(strips))], image_size)
-    mask = torch.zeros(image_size, dtype=torch.uint8)
-    taken = np.zeros(image_size, dtype=bool)
-    for _ in range(rng.integers(digits_per_scene[0], digits_per_scene[1] + 1)):
-        side = int(rng.integers(digit_size[0], digit_size[1] + 1))
-        place = _free_place(rng, taken, side)
-        if place is None:
-            continue
-        taken[place] = True
-        index = rng.integers(len(labels))
-        ink = interpolate(glyphs[index][None, None], (side, side), mode="bicubic")[0, 0].clamp(0, 1)
-        patch = image[:, place[0], place[1]]
-        colour = _contrasting(rng, patch.mean((1, 2)))
-        patch.lerp_(colour[:, None, None], ink)
-        mask[place][ink > 0.5] = 1 + int(labels[index])
-    return (image * 255).round().to(torch.uint8), mask
+def _enlarged(glyphs: np.ndarray, side: int) -> np.ndarray:
+    """(N, 8, 8) in [0, 1] to (N, side, side), as a share of ink per pixel."""
+    larger = interpolate(torch.from_numpy(glyphs).float()[:, None], (side, side), mode="bicubic")
+    return larger[:, 0].clamp(0, 1).numpy()
 
 
-def _crop(rng: np.random.Generator, strip: np.ndarray, image_size: tuple[int, int]) -> Tensor:
-    """A random piece of the strip, of `image_size`, in [0, 1]; larger if need be."""
+def _crop(rng: np.random.Generator, strip: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """A random piece of the strip (H, W, 3) of `image_size`; larger than it only if need be."""
     scale = max(1.0, image_size[0] / strip.shape[0], image_size[1] / strip.shape[1])
     height, width = (max(1, int(side / scale)) for side in image_size)
     top = rng.integers(strip.shape[0] - height + 1)
     left = rng.integers(strip.shape[1] - width + 1)
-    piece = torch.from_numpy(strip[top : top + height, left : left + width]).permute(2, 0, 1) / 255
+    piece = strip[top : top + height, left : left + width]
     if (height, width) == tuple(image_size):
-        return piece.contiguous()
-    return interpolate(piece[None], tuple(image_size), mode="bilinear")[0]
+        return piece.copy()
+    channels_first = torch.from_numpy(piece.copy()).permute(2, 0, 1)[None]
+    larger = interpolate(channels_first, tuple(image_size), mode="bilinear")
+    return larger[0].permute(1, 2, 0).numpy().copy()
+
+
+def _paint(
+    rng: np.random.Generator,
+    scene: np.ndarray,
+    mask: np.ndarray,
+    inks: dict[int, np.ndarray],
+    labels: np.ndarray,
+    count: int,
+) -> None:
+    """Paints up to `count` digits into `scene` (H, W, 3) and `mask` (H, W), none over another."""
+    taken: list[tuple[int, int, int]] = []
+    for side in rng.integers(min(inks), max(inks) + 1, count).tolist():
+        place = _free_place(rng, mask.shape, side, taken)
+        if place is None:
+            continue
+        top, left = place
+        taken.append((top, left, side))
+        index = rng.integers(len(labels))
+        ink = inks[side][index]
+        patch = scene[top : top + side, left : left + side]
+        colour = _contrasting(rng, patch.mean((0, 1)))
+        patch += (colour - patch) * ink[..., None]
+        mask[top : top + side, left : left + side][ink > 0.5] = 1 + labels[index]
 
 
 def _free_place(
-    rng: np.random.Generator, taken: np.ndarray, side: int
-) -> tuple[slice, slice] | None:
-    for _ in range(20):
-        top = rng.integers(taken.shape[0] - side + 1)
-        left = rng.integers(taken.shape[1] - side + 1)
-        place = slice(top, top + side), slice(left, left + side)
-        if not taken[place].any():
-            return place
-    return None
+    rng: np.random.Generator, size: tuple[int, ...], side: int, taken: list[tuple[int, int, int]]
+) -> tuple[int, int] | None:
+    """The first of 64 random places at which a square of `side` overlaps none that is taken."""
+    tops, lefts = rng.integers(0, [[size[0] - side + 1], [size[1] - side + 1]], (2, 64))
+    free = np.ones(64, dtype=bool)
+    for top, left, other in taken:
+        above, below = tops + side <= top, tops >= top + other
+        before, behind = lefts + side <= left, lefts >= left + other
+        free &= above | below | before | behind
+    first = int(free.argmax())
+    return (int(tops[first]), int(lefts[first])) if free[first] else None
 
 
-def _contrasting(rng: np.random.Generator, background: Tensor) -> Tensor:
+def _contrasting(rng: np.random.Generator, background: np.ndarray) -> np.ndarray:
     """The one of eight random RGB colours that lies farthest from `background`."""
-    colours = torch.from_numpy(rng.random((8, 3), dtype=np.float32))
-    return colours[(colours - background).norm(dim=1).argmax()]
+    colours = rng.random((8, 3), dtype=np.float32)
+    return colours[np.square(colours - background).sum(1).argmax()]
