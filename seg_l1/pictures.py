@@ -18,21 +18,23 @@ def palette(classes: Sequence[str]) -> np.ndarray:
     from matplotlib import colormaps
 
     strong_first = [*range(0, 20, 2), *range(1, 20, 2)]
-    colours = np.array(colormaps["tab20"].colors)[strong_first]
-    colours = (colours[np.arange(len(classes)) % 20] * 255).astype(np.uint8)
-    colours[[name.lower() == "background" for name in classes]] = 0
+    available = (np.array(colormaps["tab20"].colors)[strong_first] * 255).astype(np.uint8)
+    named = [index for index, name in enumerate(classes) if name.lower() != "background"]
+    colours = np.zeros((len(classes), 3), dtype=np.uint8)
+    colours[named] = available[np.arange(len(named)) % 20]
     return colours
 
 
 def overlay(image: np.ndarray, mask: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    """Lays a mask (H, W) in half-transparent colour over an image (H, W, 3) uint8.
+    """Lays a mask (H, W) in colour over the grey of an image (H, W, 3) uint8.
 
-    Unlabelled pixels, and those of a black class, show the image.
+    Unlabelled pixels, and those of a black class, show the grey alone.
     """
+    grey = image.mean(-1, keepdims=True).astype(np.uint8).repeat(3, -1)
     valid = mask != IGNORE
     paint = colours[np.where(valid, mask, 0)]
     visible = (valid & paint.any(-1))[..., None]
-    return np.where(visible, (0.35 * image + 0.65 * paint).astype(np.uint8), image)
+    return np.where(visible, (0.25 * grey + 0.75 * paint).astype(np.uint8), grey)
 
 
 @torch.no_grad()
@@ -102,7 +104,7 @@ def save_preview(
     figure.legend(
         handles=[Patch(color=colour, label=name) for name, colour in named],
         loc="outside lower center",
-        ncols=min(len(named), 2 + 2 * len(shown) // 2),
+        ncols=min(len(named), 2 * len(shown)),
         fontsize=8,
         frameon=False,
     )
