@@ -32,38 +32,39 @@ def naive(model: torch.nn.Module) -> None:
     (1e-5 * sum(p.abs().sum() for p in model.parameters())).backward()
 
 
+def measure(overrides: list[str], repeats: int) -> dict[str, float]:
+    """Median seconds of a training step without prox, of the prox, and of the naive penalty."""
+    config = compose_plain(overrides)
+    loop = build(config, load_data(config)).loop
+    batches: list = []
+    while len(batches) < repeats + 10:
+        batches += list(loop.train.epoch(len(batches)))
+    after_step, loop.solver.after_step = loop.solver.after_step, lambda strength: None
+    times: dict[str, list[float]] = {"step": [], "prox": [], "naive": []}
+    for batch in batches[: repeats + 10]:
+        times["step"].append(seconds(lambda batch=batch: loop._train_step([batch])))
+        times["prox"].append(seconds(lambda: after_step(loop.alpha)))
+        times["naive"].append(seconds(lambda: naive(loop.model)))
+        loop.step += 1
+    weights = sum(entry.tensor.numel() for entry in loop.tensors if entry.penalized)
+    return {"weights": weights, **{k: statistics.median(v[10:]) for k, v in times.items()}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=150)
     parser.add_argument("overrides", nargs="*")
     options = parser.parse_args()
     torch.set_flush_denormal(True)
-    for optimizer in (["optimizer=sgd"], ["optimizer=adam"]):
-        config = compose_plain([*optimizer, *options.overrides])
-        loop = build(config, load_data(config)).loop
-        solver, strength, batches = loop.solver, loop.alpha, []
-        while len(batches) < options.repeats + 10:
-            batches += list(loop.train.epoch(len(batches)))
-        after_step, solver.after_step = solver.after_step, lambda strength: None
-        times: dict[str, list[float]] = {"step": [], "prox": [], "naive": []}
-        for index, batch in enumerate(batches[: options.repeats + 10]):
-            step = seconds(lambda batch=batch: loop._train_step([batch]))
-            prox = seconds(lambda: after_step(strength))
-            tutorial = seconds(lambda: naive(loop.model))
-            loop.step += 1
-            if index >= 10:
-                for name, value in (("step", step), ("prox", prox), ("naive", tutorial)):
-                    times[name].append(value)
-        median = {name: statistics.median(values) for name, values in times.items()}
-        weights = sum(e.tensor.numel() for e in loop.tensors if e.penalized)
-        print(
-            f"{optimizer[0]}: step {1e3 * median['step']:.2f} ms; "
-            + "; ".join(
-                f"{name} {1e3 * median[name]:.3f} ms = {100 * median[name] / median['step']:.2f} %"
-                f" of it, {1e9 * median[name] / weights:.2f} ns per weight"
-                for name in ("prox", "naive")
-            )
-        )
+    for optimizer in ("optimizer=sgd", "optimizer=adam"):
+        median = measure([optimizer, *options.overrides], options.repeats)
+        weights = median.pop("weights")
+        shares = [
+            f"{name} {1e3 * median[name]:.3f} ms = {100 * median[name] / median['step']:.2f} %"
+            f" of it, {1e9 * median[name] / weights:.2f} ns per weight"
+            for name in ("prox", "naive")
+        ]
+        print(f"{optimizer}: step {1e3 * median['step']:.2f} ms; {'; '.join(shares)}")
 
 
 if __name__ == "__main__":

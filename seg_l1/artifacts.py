@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import os
 import platform
 import subprocess
 import sys
@@ -116,12 +115,14 @@ class RunDirectory:
         return [row for row in rows if row["epoch"] <= epochs]
 
     def write_weights(self, model: nn.Module, metadata: dict[str, str]) -> None:
-        """Writes `model.safetensors` (tensors that share memory are stored once)."""
-        from safetensors.torch import save_model
+        """Writes `model.safetensors`, each tensor of the state under its own name."""
+        from safetensors.torch import save
 
-        temporary = self.weights.with_name(".model.safetensors.tmp")
-        save_model(model, str(temporary), metadata=metadata)
-        os.replace(temporary, self.weights)
+        state = model.state_dict().items()
+        content = save(
+            {k: w.cpu().clone(memory_format=torch.contiguous_format) for k, w in state}, metadata
+        )
+        checkpoints.write_atomically(self.weights, lambda file: file.write(content))
 
 
 def environment(seed: int, device: torch.device, fingerprint: str) -> dict[str, Any]:

@@ -70,7 +70,9 @@ def build(config: Config, data: SegmentationData) -> Experiment:
     model = model.to(device, memory_format=layout)
     criterion = instantiate("loss", config["loss"]).to(device)
     _check_class_weights(criterion, data.classes)
-    rules = [Rule(**{**rule, "types": tuple(rule.get("types", ()))}) for rule in _rules(config)]
+    rules = [
+        Rule(**{**rule, "types": tuple(rule.get("types", ()))}) for rule in regularizer["scope"]
+    ]
     tensors = scope(model, rules)
     penalty = instantiate("regularizer.penalty", regularizer["penalty"])
     optimizer = instantiate("optimizer", config["optimizer"], params=list(model.parameters()))
@@ -185,14 +187,6 @@ def from_yaml(path: Path) -> Config:
 _BATCH_KEYS = ("batch_size", "workers", "class_weights")
 
 
-def _rules(config: Config) -> list[Config]:
-    allowed = {"name", "types", "penalize", "factor"}
-    for rule in config["regularizer"]["scope"]:
-        if not isinstance(rule, dict) or not rule.keys() <= allowed:
-            raise UserError(f"regularizer.scope: a rule has the keys {sorted(allowed)}, got {rule}")
-    return config["regularizer"]["scope"]
-
-
 def _solvers() -> dict[str, Any]:
     from seg_l1.solvers.proximal import Proximal
     from seg_l1.solvers.subgradient import Subgradient
@@ -208,6 +202,8 @@ def _device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
+        if device.type == "meta":
+            raise RuntimeError("it computes nothing")
     except (RuntimeError, AssertionError) as error:
         reason = first_line(error)
         raise UserError(f"device: '{name}' cannot be used here ({reason})") from None

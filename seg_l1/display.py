@@ -60,7 +60,8 @@ def open_log(file: Path) -> None:
 class Bar:
     """A live bar with loss, mIoU, zeros and time left on a terminal; nothing elsewhere."""
 
-    def __init__(self, console: Console, total: int, done: int) -> None:
+    def __init__(self, console: Console, loop: Loop) -> None:
+        total, done = loop.total_steps, loop.step
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -72,7 +73,7 @@ class Bar:
         )
         self.task = self.progress.add_task("start", total=total, completed=done, state="")
         self.row: Row = {}
-        self.first = None if console.is_terminal else done
+        self.begun = None if console.is_terminal else (loop.step, loop.seconds)
 
     def __enter__(self) -> Bar:
         self.progress.start()
@@ -82,7 +83,7 @@ class Bar:
         self.progress.stop()
 
     def step(self, loop: Loop, loss: float) -> None:
-        if self.first is not None:
+        if self.begun is not None:
             self._estimate(loop, loss)
         known = ""
         if self.row:
@@ -98,10 +99,11 @@ class Bar:
 
     def _estimate(self, loop: Loop, loss: float) -> None:
         """Without a live bar: one line after the first steps, so that nobody waits in the dark."""
-        left = loop.steps_per_epoch * loop.settings.epochs - loop.step
-        rate = loop.seconds / max(1, loop.step - self.first)
-        log.info(f"step {loop.step}: data loss {loss:.4f}; about {rate * left:.0f} s to go")
-        self.first = None
+        step, seconds = self.begun
+        rate = (loop.seconds - seconds) / (loop.step - step)
+        left = rate * (loop.total_steps - loop.step)
+        log.info(f"step {loop.step}: data loss {loss:.4f}; about {left:.0f} s to go")
+        self.begun = None
 
 
 def epoch_line(row: Row, epochs: int, best: bool) -> str:

@@ -25,7 +25,7 @@ def _share(low: float = 0.0) -> Limit:
 
 
 def _whole(low: int) -> Limit:
-    return int, lambda x: x >= low, f"a whole number of at least {low}"
+    return int, lambda x: low <= x < 2**63, f"a whole number of at least {low}"
 
 
 def _choice(*options: str) -> Limit:
@@ -67,7 +67,7 @@ LIMITS: dict[str, Limit] = {
     "model.norm": _choice("batch", "group", "none"),
     "model.image_size": _list(_whole(8), 2),
     "dataset.root": _TEXT,
-    "dataset.num_classes": _or_null(_whole(1)),
+    "dataset.num_classes": _or_null((int, lambda x: 1 <= x <= 254, "from 1 to 254")),
     "dataset.image_size": _list(_whole(8), 2),
     "dataset.num_train": _whole(1),
     "dataset.num_val": _whole(1),
@@ -93,7 +93,7 @@ LIMITS: dict[str, Limit] = {
     "augmentation.chunks": _whole(1),
     "optimizer.lr": _number(0, above=True),
     "optimizer.momentum": _number(0, below=1),
-    "optimizer.dampening": _number(0),
+    "optimizer.dampening": _number(0, below=1),
     "optimizer.nesterov": _FLAG,
     "optimizer.weight_decay": _number(0),
     "optimizer.betas": _list(_number(0, below=1), 2),
@@ -135,13 +135,10 @@ def check(config: dict[str, Any]) -> None:
         UserError: naming the key, what was got and what is allowed.
     """
     for key, value in leaves(config):
-        if key not in LIMITS:
-            continue
-        kind, fits, words = LIMITS[key]
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        wrong_type = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
-        if wrong_type or not fits(value):
-            raise UserError(f"{key}: got {value!r}, expected {words}")
+        if key in LIMITS:
+            _check_value(key, value, LIMITS[key])
+    for rule in config["regularizer"]["scope"]:
+        _check_rule(rule)
     regularizer, epochs = config["regularizer"], config["trainer"]["epochs"]
     end = regularizer["schedule_start"] + (
         regularizer["schedule_epochs"] if regularizer["schedule"] != "constant" else 0
@@ -151,6 +148,29 @@ def check(config: dict[str, Any]) -> None:
             f"regularizer.schedule_start + schedule_epochs: λ(t) reaches 1 after {end:g} epochs,"
             f" but trainer.epochs={epochs}"
         )
+
+
+def _check_value(key: str, value: Any, limit: Limit) -> None:
+    kind, fits, words = limit
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    wrong_type = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
+    if wrong_type or not fits(value):
+        raise UserError(f"{key}: got {value!r}, expected {words}")
+
+
+_RULE: dict[str, Limit] = {
+    "name": _TEXT,
+    "types": _list(_TEXT),
+    "penalize": _FLAG,
+    "factor": _number(0, above=True),
+}
+
+
+def _check_rule(rule: Any) -> None:
+    if not isinstance(rule, dict) or not rule.keys() <= _RULE.keys():
+        raise UserError(f"regularizer.scope: a rule has the keys {', '.join(_RULE)}; got {rule}")
+    for key, value in rule.items():
+        _check_value(f"regularizer.scope: {key}", value, _RULE[key])
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -85,6 +85,11 @@ class Loop:
         return -(-len(self.train) // self.settings.accumulate)
 
     @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self.steps_per_epoch * self.settings.epochs
+
+    @property
     def improved(self) -> bool:
         """Whether the last finished epoch is the best so far, by validation mIoU."""
         return self.best_epoch == self.epoch
@@ -111,8 +116,8 @@ class Loop:
         while not self.finished:
             self._train_epoch(on_step, should_stop)
             self.solver.flush()
-            row = self._finish_epoch()
-            yield row
+            self._check_finite(weights=True)
+            yield self._finish_epoch()
 
     def _train_epoch(
         self, on_step: Callable[[Loop, float], None], should_stop: Callable[[], bool]
@@ -131,19 +136,25 @@ class Loop:
                 self._check_finite()
                 on_step(self, float(loss))
             if should_stop():
+                self._check_finite(weights=True)
                 raise Stopped
 
     def _train_step(self, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """One optimizer step on several micro-batches; returns their mean data loss."""
+        """One optimizer step on several micro-batches; returns their data loss.
+
+        That is the mean over the labelled pixels of all of them, as if they were one batch.
+        """
         strength = self.strength
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * self.learning_rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros(())
-        for images, masks in batches:
+        valid = [(masks != IGNORE).sum() for _, masks in batches]
+        labelled = sum(valid).clamp_min(1)
+        for (images, masks), pixels in zip(batches, valid, strict=True):
             with self.autocast:
                 logits = self.model(images)
-            data = self.objective.criterion(logits.float(), masks) / len(batches)
+            data = self.objective.criterion(logits.float(), masks) * (pixels / labelled)
             self.scaler.scale(data).backward()
             total = total.to(data.device) + data.detach()
             self.confusion.update(logits.detach().argmax(1), masks)
@@ -177,8 +188,12 @@ class Loop:
             nn.utils.clip_grad_value_(weights, self.settings.clip_value)
         return factor
 
-    def _check_finite(self) -> None:
-        if not torch.isfinite(torch.as_tensor(self.data_loss)):
+    def _check_finite(self, *, weights: bool = False) -> None:
+        """Looks at the losses so far, and at all weights where the last update matters too."""
+        numbers = [torch.as_tensor(self.data_loss)]
+        if weights:
+            numbers += [tensor.detach().sum() for tensor in self.model.state_dict().values()]
+        if not all(bool(torch.isfinite(number)) for number in numbers):
             raise Diverged(
                 f"the loss is not finite at epoch {self.epoch + 1}, step {self.step}."
                 " Try a lower optimizer.lr, or trainer.clip_norm=1."
@@ -189,7 +204,8 @@ class Loop:
                        self.settings.boundary_tolerance, self.autocast)  # fmt: skip
         train = scores(self.confusion.counts)
         data = float(self.data_loss) / len(self.train)
-        penalty = float(self.objective.penalty_term(self.strength).detach())
+        lam = self.schedule(self.step - 1)
+        penalty = float(self.objective.penalty_term(self.alpha * lam).detach())
         self.epoch += 1
         if val["miou"] > self.best_miou:
             self.best_epoch, self.best_miou = self.epoch, val["miou"]
@@ -197,7 +213,7 @@ class Loop:
             "epoch": self.epoch,
             "step": self.step,
             "lr": float(self.optimizer.param_groups[0]["lr"]),
-            "lam": self.schedule(self.step),
+            "lam": lam,
             "train/loss": data + penalty,
             "train/data_loss": data,
             "train/penalty": penalty,

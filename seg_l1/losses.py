@@ -85,8 +85,8 @@ class Terms(NamedTuple):
 class RegularizedLoss(nn.Module):
     """F = ℓ(y, ŷ) + strength·Σ_t ω_t·R(w_t) over the penalised tensors of a scope.
 
-    Under `subgradient` the total is what is differentiated, under `proximal` the data term; what
-    is reported is the same.
+    `subgradient` follows the gradient of the total, `proximal` that of the data term; what is
+    reported is the same.
     """
 
     def __init__(

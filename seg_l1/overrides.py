@@ -51,11 +51,11 @@ def help_text() -> str:
     return "\n".join(lines)
 
 
-def checked(arguments: list[str]) -> list[str]:
-    """Returns the arguments for hydra after every override has been looked at.
+def parse(arguments: list[str]) -> tuple[Any, list[Any]]:
+    """Returns hydra's flags and the parsed overrides of a command line.
 
     Raises:
-        UserError: on an unknown group, option or key, and on a value that makes no sense.
+        UserError: on an unknown flag, and on an override that cannot be read.
     """
     from hydra._internal.utils import get_args_parser
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -66,51 +66,119 @@ def checked(arguments: list[str]) -> list[str]:
     wrong = [word for word in rest if word.startswith("-")]
     if wrong:
         raise UserError(f"{wrong[0]}: there is no such flag (see --help)")
-    if flags.hydra_help or flags.info or flags.cfg or flags.shell_completion:
-        return arguments
-    folders = [CONF, *([Path(flags.config_dir)] if flags.config_dir else [])]
+    if flags.config_dir and not Path(flags.config_dir).is_dir():
+        raise UserError(f"--config-dir: there is no folder '{flags.config_dir}'")
     try:
-        overrides = OverridesParser.create().parse_overrides(flags.overrides)
+        return flags, OverridesParser.create().parse_overrides(flags.overrides)
     except HydraException as error:
         raise UserError(
             f"{first_line(error)}. Overrides look like key=value; got {' '.join(flags.overrides)}"
         ) from None
+
+
+def check_overrides(flags: Any, overrides: Sequence[Any]) -> None:
+    """Looks at every override of a run or a sweep, and at every value of a sweep.
+
+    Raises:
+        UserError: on an unknown group, option or key, and on a value that makes no sense.
+    """
+    folders = [CONF, *([Path(flags.config_dir)] if flags.config_dir else [])]
+    swept = next((o for o in overrides if o.is_sweep_override()), None)
+    if swept and not flags.multirun:
+        raise UserError(f"{swept.input_line}: several values make a sweep, which takes the flag -m")
     groups = [o for o in overrides if o.key_or_group in _groups(*folders)]
     for override in groups:
+        known = _options(override.key_or_group, folders)
         for option in _values(override):
-            known = _options(override.key_or_group, folders)
             if option not in known:
                 raise UserError(
                     f"{override.key_or_group}: there is no option '{option}'."
                     f"{did_you_mean(option, known)} Options: {', '.join(known)}"
                 )
-    swept = next((o for o in overrides if o.is_sweep_override()), None)
-    if swept and not flags.multirun:
-        raise UserError(f"{swept.input_line}: several values make a sweep, which takes the flag -m")
     base = _compose(next(_one_at_a_time(groups)), flags)
     _check_keys([o for o in overrides if o not in groups], base)
+    if flags.cfg:
+        return
     for chosen in _one_at_a_time(overrides):
-        config = _compose(chosen, flags)
-        limits.check(plain(config))
-    resume = next((_values(o)[0] for o in overrides if o.key_or_group == "resume"), None)
-    if resume not in (None, "null") and not any("hydra.run.dir" in a for a in arguments):
-        from seg_l1.artifacts import RunDirectory
+        limits.check(plain(_compose(chosen, flags)))
 
-        quoted = str(RunDirectory.existing(resume).path).replace("'", "\\'")
-        arguments = [*arguments, f"hydra.run.dir='{quoted}'"]
-    return arguments
+
+FREE_ON_RESUME = (
+    "trainer.epochs", "trainer.early_stopping", "trainer.threads", "trainer.log_every",
+    "device", "dataset.root", "dataset.workers", "traceback",
+)  # fmt: skip
+"""Keys whose change leaves a run the run that it was; all others are refused beside `resume`."""
+
+
+def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any]]:
+    """Returns directory and configuration of the run to go on with.
+
+    The configuration is the saved one; hydra has no part in it.
+
+    Raises:
+        UserError: if there is no such run, or if something was typed that makes it another run.
+    """
+    from seg_l1.artifacts import RunDirectory
+    from seg_l1.build import from_yaml
+
+    typed = {override.key_or_group: override for override in overrides}
+    run = RunDirectory.existing(str(typed.pop("resume").value()))
+    if flags.multirun or any(key.startswith("hydra") for key in typed):
+        raise UserError("resume: a run goes on in its own folder, without -m and hydra.*")
+    config = from_yaml(run.config)
+    saved = dict(limits.leaves(config))
+    config["traceback"] = "debug" in typed and typed["debug"].value() == "true"
+    for key, override in typed.items():
+        value = override.value()
+        if key == "debug" and value in ("true", "false"):
+            continue
+        if key in FREE_ON_RESUME and key in saved:
+            parent, _, name = key.rpartition(".")
+            (config[parent] if parent else config)[name] = value
+        elif key in _groups():
+            _same_option(run.path, key, value, config)
+        elif key not in saved:
+            raise UserError(f"there is no key '{key}' in {run.config}.{did_you_mean(key, saved)}")
+        elif saved[key] != value:
+            raise UserError(
+                f"resume: {run.path} was made with {key}={saved[key]}, not {value}."
+                f" Leave it out, or start a new run. Free are {', '.join(FREE_ON_RESUME)}."
+            )
+    limits.check(config)
+    return run.path, config
+
+
+def _same_option(run: Path, group: str, option: str, config: dict[str, Any]) -> None:
+    """Lets `model=unet` pass beside the resume of a U-Net."""
+    from hydra.errors import HydraException
+
+    try:
+        now = compose_plain([f"{group}={option}"]).get(group, {})
+    except (HydraException, UserError):
+        now = {}
+    then = config.get(group, {})
+    key = "penalty" if group == "regularizer" else "_target_"
+    if key not in now or now[key] != then.get(key):
+        raise UserError(
+            f"resume: {run} was not made with {group}={option}. Leave it out, or start a new run."
+        )
 
 
 def _check_keys(overrides: Sequence[Any], config: Any) -> None:
     from omegaconf import OmegaConf
 
     known = [key for key, _ in limits.leaves(OmegaConf.to_container(config, resolve=False))]
+    parents = {".".join(key.split(".")[:depth]) for key in known for depth in (1, 2)} - {*known}
     groups = sorted({path.name for path in CONF.iterdir() if path.is_dir()})
     for override in overrides:
         key = override.key_or_group
-        if key.split(".")[0].split("/")[0] == "hydra" or override.is_delete():
+        if re.match(r"hydra\b", key):
             continue
-        parents = {".".join(name.split(".")[:depth]) for name in known for depth in (1, 2, 3)}
+        if override.is_delete() and not key.startswith("optimizer."):
+            raise UserError(f"~{key}: only arguments of the optimizer can be taken away")
+        if key in parents and not isinstance(override.value(), dict):
+            inside = [name for name in known if name.startswith(f"{key}.")]
+            raise UserError(f"{key}: holds keys, not a value: {', '.join(inside)}")
         if key in known or key in parents or _accepts(config, key):
             continue
         choices = known if "." in key else [*groups, *(k for k in known if "." not in k)]
@@ -126,19 +194,26 @@ def _accepts(config: Any, key: str) -> bool:
 
     parent, _, name = key.rpartition(".")
     target = OmegaConf.select(config, f"{parent}._target_") if parent else None
-    return target is not None and name in inspect.signature(get_object(target)).parameters
+    given_by_build = ("params", "in_channels", "num_classes", "total")
+    if target is None or name in given_by_build:
+        return False
+    return name in inspect.signature(get_object(target)).parameters
 
 
 def _compose(overrides: Sequence[Any], flags: Any) -> Any:
+    lines = [o.input_line for o in overrides]
+    if flags.config_dir:
+        lines.append(f"hydra.searchpath=['{Path(flags.config_dir).absolute()}']")
+    return _compose_lines(lines, flags.config_name or "config")
+
+
+def _compose_lines(lines: Sequence[str], name: str = "config") -> Any:
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
 
-    lines = [o.input_line for o in overrides]
-    if flags.config_dir:
-        lines.append(f"hydra.searchpath=[{Path(flags.config_dir).absolute()}]")
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose(flags.config_name or "config", lines)
+            return compose(name, list(lines))
     except HydraException as error:
         raise UserError(first_line(error)) from error
 
@@ -166,13 +241,15 @@ def _values(override: Any) -> list[str]:
 
 def compose_plain(overrides: Sequence[str]) -> dict[str, Any]:
     """The resolved configuration that `overrides` give, for programs that start no run."""
-    from hydra import compose, initialize_config_dir
-
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return plain(compose("config", list(overrides)))
+    return plain(_compose_lines(overrides))
 
 
 def plain(cfg: Any) -> dict[str, Any]:
+    """Plain dicts, lists and values of a composed configuration.
+
+    Raises:
+        UserError: if a value that must be given is missing, or refers to nothing.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from seg_l1.checkpoints import write_atomically
 from seg_l1.data.batches import Batches
 from seg_l1.data.split import IGNORE
 
@@ -108,4 +109,4 @@ def save_preview(
         fontsize=8,
         frameon=False,
     )
-    figure.savefig(path)
+    write_atomically(path, lambda file: figure.savefig(file, format="png"))

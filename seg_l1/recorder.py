@@ -22,10 +22,16 @@ class Recorder:
     """Trains and records one experiment; `started` is when its work began, on `perf_counter`."""
 
     def __init__(
-        self, experiment: Experiment, record: RunDirectory, overrides: list[str], started: float
+        self,
+        experiment: Experiment,
+        record: RunDirectory,
+        facts: dict[str, Any],
+        *,
+        overrides: list[str],
+        started: float,
     ) -> None:
         self.experiment, self.loop, self.record = experiment, experiment.loop, record
-        self.overrides, self.started = overrides, started
+        self.facts, self.overrides, self.started = facts, overrides, started
         self.rows: list[Row] = record.read_metrics(self.loop.epoch)
         self.board: Any = None
 
@@ -36,23 +42,15 @@ class Recorder:
 
     def start(self, resume: bool) -> None:
         """Writes what is known before the first step."""
-        import torch
-
-        from seg_l1 import artifacts, board, display, sparsity
+        from seg_l1 import artifacts, board, display
         from seg_l1.build import to_yaml
 
         loop, data, config = self.loop, self.experiment.data, self.experiment.config
         device = next(loop.model.parameters()).device
-        penalised = [entry for entry in loop.tensors if entry.penalized]
-        size = loop.train.split[[0]][0].shape[1:]
-        self.facts = {
-            "parameters": sparsity.parameters(loop.model),
-            "penalised_weights": sum(entry.tensor.numel() for entry in penalised),
-            "multiply_adds": sparsity.multiply_adds(loop.model, torch.zeros(1, *size).to(device)),
-        }
+        self._summarise("running")
+        self.record.write_text(self.record.config, to_yaml(config))
         self.board = board.Board(self.record.tensorboard, loop.epoch)
         if not resume:
-            self.record.write_text(self.record.config, to_yaml(config))
             self.record.write_text(self.record.overrides, to_yaml(self.overrides))
             self.record.write_json(
                 self.record.environment,
@@ -61,14 +59,16 @@ class Recorder:
             self.record.write_scope(loop.tensors, self.experiment.rules)
             self._save()
         self.record.write_metrics(self.rows)
-        self._summarise("running")
+        penalised = sum(entry.penalized for entry in loop.tensors)
+        shrinkage = self.facts["shrinkage"]
         display.log.info(
             f"{config['model']['_target_'].rsplit('.', 1)[-1]}:"
             f" {self.facts['parameters']:,} parameters, of which"
-            f" {self.facts['penalised_weights']:,} in {len(penalised)} of {len(loop.tensors)}"
+            f" {self.facts['penalised_weights']:,} in {penalised} of {len(loop.tensors)}"
             f" tensors are penalised (scope.csv);"
             f" {self.facts['multiply_adds'] / 1e6:.0f} M multiply-adds per image, on {device}"
         )
+        display.log.info(f"what shrinks weights: {', and '.join(shrinkage) or 'nothing'}")
         display.log.info(f"run: {self.record.path}")
 
     def train(self, bar: Any) -> None:
@@ -197,8 +197,13 @@ class Recorder:
     def _about(self) -> dict[str, Any]:
         """What another program needs to use the weights."""
         data = self.experiment.data
-        about = {"classes": data.classes, "mean": data.mean, "std": data.std}
-        return {"config": self.experiment.config, **about}
+        return {
+            "config": self.experiment.config,
+            "classes": data.classes,
+            "mean": data.mean,
+            "std": data.std,
+            "fingerprint": data.fingerprint,
+        }
 
     def _summarise(self, status: str, error: str | None = None, **more: Any) -> dict[str, Any]:
         best = self.rows[self.loop.best_epoch - 1] if self.loop.best_epoch else None
@@ -230,6 +235,9 @@ class Recorder:
         tested = f", test {test['miou']:.4f}" if test else ""
         alpha = self.experiment.config["regularizer"]["alpha"] or 1e-5
         sweep = ",".join(f"{alpha * factor:g}" for factor in (0.3, 1, 3))
+        left_out = ("regularizer", "resume", "hydra", "debug")
+        kept = " ".join(word for word in self.overrides if not word.startswith(left_out))
+        same = f"python train.py {kept}".rstrip()
         return "\n".join(
             [
                 f"\nbest epoch {row['epoch']}: mIoU val {row['val/miou']:.4f}{tested},"
@@ -237,8 +245,8 @@ class Recorder:
                 f"\neverything lies in {self.record.path}",
                 "  preview.png  metrics.csv  summary.json  model.safetensors  checkpoints/best.pt",
                 "\nnext:",
-                "  python train.py regularizer=none",
-                f"  python train.py -m regularizer=l1,l2,elastic_net regularizer.alpha={sweep}",
+                f"  {same} regularizer=none",
+                f"  {same} -m regularizer=l1,l2,elastic_net regularizer.alpha={sweep}",
                 "  tensorboard --logdir outputs",
             ]
         )

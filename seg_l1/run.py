@@ -45,33 +45,74 @@ def run(
     data = load_data(config)
     display.log.info(display.data_text(data))
     experiment = build(config, data)
+    facts = _facts(experiment)
     record = RunDirectory.existing(directory) if resume else RunDirectory(directory)
     state = _restore(experiment, record) if resume else {"elapsed": 0.0}
+    if experiment.loop.finished and record.read_summary()["status"] == "completed":
+        display.log.info(f"{record.path}: is finished; trainer.epochs=<more> trains longer")
+        return record.read_summary()
     if not resume:
         record.create()
     display.open_log(record.log)
-    recorder = Recorder(experiment, record, overrides, started - state["elapsed"])
-    recorder.start(resume)
+    begun = started - state["elapsed"]
+    recorder = Recorder(experiment, record, facts, overrides=overrides, started=begun)
     try:
-        with display.Bar(console, _total_steps(experiment), experiment.loop.step) as bar:
+        recorder.start(resume)
+        with display.Bar(console, experiment.loop) as bar:
             recorder.train(bar)
-        summary = recorder.finish()
+        return recorder.finish()
     except BaseException as error:
         recorder.failed(error)
         raise
     finally:
         recorder.close()
-    return summary
 
 
-def _total_steps(experiment: Experiment) -> int:
-    return experiment.loop.steps_per_epoch * experiment.loop.settings.epochs
+def _facts(experiment: Experiment) -> dict[str, Any]:
+    """Parameters, multiply-adds and sources of shrinkage, from a first forward pass."""
+    import torch
+
+    from seg_l1 import sparsity
+
+    loop = experiment.loop
+    device = next(loop.model.parameters()).device
+    size = loop.train.split[[0]][0].shape[1:]
+    try:
+        count = sparsity.multiply_adds(loop.model, torch.zeros(1, *size, device=device))
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"model: does not fit the images ({first_line(error)})") from error
+    return {
+        "parameters": sparsity.parameters(loop.model),
+        "penalised_weights": sum(e.tensor.numel() for e in loop.tensors if e.penalized),
+        "multiply_adds": count,
+        "shrinkage": shrinkage(experiment.config),
+    }
+
+
+def shrinkage(config: Config) -> list[str]:
+    """Everything in `config` that makes weights smaller or stops them from growing."""
+    regularizer, trainer = config["regularizer"], config["trainer"]
+    sources = []
+    if regularizer["alpha"] * regularizer["lam"] > 0:
+        penalty = regularizer["penalty"]["_target_"].rsplit(".", 1)[-1]
+        if penalty != "Zero":
+            sources.append(f"{penalty} with alpha={regularizer['alpha']:g}")
+    if config["optimizer"].get("weight_decay"):
+        sources.append(f"the optimizer's weight_decay={config['optimizer']['weight_decay']:g}")
+    if trainer["early_stopping"]:
+        sources.append(f"early stopping after {trainer['early_stopping']} epochs")
+    return sources
 
 
 def _restore(experiment: Experiment, record: RunDirectory) -> dict[str, Any]:
     from seg_l1 import checkpoints
 
     state = checkpoints.load(record.last)
+    if state.get("fingerprint") != experiment.data.fingerprint:
+        raise UserError(
+            f"{record.last}: does not fit this run (it was trained on other data than dataset.root"
+            " holds now)"
+        )
     try:
         experiment.loop.load_state_dict(state["loop"])
         checkpoints.set_random_state(state["random"])

@@ -46,7 +46,11 @@ class ScopedTensor:
     @property
     def groups_first(self) -> Tensor:
         """The tensor, as a view whose axis 0 is the output channel."""
-        return self.tensor.movedim(self.axis, 0)
+        return self.along(self.tensor)
+
+    def along(self, tensor: Tensor) -> Tensor:
+        """Any tensor of the same shape, as a view whose axis 0 is the output channel."""
+        return tensor.movedim(self.axis, 0) if self.axis else tensor
 
 
 DEFAULT_RULES = (

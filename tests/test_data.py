@@ -30,6 +30,23 @@ def test_no_digit_and_no_piece_of_photograph_is_in_two_splits():
         assert sum(map(len, parts)) == len(set.union(*parts)) == length
 
 
+def test_scenes_are_made_of_the_digits_and_strips_of_their_split_only(monkeypatch):
+    """Digits and photographs outside of the training part are painted over: nothing may change."""
+    from sklearn import datasets
+
+    before = digits.load(num_train=6, num_val=1, num_test=1).splits["train"]
+    source, photos = datasets.load_digits(), datasets.load_sample_images()
+    source.images[digits.split_range("train", 1797).stop :] = 16
+    photos.images = [photo.copy() for photo in photos.images]
+    for photo in photos.images:
+        photo[:, digits.split_range("train", photo.shape[1]).stop :] = 0
+    monkeypatch.setattr(datasets, "load_digits", lambda: source)
+    monkeypatch.setattr(datasets, "load_sample_images", lambda: photos)
+    after = digits.load(num_train=6, num_val=1, num_test=1).splits["train"]
+    assert torch.equal(before.images, after.images)
+    assert torch.equal(before.masks, after.masks)
+
+
 def test_digits_stand_out_from_the_photograph_where_the_mask_says():
     data = small_digits()
     for split in data.splits.values():

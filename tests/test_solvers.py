@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import sklearn
 import torch
 from sklearn import linear_model
 from torch import nn
@@ -21,6 +22,7 @@ OPTIMIZERS = {
     "sgd": (torch.optim.SGD, {"lr": 0.3}),
     "momentum 0.5": (torch.optim.SGD, {"lr": 0.15, "momentum": 0.5}),
     "momentum 0.9": (torch.optim.SGD, {"lr": 0.03, "momentum": 0.9}),
+    "dampening without momentum": (torch.optim.SGD, {"lr": 0.3, "dampening": 0.5}),
     "dampened": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}),
     "nesterov": (torch.optim.SGD, {"lr": 0.03, "momentum": 0.9, "nesterov": True}),
     "adam": (torch.optim.Adam, {"lr": 0.03}),
@@ -68,8 +70,9 @@ def _ridge():
 
 
 def _logistic():
+    l1 = {"penalty": "l1"} if sklearn.__version__ < "1.8" else {"l1_ratio": 1.0}
     return linear_model.LogisticRegression(
-        l1_ratio=1.0, C=1 / (PIXELS * ALPHA_LOGISTIC), solver="saga", fit_intercept=False,
+        **l1, C=1 / (PIXELS * ALPHA_LOGISTIC), solver="saga", fit_intercept=False,
         tol=1e-13, max_iter=100_000, random_state=0,
     )  # fmt: skip
 
@@ -214,26 +217,48 @@ def test_weight_decay_of_sgd_is_l2():
     torch.testing.assert_close(regularised.weight, decayed.weight)
 
 
-def shrunk(dtype, optimizer_options, steps, lr=1e-4, alpha=1e-5):
-    """A weight of 0.1 without any data gradient, after `steps` steps."""
+def shrunk(dtype, steps, lr=1e-4, alpha=1e-5, start=0, flush_every=64):
+    """How far a weight of 0.1 without any data gradient moves in `steps` steps.
+
+    The penalty begins at step `start`; the solver is flushed as at the end of an epoch.
+    """
     w = nn.Parameter(torch.full((4, 1), 0.1, dtype=dtype))
     net = nn.Module()
     net.weight = w
-    optimizer = torch.optim.SGD([w], lr=lr, **optimizer_options)
+    before = float(w.detach()[0])
+    optimizer = torch.optim.SGD([w], lr=lr)
     solver = Proximal(penalties.L1(), scope_of(net), optimizer)
-    for _ in range(steps):
+    for step in range(steps):
         w.grad = torch.zeros_like(w)
         optimizer.step()
-        solver.after_step(alpha)
-    solver.flush()
-    return float(w.detach()[0])
+        solver.after_step(alpha if step >= start else 0.0)
+        if step % flush_every == flush_every - 1:
+            solver.flush()
+    return before - float(w.detach()[0])
 
 
 def test_steps_below_the_resolution_of_float32_are_added_up_not_lost():
-    moved = 0.1 - shrunk(torch.float64, {}, 20_000)
-    assert moved == pytest.approx(2e-5, rel=1e-6)
     assert np.float32(0.1) - np.float32(1e-9) == np.float32(0.1)
-    assert np.float32(0.1) - shrunk(torch.float32, {}, 20_000) == pytest.approx(moved, rel=0.1)
+    assert shrunk(torch.float64, 8000) == pytest.approx(8e-6, rel=1e-6)
+    assert shrunk(torch.float32, 8000) == pytest.approx(8e-6, rel=0.1)
+    assert shrunk(torch.float32, 8000, start=100) == pytest.approx(7.9e-6, rel=0.1)
+    # even where an epoch of 64 steps is far below the resolution (the last third is still owed)
+    assert shrunk(torch.float32, 12_800, alpha=1e-7) == pytest.approx(1.28e-7, rel=0.4)
+
+
+def test_zeros_are_exact_after_a_flush_while_steps_are_added_up():
+    w = nn.Parameter(torch.tensor([[0.1], [0.0]]))
+    net = nn.Module()
+    net.weight = w
+    optimizer = torch.optim.SGD([w], lr=1e-4)
+    solver = Proximal(penalties.L1(), scope_of(net), optimizer)
+    for _ in range(5):
+        w.grad = torch.tensor([[0.0], [5e-6]])
+        optimizer.step()
+        solver.after_step(1e-5)
+    assert w[1] != 0
+    solver.flush()
+    assert w.detach().flatten().tolist() == [pytest.approx(0.1), 0.0]
 
 
 def test_the_filling_momentum_buffer_is_counted():

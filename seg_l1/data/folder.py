@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from seg_l1.data.split import IGNORE, SegmentationData, Split, TensorSplit, describe
-from seg_l1.errors import UserError
+from seg_l1.errors import UserError, first_line
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 SPLITS = ("train", "val", "test")
@@ -131,20 +131,26 @@ def load(
 def _check(files: FileSplit, in_memory: bool) -> tuple[Split, list[str]]:
     """Reads every pair once; returns the split, held in memory if so asked, and what is wrong."""
 
-    def attempt(index: int) -> tuple[Tensor, Tensor] | str:
+    def attempt(index: int) -> tuple[Tensor, Tensor] | bool | str:
         try:
-            pair = files.read(index)
+            image, mask = files.read(index)
         except UserError as error:
             return str(error)
-        return pair if in_memory else ""
+        return (image, mask) if in_memory else bool((mask != IGNORE).any())
 
     with ThreadPoolExecutor(4) as pool:
         read = list(pool.map(attempt, range(len(files))))
-    problems = [outcome for outcome in read if isinstance(outcome, str) and outcome]
-    if problems or not in_memory:
+    problems = [outcome for outcome in read if isinstance(outcome, str)]
+    if problems:
         return files, problems
-    images, masks = zip(*read, strict=True)
-    return TensorSplit(torch.stack(images), torch.stack(masks), files.names), []
+    split: Split = files
+    labelled = any(read)
+    if in_memory:
+        images, masks = zip(*read, strict=True)
+        split = TensorSplit(torch.stack(images), torch.stack(masks), files.names)
+        labelled = bool((split.masks != IGNORE).any())
+    first = files.pairs[0][1]
+    return split, [] if labelled else [f"{first.parent}: no mask has a labelled pixel (all 255)"]
 
 
 def _find(
@@ -205,11 +211,17 @@ def _classes(folder: Path, num_classes: int | None) -> list[str]:
                 " dataset.num_classes=<number>."
             )
         return [f"class_{index}" for index in range(num_classes)]
-    names = [line.strip() for line in listing.read_text("utf-8").splitlines() if line.strip()]
+    try:
+        lines = listing.read_text("utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise UserError(f"{listing}: is not UTF-8 ({first_line(error)})") from None
+    names = [line.strip() for line in lines if line.strip()]
     if num_classes not in (None, len(names)):
         raise UserError(f"{listing}: names {len(names)} classes, dataset.num_classes={num_classes}")
-    if not 1 <= len(names) < UNKNOWN:
-        raise UserError(f"{listing}: names {len(names)} classes; expected 1 to {UNKNOWN - 1}")
+    if not 1 <= len(names) <= UNKNOWN:
+        raise UserError(f"{listing}: names {len(names)} classes; expected 1 to {UNKNOWN}")
+    if len(set(names)) < len(names):
+        raise UserError(f"{listing}: names a class twice")
     return names
 
 

@@ -3,7 +3,8 @@
 An optimizer whose steady step is w ← w − lr·g/D minimises f + strength·R only if the prox that
 follows takes the same metric: its step is lr·strength/D, coordinate by coordinate. D is 1 for
 SGD, 1 − β for heavy-ball momentum, √v̂ + ε for Adam (Duchi, Hazan, Singer, 2011; Yun, Lozano,
-Yang, 2021). With another D the run solves a problem with another α (measured in LOG.md).
+Yang, 2021).
+With another D the run solves a problem with another α (`tests/test_solvers.py` shows it).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -43,9 +43,12 @@ def prox_step(
 def _(optimizer: SGD, group: dict[str, Any], tensor: Tensor, size: float, count: int) -> float:
     """Heavy ball: the share of lr·g that has arrived after `count` steps of a constant g.
 
-    The buffer starts with g itself and takes (1 − dampening)·g from then on.
+    The buffer starts with g itself and takes (1 − dampening)·g from then on; without momentum
+    there is no buffer, and torch ignores dampening.
     """
     beta, dampening = group["momentum"], group["dampening"]
+    if beta == 0:
+        return size
     first = beta ** (count - 1)
     arrived = first + (1 - dampening) * (1 - first) / (1 - beta)
     return size * (1 + beta * arrived if group["nesterov"] else arrived)
@@ -56,11 +59,11 @@ def _(optimizer: SGD, group: dict[str, Any], tensor: Tensor, size: float, count:
 def _(
     optimizer: Adam, group: dict[str, Any], tensor: Tensor, size: float, count: int
 ) -> float | Tensor:
-    """size/(√v̂ + ε), with v̂ = v/(1 − β₂ᵗ): three passes over v, in one buffer."""
+    """size/(√v̂ + ε), with v̂ = v/(1 − β₂ᵗ), in one buffer."""
     state = optimizer.state.get(tensor)
     if not state:
         return size / group["eps"]
     second = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
     correction = (1 - group["betas"][1] ** float(state["step"])) ** 0.5
     metric = second.sqrt().add_(group["eps"] * correction)
-    return torch.div(second.new_tensor(size * correction), metric, out=metric)
+    return metric.reciprocal_().mul_(size * correction)

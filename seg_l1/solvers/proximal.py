@@ -1,8 +1,8 @@
 """The proximal solver: after each optimizer step the prox of the penalty, in the same metric.
 
 w ← prox_{lr·α·λ·ω/D}(w), where D is the metric of the optimizer (`metric.py`). It lands on exact
-zeros, costs no autograd, and its fixed points are the optima of the written objective whatever
-the optimizer (Combettes and Wajs, 2005).
+zeros, and its fixed points are the optima of the written objective whatever
+the optimizer (Combettes and Wajs, 2005). No autograd but for a look every `LOOK_EVERY` steps.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Proximal:
         self.optimizer = optimizer
         self.count = 0
         self.interval = 1
+        self.look_at = 0
         self.waited = 0
         self.owed = [0.0] * len(optimizer.param_groups)
         owner = {
@@ -74,27 +75,34 @@ class Proximal:
             return
         for index, group in enumerate(self.optimizer.param_groups):
             self.owed[index] += float(group["lr"]) * strength
-        if self.count % LOOK_EVERY == 1:
-            self.interval = self._interval(strength)
+        if strength and self.count >= self.look_at:
+            self.interval, self.look_at = self._interval(strength), self.count + LOOK_EVERY
         self.waited += 1
         if self.waited >= self.interval:
-            self.flush()
+            self._apply(zeros_only=False)
+            self.owed = [0.0] * len(self.owed)
+            self.waited = 0
 
     @torch.no_grad()
     def flush(self) -> None:
-        if not self.waited:
-            return
+        """Sets to zero what the prox would, where steps are still being added up.
+
+        The other weights stay, and so does what they owe: paid now it would be lost in rounding.
+        """
+        if self.waited:
+            self._apply(zeros_only=True)
+
+    def _apply(self, *, zeros_only: bool) -> None:
         for entry, index in self.tensors:
             step = self._step(entry, index, self.owed[index])
             w = entry.groups_first
-            if torch.is_tensor(step):
-                step = step.movedim(entry.axis, 0)
-            self.penalty.prox(w, step, out=w)
-        self.owed = [0.0] * len(self.owed)
-        self.waited = 0
+            if zeros_only:
+                w.masked_fill_(self.penalty.prox(w, step) == 0, 0.0)
+            else:
+                self.penalty.prox(w, step, out=w)
 
     def state_dict(self) -> dict[str, Any]:
-        names = ("count", "interval", "waited", "owed")
+        names = ("count", "interval", "look_at", "waited", "owed")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -103,7 +111,8 @@ class Proximal:
 
     def _step(self, entry: ScopedTensor, index: int, size: float) -> float | torch.Tensor:
         group = self.optimizer.param_groups[index]
-        return prox_step(self.optimizer, group, entry.tensor, size * entry.factor, self.count)
+        step = prox_step(self.optimizer, group, entry.tensor, size * entry.factor, self.count)
+        return entry.along(step) if torch.is_tensor(step) else step
 
     def _interval(self, strength: float) -> int:
         """Steps to add up so that the slowest weight moves by `RESOLVED` units in its last place.
@@ -122,8 +131,6 @@ class Proximal:
                 continue
             (pull,) = torch.autograd.grad(value, w)
             step = self._step(entry, index, size)
-            if torch.is_tensor(step):
-                step = step.movedim(entry.axis, 0)
             updates = RESOLVED * torch.finfo(w.dtype).eps * w.abs() / (step * pull.abs())
             needed.append(updates.nan_to_num(0, 0, 0).amax().float().cpu())
         return math.ceil(min(float(torch.stack(needed).amax()), 1e6))
