@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,25 +26,31 @@ class Board:
 
     def scalars(self, row: dict[str, float]) -> None:
         for name, value in row.items():
-            if name != "epoch":
+            if name not in ("epoch", "step"):
                 self.writer.add_scalar(name, value, int(row["epoch"]))
 
     def picture(self, name: str, picture: Tensor, epoch: int) -> None:
         self.writer.add_image(name, picture, epoch)
 
     def histograms(self, tensors: Sequence[ScopedTensor], epoch: int) -> None:
-        """The penalised weights of each tensor, and all of them together, in linear bins.
+        """The penalised weights of each tensor, and all of them together.
 
-        Zero lies in the middle of a bin, so that exact zeros stand out as one spike.
+        TensorBoard draws 30 bins. So there are 30, of which one has zero in its middle: exact
+        zeros stand out as one spike. They reach over four times the root mean square of the
+        weights that are not zero, rounded to a power of two so that epochs share their bins; what
+        lies further out is shown at the edge.
         """
-        weights = {e.name: e.tensor.detach().flatten() for e in tensors if e.penalized}
+        weights = {e.name: e.tensor.detach().flatten().cpu() for e in tensors if e.penalized}
         if not weights:
             return
         together = torch.cat(list(weights.values()))
         for name, values in {"all penalised weights": together, **weights}.items():
-            reach = max(float(values.abs().max()), 1e-6)
-            bins = torch.linspace(-reach, reach, 102).tolist()
-            self.writer.add_histogram(f"weights/{name}", values.cpu(), epoch, bins=bins)
+            alive = values[values != 0]
+            size = float(alive.square().mean().sqrt()) if len(alive) else 1.0
+            width = 2 ** math.ceil(math.log2(4 * size)) / 15
+            edges = [(index - 14.5) * width for index in range(31)]
+            values = values.clamp(edges[0], edges[-1])
+            self.writer.add_histogram(f"weights/{name}", values, epoch, bins=edges)
 
     def hparams(self, chosen: dict[str, Any], results: dict[str, float]) -> None:
         self.writer.add_hparams(chosen, results, run_name=".")

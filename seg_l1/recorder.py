@@ -178,10 +178,10 @@ class Recorder:
                 "seed": config["seed"],
             },
             {
-                "best/val_miou": row["val/miou"],
-                "best/test_miou": test.get("miou", float("nan")),
-                "best/zeros": row["sparsity/exact"],
-                "best/gap_miou": row["gap/miou"],
+                "summary/val_miou": row["val/miou"],
+                "summary/test_miou": test.get("miou", float("nan")),
+                "summary/zeros": row["sparsity/exact"],
+                "summary/gap_miou": row["gap/miou"],
             },
         )
 

@@ -80,7 +80,9 @@ def test_tensorboard_has_scalars_pictures_histograms_and_one_hparams_record(fini
     events = EventAccumulator(str(path / "tensorboard"))
     events.Reload()
     tags = events.Tags()
-    assert {"val/miou", "train/penalty", "sparsity/exact", "best/val_miou"} <= set(tags["scalars"])
+    assert {"val/miou", "train/penalty", "sparsity/exact", "summary/val_miou"} <= set(
+        tags["scalars"]
+    )
     assert [event.step for event in events.Scalars("val/miou")] == [1, 2]
     assert tags["images"] == ["validation: image, truth, prediction"]
     assert "weights/all penalised weights" in tags["histograms"]
