@@ -19,6 +19,15 @@ lint: $(INSTALLED)
 
 check: lint test  ## what CI runs
 
+wheel: $(INSTALLED)  ## build a wheel, and run its command in an empty folder
+	set -e; tmp=$$(mktemp -d); python=$$PWD/$(BIN)/python; \
+	$$python -m pip wheel -q --no-deps -w $$tmp/dist .; \
+	$$python -m pip install -q --no-deps --target $$tmp/site $$tmp/dist/*.whl; \
+	mkdir $$tmp/empty; cd $$tmp/empty; \
+	PYTHONPATH=$$tmp/site $$tmp/site/bin/seg-l1-train debug=limit trainer.epochs=1 > log; \
+	PYTHONPATH=$$tmp/site $$python -c "from seg_l1.overrides import CONF; print(CONF)" | grep -q $$tmp; \
+	test -f outputs/runs/*/summary.json; rm -r $$tmp; echo "the wheel works"
+
 format: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -31,4 +40,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-.PHONY: demo test test-fast lint check format help
+.PHONY: demo test test-fast lint check wheel format help

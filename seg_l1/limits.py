@@ -81,7 +81,7 @@ LIMITS: dict[str, Limit] = {
     "dataset.memory_mib": _number(0),
     "dataset.seed": _whole(0),
     "dataset.batch_size": _whole(1),
-    "dataset.workers": _whole(0),
+    "dataset.workers": _or_null(_whole(0)),
     "dataset.class_weights": _or_null(_list(_number(0))),
     "loss.class_weights": _or_null(_list(_number(0))),
     "loss.smooth": _number(0),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ class Stopped(Exception):
 class Settings:
     """How long and how to step; see `conf/trainer/`."""
 
-    epochs: int = 22
+    epochs: int = 20
     precision: str = "fp32"
     accumulate: int = 1
     clip_norm: float | None = None
@@ -200,8 +200,7 @@ class Loop:
             )
 
     def _finish_epoch(self) -> Row:
-        val = evaluate(self.model, self.val, self.objective.criterion, len(self.classes),
-                       self.settings.boundary_tolerance, self.autocast)  # fmt: skip
+        val = self.evaluate(self.val)
         train = scores(self.confusion.counts)
         data = float(self.data_loss) / len(self.train)
         lam = self.schedule(self.step - 1)
@@ -224,11 +223,18 @@ class Loop:
             "train/clipped": self.clipped / self.steps_per_epoch,
             "time/epoch_s": self.seconds,
             "time/images_per_s": len(self.train) * self.train.batch_size / self.seconds,
-            **{f"val/iou/{name}": val[f"iou/{index}"] for index, name in enumerate(self.classes)},
+            **{f"val/{name}": value for name, value in val.items() if "/" in name},
         }
         self.batch, self.data_loss, self.clipped, self.seconds = 0, 0.0, 0.0, 0.0
         self.confusion.reset()
         return row
+
+    def evaluate(self, batches: Batches) -> Row:
+        """The scores of the present weights on a split, see `evaluate`."""
+        return evaluate(
+            self.model, batches, self.objective.criterion, self.classes,
+            tolerance=self.settings.boundary_tolerance, autocast=self.autocast,
+        )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, but for the random generators."""
@@ -261,17 +267,18 @@ def evaluate(
     model: nn.Module,
     batches: Batches,
     criterion: nn.Module,
-    num_classes: int,
+    classes: Sequence[str],
+    *,
     tolerance: int = 1,
-    autocast: Any = None,
+    autocast: torch.autocast | None = None,
 ) -> Row:
-    """Returns loss (data term), miou, dice, pixel_accuracy, boundary_f1 and iou/<class id>.
+    """Returns loss (data term), miou, dice, pixel_accuracy, boundary_f1 and iou/<class>.
 
     All are pooled over the split; the loss is weighted by the valid pixels of each batch.
     """
     device = next(model.parameters()).device
-    confusion = ConfusionMatrix(num_classes, device)
-    boundary = BoundaryF1(num_classes, tolerance, device)
+    confusion = ConfusionMatrix(len(classes), device)
+    boundary = BoundaryF1(len(classes), tolerance, device)
     total, pixels = torch.zeros((), device=device), torch.zeros((), device=device)
     model.eval()
     for images, masks in batches.epoch():
@@ -283,10 +290,10 @@ def evaluate(
         prediction = logits.argmax(1)
         confusion.update(prediction, masks)
         boundary.update(prediction, masks)
-    per_class = iou_per_class(confusion.counts)
+    per_class = iou_per_class(confusion.counts).tolist()
     return {
         "loss": float(total / pixels.clamp_min(1)),
         **scores(confusion.counts),
         "boundary_f1": boundary.compute(),
-        **{f"iou/{index}": float(iou) for index, iou in enumerate(per_class)},
+        **{f"iou/{name}": iou for name, iou in zip(classes, per_class, strict=True)},
     }

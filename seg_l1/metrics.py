@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, max_pool2d, one_hot
+from torch.nn.functional import max_pool2d, pad
 
 from seg_l1.data.split import IGNORE
 
@@ -65,40 +65,49 @@ class BoundaryF1:
     def __init__(
         self, num_classes: int, tolerance: int = 1, device: torch.device | str = "cpu"
     ) -> None:
-        self.num_classes = num_classes
-        self.sums = torch.zeros(4, num_classes, dtype=torch.float64, device=device)
-        reach = torch.arange(-tolerance, tolerance + 1, device=device)
-        disc = reach[:, None].square() + reach.square() <= tolerance**2
-        self.disc = disc.float().expand(num_classes, 1, -1, -1)
+        self.num_classes, self.tolerance = num_classes, tolerance
+        self.sums = torch.zeros(4, num_classes, dtype=torch.int64, device=device)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Adds class ids of shape (N, H, W)."""
         valid = target != IGNORE
-        predicted, true = self._boundary(prediction, valid), self._boundary(target, valid)
+        predicted, true = _boundary(prediction, valid), _boundary(target, valid)
         self.sums += torch.stack(
             [
-                (predicted * self._near(true)).sum((0, 2, 3)),
-                predicted.sum((0, 2, 3)),
-                (true * self._near(predicted)).sum((0, 2, 3)),
-                true.sum((0, 2, 3)),
+                self._count(predicted[self._near(predicted, true)]),
+                self._count(predicted[predicted >= 0]),
+                self._count(true[self._near(true, predicted)]),
+                self._count(true[true >= 0]),
             ]
-        ).to(self.sums.dtype)
+        )
 
     def compute(self) -> float:
         """Mean over the classes that have a boundary in truth or prediction; NaN if none has."""
-        precise, predicted, recalled, true = self.sums
+        precise, predicted, recalled, true = self.sums.double()
         precision, recall = precise / predicted.clamp_min(1), recalled / true.clamp_min(1)
         f1 = 2 * precision * recall / (precision + recall).clamp_min(1e-12)
         return float(f1[(predicted + true) > 0].mean())
 
-    def _boundary(self, ids: Tensor, valid: Tensor) -> Tensor:
-        """(N, K, H, W) float: 1 on the inner boundary of each class."""
-        of_class = one_hot(ids.where(valid, 0), self.num_classes).movedim(-1, 1).float()
-        other = (1 - of_class) * valid[:, None]
-        return of_class * valid[:, None] * max_pool2d(other, 3, stride=1, padding=1)
+    def _count(self, ids: Tensor) -> Tensor:
+        return torch.bincount(ids, minlength=self.num_classes)
 
-    def _near(self, boundary: Tensor) -> Tensor:
-        found = conv2d(
-            boundary, self.disc, padding=self.disc.shape[-1] // 2, groups=self.num_classes
-        )
-        return (found > 0.5).float()
+    def _near(self, edges: Tensor, others: Tensor) -> Tensor:
+        """Where `edges` has a pixel of the same class in `others` within the tolerance."""
+        reach, (height, width) = self.tolerance, edges.shape[-2:]
+        padded = pad(others, (reach, reach, reach, reach), value=-1)
+        found = torch.zeros_like(edges, dtype=torch.bool)
+        for down in range(-reach, reach + 1):
+            for right in range(-reach, reach + 1):
+                if down**2 + right**2 <= reach**2:
+                    top, left = reach + down, reach + right
+                    found |= padded[:, top : top + height, left : left + width] == edges
+        return found & (edges >= 0)
+
+
+def _boundary(ids: Tensor, valid: Tensor) -> Tensor:
+    """The class id where a valid neighbour has another one, −1 elsewhere."""
+    numbers = ids[:, None].float()
+    highest = max_pool2d(numbers.masked_fill(~valid[:, None], -torch.inf), 3, 1, 1)
+    lowest = -max_pool2d((-numbers).masked_fill(~valid[:, None], -torch.inf), 3, 1, 1)
+    differs = ((highest > numbers) | (lowest < numbers))[:, 0]
+    return ids.where(differs & valid, -1)

@@ -42,8 +42,9 @@ def overlay(image: np.ndarray, mask: np.ndarray, colours: np.ndarray) -> np.ndar
 def predictions(
     model: nn.Module, batches: Batches, count: int
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Returns (image (H, W, 3), truth, prediction) of the first `count` pictures of a split."""
-    images, masks = batches.split[range(min(count, len(batches.split)))]
+    """Returns (image (H, W, 3), truth, prediction) of `count` pictures, evenly over the split."""
+    total = len(batches.split)
+    images, masks = batches.split[torch.linspace(0, total - 1, min(count, total)).long().tolist()]
     model.eval()
     predicted = model(batches.normalise(images)).argmax(1).cpu()
     rgb = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images

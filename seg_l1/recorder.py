@@ -93,17 +93,11 @@ class Recorder:
     def finish(self) -> dict[str, Any]:
         """Evaluates the best weights, and writes pictures, weights and summary."""
         from seg_l1 import checkpoints, display, pictures, sparsity
-        from seg_l1.loop import evaluate
 
         loop, data = self.loop, self.experiment.data
         best = checkpoints.load(self.record.best)
         loop.model.load_state_dict(best["model"])
-        test: Row = {}
-        if self.experiment.test is not None:
-            test = evaluate(
-                loop.model, self.experiment.test, loop.objective.criterion, len(data.classes),
-                loop.settings.boundary_tolerance, loop.autocast,
-            )  # fmt: skip
+        test = {} if self.experiment.test is None else loop.evaluate(self.experiment.test)
         row = self.rows[loop.best_epoch - 1]
         layers = sparsity.layer_zeros(loop.tensors)
         shown = pictures.predictions(loop.model, loop.val, self._trainer["pictures"])
@@ -114,12 +108,11 @@ class Recorder:
         pictures.save_preview(self.record.preview, shown, data.classes, title)
         self.record.write_weights(loop.model, {"classes": ",".join(data.classes)})
         self._board_hparams(row, test)
-        named = {f"test/{k}": v for k, v in test.items() if not k.startswith("iou/")}
-        named |= {f"test/iou/{c}": test[f"iou/{i}"] for i, c in enumerate(data.classes) if test}
+        named = {f"test/{name}": value for name, value in test.items()}
         summary = self._summarise("completed", test=named, layers=[vars(x) for x in layers])
         per_split = {"val": [row[f"val/iou/{name}"] for name in data.classes]}
         if test:
-            per_split["test"] = [test[f"iou/{index}"] for index in range(len(data.classes))]
+            per_split["test"] = [test[f"iou/{name}"] for name in data.classes]
         for split, values in per_split.items():
             title, shown_values = f"\nIoU per class, {split}", [f"{v:.3f}" for v in values]
             display.log.info(display.per_class(title, data.classes, shown_values))

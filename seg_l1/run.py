@@ -68,6 +68,42 @@ def run(
         recorder.close()
 
 
+def evaluate_run(
+    directory: str | Path, split: str, *, root: str | None = None, device: str | None = None
+) -> dict[str, float]:
+    """Scores the best weights of a finished run on one of its splits.
+
+    Args:
+        root, device: in place of `dataset.root` and `device` of the run.
+
+    Returns:
+        "<split>/miou", "<split>/iou/<class>" and so on; "sparsity/exact" and its kin.
+
+    Raises:
+        UserError: if there is no such run, checkpoint or split, or the data cannot be read.
+    """
+    from seg_l1 import checkpoints
+    from seg_l1.artifacts import RunDirectory
+    from seg_l1.build import build, load_data
+    from seg_l1.sparsity import sparsity
+
+    best = checkpoints.load(RunDirectory.existing(directory).best)
+    config = best["config"]
+    config["device"] = device or config["device"]
+    if root is not None:
+        config["dataset"]["root"] = root
+    data = load_data(config)
+    if split not in data.splits:
+        raise UserError(f"split: there is no '{split}', only {', '.join(data.splits)}")
+    experiment = build(config, data)
+    loop, batches = experiment.loop, {"val": experiment.loop.val, "test": experiment.test}
+    if split not in batches:
+        raise UserError("split: val and test can be scored; the training split is augmented")
+    loop.model.load_state_dict(best["model"])
+    scores = loop.evaluate(batches[split])
+    return {f"{split}/{name}": value for name, value in scores.items()} | sparsity(loop.tensors)
+
+
 def _facts(experiment: Experiment) -> dict[str, Any]:
     """Parameters, multiply-adds and sources of shrinkage, from a first forward pass."""
     import torch

@@ -44,6 +44,15 @@ def command(tmp_path, monkeypatch, capsys) -> Callable:
     return call
 
 
+@pytest.fixture
+def finished(command, tmp_path):
+    """A run of the card's command, and what it printed."""
+    code, out, err = command("regularizer=l1", "regularizer.alpha=1e-5", *TINY)
+    assert (code, err) == (0, "")
+    (path,) = runs(tmp_path)
+    return path, out
+
+
 def runs(folder: Path) -> list[Path]:
     """All run directories below `folder`, in order."""
     return sorted(path.parent for path in folder.rglob("summary.json"))

@@ -24,15 +24,6 @@ FILES = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def finished(command, tmp_path):
-    """A run of the card's command, and what it printed."""
-    code, out, err = command("regularizer=l1", "regularizer.alpha=1e-5", *TINY)
-    assert (code, err) == (0, "")
-    (path,) = runs(tmp_path)
-    return path, out
-
-
 def test_a_run_leaves_the_files_of_the_contract(finished, tmp_path):
     path, _ = finished
     assert {p.name for p in path.iterdir()} == FILES
@@ -91,6 +82,7 @@ def test_tensorboard_has_scalars_pictures_histograms_and_one_hparams_record(fini
     assert [p for p in (path / "tensorboard").iterdir() if p.is_dir()] == []
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bits(command, tmp_path):
     for _ in range(2):
         assert command(*TINY)[0] == 0
@@ -113,6 +105,7 @@ def test_a_sweep_runs_every_job_in_its_own_folder(command, tmp_path):
     assert none["sparsity/exact"] == 0 < weak["sparsity/exact"] < strong["sparsity/exact"]
 
 
+@pytest.mark.slow
 def test_a_job_of_a_sweep_equals_the_same_run_alone(command, tmp_path):
     assert command("-m", "seed=1,0", *TINY, "trainer.epochs=1")[0] == 0
     assert command("seed=0", *TINY, "trainer.epochs=1")[0] == 0
@@ -146,6 +139,7 @@ def stop_at(monkeypatch, step, number):
     monkeypatch.setattr(Loop, "_train_step", train_step)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_goes_on_to_the_same_end(number, command, tmp_path, monkeypatch):
     assert command(*TINY, "hydra.run.dir=whole")[0] == 0
@@ -173,6 +167,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(number, command, tmp_path, monkey
     assert len(runs(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_died_while_writing_goes_on_from_the_epoch_before(
     command, tmp_path, monkeypatch
 ):
@@ -407,6 +402,7 @@ def test_a_finished_run_can_train_longer(finished, command):
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_moved_data_but_not_with_other_data(street, command, tmp_path):
     first = ["dataset=folder", f"dataset.root={street}", "model.width=4", "trainer.epochs=1"]
     assert command(*first, "dataset.image_size=[20,30]", "hydra.run.dir=run")[0] == 0

@@ -47,7 +47,9 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("stop_at", [2, 3, 4])
+@pytest.mark.parametrize(
+    "stop_at", [3, pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_a_loop_that_was_stopped_goes_on_to_the_same_bits(variant, stop_at, data, tmp_path):
     overrides = VARIANTS[variant]
     whole = experiment(*overrides, data=data).loop

@@ -158,12 +158,14 @@ def test_float32_finds_it_too(optimizer, optima):
     assert agrees("lasso", w, optima["lasso"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["momentum 0.9", "adam"])
 @pytest.mark.parametrize("parts", [2, 4])
 def test_accumulation_does_not_move_the_optimum(optimizer, parts, optima):
     assert agrees("lasso", solve("lasso", optimizer, parts=parts), optima["lasso"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum 0.9", "adam"])
 def test_clipping_by_norm_does_not_move_the_optimum(optimizer, optima):
     # at the optimum the gradient of the data term has the norm alpha * sqrt(support): it stays

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
-from seg_l1.data.split import SegmentationData
+from seg_l1.data.split import SegmentationData, TensorSplit
 
 Augmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(images uint8 (N, C, H, W), masks uint8 (N, H, W)) -> the same, changed alike."""
@@ -27,7 +27,7 @@ class Batches:
             full (batch norm on a few images harms more than they help).
         shuffle: a new order every epoch.
         augment: applied to whole batches of uint8 images and masks.
-        workers: processes that read ahead; 0 = read in this one, best for data held in memory.
+        workers: processes that read ahead; None = none for data held in memory, else 2.
     """
 
     def __init__(
@@ -39,13 +39,15 @@ class Batches:
         shuffle: bool = False,
         augment: Augmentation | None = None,
         seed: int = 0,
-        workers: int = 0,
+        workers: int | None = None,
         device: torch.device | str = "cpu",
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         self.split = data.splits[split]
         self.batch_size = min(batch_size, len(self.split))
-        self.shuffle, self.augment, self.seed, self.workers = shuffle, augment, seed, workers
+        self.shuffle, self.augment, self.seed = shuffle, augment, seed
+        in_memory = isinstance(self.split, TensorSplit)
+        self.workers = (0 if in_memory else 2) if workers is None else workers
         self.device, self.memory_format = torch.device(device), memory_format
         self.mean = torch.tensor(data.mean, device=self.device).view(-1, 1, 1) * 255
         self.std = torch.tensor(data.std, device=self.device).view(-1, 1, 1) * 255
