@@ -36,7 +36,7 @@ class Stopped(Exception):
 class Settings:
     """How long and how to step; see `conf/trainer/`."""
 
-    epochs: int = 20
+    epochs: int = 18
     precision: str = "fp32"
     accumulate: int = 1
     clip_norm: float | None = None
