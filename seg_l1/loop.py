@@ -36,7 +36,7 @@ class Stopped(Exception):
 class Settings:
     """How long and how to step; see `conf/trainer/`."""
 
-    epochs: int = 18
+    epochs: int = 20
     precision: str = "fp32"
     accumulate: int = 1
     clip_norm: float | None = None

@@ -43,7 +43,7 @@ def help_text() -> str:
     lines += [
         "",
         "keys (all of them: python train.py --cfg job):",
-        "  regularizer.alpha=1e-5 (the strength)  seed=0  trainer.epochs=18  dataset.root=...",
+        "  regularizer.alpha=1e-5 (the strength)  seed=0  trainer.epochs=20  dataset.root=...",
         "",
         "hydra's own flags: python train.py --hydra-help",
         "",
