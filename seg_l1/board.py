@@ -46,7 +46,7 @@ class Board:
         together = torch.cat(list(weights.values()))
         for name, values in {"all penalised weights": together, **weights}.items():
             alive = values[values != 0]
-            size = float(alive.square().mean().sqrt()) if len(alive) else 1.0
+            size = float(alive.square().mean().sqrt()) if len(alive) else 1e-3
             width = 2 ** math.ceil(math.log2(4 * size)) / 15
             edges = [(index - 14.5) * width for index in range(31)]
             values = values.clamp(edges[0], edges[-1])

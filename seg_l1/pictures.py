@@ -15,14 +15,14 @@ from seg_l1.data.split import IGNORE
 
 
 def palette(classes: Sequence[str]) -> np.ndarray:
-    """(K, 3) uint8 colours: black for a class called background, else matplotlib's tab20."""
+    """(K, 3) uint8 colours: black for a class called background, else tab20 without its greys."""
     from matplotlib import colormaps
 
-    strong_first = [*range(0, 20, 2), *range(1, 20, 2)]
+    strong_first = [i for i in (*range(0, 20, 2), *range(1, 20, 2)) if i not in (14, 15)]
     available = (np.array(colormaps["tab20"].colors)[strong_first] * 255).astype(np.uint8)
     named = [index for index, name in enumerate(classes) if name.lower() != "background"]
     colours = np.zeros((len(classes), 3), dtype=np.uint8)
-    colours[named] = available[np.arange(len(named)) % 20]
+    colours[named] = available[np.arange(len(named)) % len(available)]
     return colours
 
 
