@@ -1,6 +1,8 @@
 """Scores the best weights of a run, under the keys that training uses, as JSON.
 
-    python scripts/evaluate.py run=<run directory> [split=test] [dataset.root=...] [device=...]
+    python scripts/evaluate.py run=<run directory> [split=val|test] [dataset.root=...] [device=...]
+
+Without `split` it is test, or val where the data set has no test split.
 
 Exit codes as `train.py`: 0 done, 2 the input was wrong.
 """
@@ -17,6 +19,9 @@ KEYS = ("run", "split", "dataset.root", "device")
 
 
 def main(words: list[str]) -> int:
+    if {"-h", "--help"} & set(words):
+        print(__doc__.strip())
+        return 0
     try:
         typed = dict(word.split("=", 1) if "=" in word else (word, "") for word in words)
         for key in typed:
@@ -26,7 +31,7 @@ def main(words: list[str]) -> int:
             raise UserError("run: must be given, as run=<run directory>")
         scores = evaluate_run(
             typed["run"],
-            typed.get("split", "test"),
+            typed.get("split"),
             root=typed.get("dataset.root"),
             device=typed.get("device"),
         )

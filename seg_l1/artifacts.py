@@ -63,7 +63,7 @@ class RunDirectory:
             UserError: if there is no run with a configuration and a checkpoint.
         """
         run = cls(Path(path))
-        for needed in (run.config, run.last):
+        for needed in (run.config, run.overrides, run.last):
             if not needed.is_file():
                 raise UserError(
                     f"resume: '{path}' is not a run that can go on ({needed.relative_to(run.path)}"

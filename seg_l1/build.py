@@ -167,8 +167,8 @@ def to_yaml(config: Config | list[str]) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(config))
 
 
-def from_yaml(path: Path) -> Config:
-    """Reads back what `to_yaml` wrote.
+def from_yaml(path: Path) -> Any:
+    """Reads back what `to_yaml` wrote: a configuration, or a list of overrides.
 
     Raises:
         UserError: if the file is not such a text.
@@ -179,8 +179,6 @@ def from_yaml(path: Path) -> Config:
         config = OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:
         raise UserError(f"{path}: is not a configuration ({first_line(error)})") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: is not a configuration")
     return config
 
 

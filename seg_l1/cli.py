@@ -58,8 +58,8 @@ def _run(arguments: list[str]) -> int:
         return 0
     flags, overrides = parse(arguments)
     if any(override.key_or_group == "resume" for override in overrides):
-        directory, config = resumed(flags, overrides)
-        _job(config, directory, flags.overrides, resume=True)
+        directory, config, first = resumed(flags, overrides)
+        _job(config, directory, first, resume=True)
         return 0
     if not (flags.hydra_help or flags.info or flags.shell_completion):
         check_overrides(flags, overrides)

@@ -113,7 +113,7 @@ def epoch_line(row: Row, epochs: int, best: bool) -> str:
         f" data {row['train/data_loss']:.4f} + penalty {row['train/penalty']:.4f}"
         f"  mIoU train {row['train/miou']:.3f} val {row['val/miou']:.3f}"
         f"  zeros {100 * row['sparsity/exact']:5.1f} %  {row['time/epoch_s']:.1f} s"
-        + ("  *" if best else "")
+        + ("  best so far" if best else "")
     )
 
 
@@ -141,9 +141,10 @@ def per_class(title: str, classes: Sequence[str], values: Sequence[str]) -> str:
     return wrapped.replace("\0", " ")
 
 
-def zeros_table(layers: Sequence[LayerZeros], largest: int = 5) -> str:
+def zeros_table(layers: Sequence[LayerZeros], epoch: int, largest: int = 5) -> str:
     """Exact zeros of the `largest` penalised tensors and of all together."""
-    table = Table(title="exact zeros of penalised weights", title_justify="left")
+    title = f"exact zeros of penalised weights, best epoch {epoch}"
+    table = Table(title=title, title_justify="left")
     table.add_column("tensor")
     for name in ("weights", "zeros", "share", "dead channels"):
         table.add_column(name, justify="right")

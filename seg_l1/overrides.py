@@ -110,8 +110,8 @@ FREE_ON_RESUME = (
 """Keys whose change leaves a run the run that it was; all others are refused beside `resume`."""
 
 
-def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any]]:
-    """Returns directory and configuration of the run to go on with.
+def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any], list[str]]:
+    """Returns directory, configuration and first overrides of the run to go on with.
 
     The configuration is the saved one; hydra has no part in it.
 
@@ -126,6 +126,8 @@ def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any]]
     if flags.multirun or any(key.startswith("hydra") for key in typed):
         raise UserError("resume: a run goes on in its own folder, without -m and hydra.*")
     config = from_yaml(run.config)
+    if not isinstance(config, dict):
+        raise UserError(f"{run.config}: is not a configuration")
     saved = dict(limits.leaves(config))
     config["traceback"] = "debug" in typed and typed["debug"].value() == "true"
     for key, override in typed.items():
@@ -145,7 +147,7 @@ def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any]]
                 f" Leave it out, or start a new run. Free are {', '.join(FREE_ON_RESUME)}."
             )
     limits.check(config)
-    return run.path, config
+    return run.path, config, [str(word) for word in from_yaml(run.overrides)]
 
 
 def _same_option(run: Path, group: str, option: str, config: dict[str, Any]) -> None:

@@ -101,8 +101,11 @@ def save_preview(
             axes[row, column].set(xticks=[], yticks=[])
     for row, name in enumerate(rows):
         axes[row, 0].set_ylabel(name)
-    figure.suptitle(title, fontsize=10)
-    named = [(n, c / 255) for n, c in zip(classes, colours, strict=True) if c.any()]
+    figure.suptitle(title.replace(": ", "\n", 1), fontsize=10)
+    named = [
+        (name if colour.any() else f"{name} (not painted)", colour / 255)
+        for name, colour in zip(classes, colours, strict=True)
+    ]
     figure.legend(
         handles=[Patch(color=colour, label=name) for name, colour in named],
         loc="outside lower center",

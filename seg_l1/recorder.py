@@ -70,6 +70,8 @@ class Recorder:
         )
         display.log.info(f"what shrinks weights: {', and '.join(shrinkage) or 'nothing'}")
         display.log.info(f"run: {self.record.path}")
+        if resume:
+            display.log.info(f"going on after epoch {loop.epoch}, step {loop.step}")
 
     def train(self, bar: Any) -> None:
         """Runs the loop to its end and records every epoch."""
@@ -114,9 +116,12 @@ class Recorder:
         if test:
             per_split["test"] = [test[f"iou/{name}"] for name in data.classes]
         for split, values in per_split.items():
-            title, shown_values = f"\nIoU per class, {split}", [f"{v:.3f}" for v in values]
+            title, shown_values = (
+                f"\nIoU per class, {split}, best epoch {row['epoch']}",
+                [f"{v:.3f}" for v in values],
+            )
             display.log.info(display.per_class(title, data.classes, shown_values))
-        display.log.info("\n" + display.zeros_table(layers))
+        display.log.info("\n" + display.zeros_table(layers, row["epoch"]))
         display.log.info(self._closing(row, test))
         return summary
 
@@ -228,7 +233,7 @@ class Recorder:
         tested = f", test {test['miou']:.4f}" if test else ""
         alpha = self.experiment.config["regularizer"]["alpha"] or 1e-5
         sweep = ",".join(f"{alpha * factor:g}" for factor in (0.3, 1, 3))
-        left_out = ("regularizer", "resume", "hydra", "debug")
+        left_out = ("regularizer", "resume", "hydra", "debug=true")
         kept = " ".join(word for word in self.overrides if not word.startswith(left_out))
         same = f"python train.py {kept}".rstrip()
         return "\n".join(
@@ -239,7 +244,8 @@ class Recorder:
                 "  preview.png  metrics.csv  summary.json  model.safetensors  checkpoints/best.pt",
                 "\nnext:",
                 f"  {same} regularizer=none",
-                f"  {same} -m regularizer=l1,l2,elastic_net regularizer.alpha={sweep}",
+                f"  {same.replace('train.py', 'train.py -m')} regularizer=l1,l2,elastic_net"
+                f" regularizer.alpha={sweep}",
                 "  tensorboard --logdir outputs",
             ]
         )

@@ -69,11 +69,16 @@ def run(
 
 
 def evaluate_run(
-    directory: str | Path, split: str, *, root: str | None = None, device: str | None = None
+    directory: str | Path,
+    split: str | None = None,
+    *,
+    root: str | None = None,
+    device: str | None = None,
 ) -> dict[str, float]:
     """Scores the best weights of a finished run on one of its splits.
 
     Args:
+        split: "val" or "test"; None = test where there is one.
         root, device: in place of `dataset.root` and `device` of the run.
 
     Returns:
@@ -93,6 +98,7 @@ def evaluate_run(
     if root is not None:
         config["dataset"]["root"] = root
     data = load_data(config)
+    split = split or ("test" if "test" in data.splits else "val")
     if split not in data.splits:
         raise UserError(f"split: there is no '{split}', only {', '.join(data.splits)}")
     experiment = build(config, data)

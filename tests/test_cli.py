@@ -59,7 +59,7 @@ def test_zeros_in_the_summary_are_those_of_the_saved_file(finished):
 def test_a_run_says_where_things_are_and_what_to_do_next(finished):
     path, out = finished
     for words in (str(path.relative_to(path.parents[2])), "exact zeros", "IoU per class",
-                  "-m regularizer=l1,l2", "tensorboard --logdir outputs"):  # fmt: skip
+                  "train.py -m dataset.num_train=16", "tensorboard --logdir outputs"):  # fmt: skip
         assert words in out
     assert "epoch   2/2" in (path / "train.log").read_text()
 
