@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_l1.errors import UserError, first_line
-from seg_l1.overrides import CONF, check_overrides, help_text, parse, plain, resumed
+from seg_l1.overrides import CONF, check_overrides, help_text, parse, plain
 
 
 class JobFailed(Exception):
@@ -58,6 +58,8 @@ def _run(arguments: list[str]) -> int:
         return 0
     flags, overrides = parse(arguments)
     if any(override.key_or_group == "resume" for override in overrides):
+        from seg_l1.resume import resumed
+
         directory, config, first = resumed(flags, overrides)
         _job(config, directory, first, resume=True)
         return 0

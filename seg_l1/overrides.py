@@ -32,7 +32,7 @@ def help_text() -> str:
         "groups and their options (* = default):",
     ]
     config = (CONF / "config.yaml").read_text("utf-8")
-    for group in _groups(CONF):
+    for group in config_groups(CONF):
         default = re.search(rf"^  - {group}: \"?(\w+)", config, re.MULTILINE)
         lines.append(f"\n{group}=")
         for option in _options(group, [CONF]):
@@ -86,7 +86,7 @@ def check_overrides(flags: Any, overrides: Sequence[Any]) -> None:
     swept = next((o for o in overrides if o.is_sweep_override()), None)
     if swept and not flags.multirun:
         raise UserError(f"{swept.input_line}: several values make a sweep, which takes the flag -m")
-    groups = [o for o in overrides if o.key_or_group in _groups(*folders)]
+    groups = [o for o in overrides if o.key_or_group in config_groups(*folders)]
     for override in groups:
         known = _options(override.key_or_group, folders)
         for option in _values(override):
@@ -101,69 +101,6 @@ def check_overrides(flags: Any, overrides: Sequence[Any]) -> None:
         return
     for chosen in _one_at_a_time(overrides):
         limits.check(plain(_compose(chosen, flags)))
-
-
-FREE_ON_RESUME = (
-    "trainer.epochs", "trainer.early_stopping", "trainer.threads", "trainer.log_every",
-    "device", "dataset.root", "dataset.workers", "traceback",
-)  # fmt: skip
-"""Keys whose change leaves a run the run that it was; all others are refused beside `resume`."""
-
-
-def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any], list[str]]:
-    """Returns directory, configuration and first overrides of the run to go on with.
-
-    The configuration is the saved one; hydra has no part in it.
-
-    Raises:
-        UserError: if there is no such run, or if something was typed that makes it another run.
-    """
-    from seg_l1.artifacts import RunDirectory
-    from seg_l1.build import from_yaml
-
-    typed = {override.key_or_group: override for override in overrides}
-    run = RunDirectory.existing(str(typed.pop("resume").value()))
-    if flags.multirun or any(key.startswith("hydra") for key in typed):
-        raise UserError("resume: a run goes on in its own folder, without -m and hydra.*")
-    config = from_yaml(run.config)
-    if not isinstance(config, dict):
-        raise UserError(f"{run.config}: is not a configuration")
-    saved = dict(limits.leaves(config))
-    config["traceback"] = "debug" in typed and typed["debug"].value() == "true"
-    for key, override in typed.items():
-        value = override.value()
-        if key == "debug" and value in ("true", "false"):
-            continue
-        if key in FREE_ON_RESUME and key in saved:
-            parent, _, name = key.rpartition(".")
-            (config[parent] if parent else config)[name] = value
-        elif key in _groups():
-            _same_option(run.path, key, value, config)
-        elif key not in saved:
-            raise UserError(f"there is no key '{key}' in {run.config}.{did_you_mean(key, saved)}")
-        elif saved[key] != value:
-            raise UserError(
-                f"resume: {run.path} was made with {key}={saved[key]}, not {value}."
-                f" Leave it out, or start a new run. Free are {', '.join(FREE_ON_RESUME)}."
-            )
-    limits.check(config)
-    return run.path, config, [str(word) for word in from_yaml(run.overrides)]
-
-
-def _same_option(run: Path, group: str, option: str, config: dict[str, Any]) -> None:
-    """Lets `model=unet` pass beside the resume of a U-Net."""
-    from hydra.errors import HydraException
-
-    try:
-        now = compose_plain([f"{group}={option}"]).get(group, {})
-    except (HydraException, UserError):
-        now = {}
-    then = config.get(group, {})
-    key = "penalty" if group == "regularizer" else "_target_"
-    if key not in now or now[key] != then.get(key):
-        raise UserError(
-            f"resume: {run} was not made with {group}={option}. Leave it out, or start a new run."
-        )
 
 
 def _check_keys(overrides: Sequence[Any], config: Any) -> None:
@@ -264,7 +201,8 @@ def plain(cfg: Any) -> dict[str, Any]:
         raise UserError(f"{key}: {first_line(error)}") from None
 
 
-def _groups(*folders: Path) -> list[str]:
+def config_groups(*folders: Path) -> list[str]:
+    """The names of the groups of `conf/`, or of several such folders."""
     return sorted({path.name for folder in folders or (CONF,) for path in folder.iterdir()
                    if path.is_dir() and not path.name.startswith(("_", "."))})  # fmt: skip
 

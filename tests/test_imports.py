@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors", "limits", "prox", "penalties", "schedules", "scope", "solvers", "data", "models",
     "losses", "metrics", "sparsity", "checkpoints", "artifacts", "pictures", "board", "loop",
-    "display", "build", "recorder", "run", "overrides", "cli",
+    "display", "build", "recorder", "run", "overrides", "resume", "cli",
 ]  # fmt: skip
-HYDRA_ROOMS = {"build", "overrides", "cli"}
+HYDRA_ROOMS = {"build", "overrides", "resume", "cli"}
 
 
 def imports(path):
