@@ -26,7 +26,7 @@ class Board:
 
     def scalars(self, row: dict[str, float]) -> None:
         for name, value in row.items():
-            if name not in ("epoch", "step"):
+            if name not in ("epoch", "step") and not math.isnan(value):
                 self.writer.add_scalar(name, value, int(row["epoch"]))
 
     def picture(self, name: str, picture: Tensor, epoch: int) -> None:

@@ -61,6 +61,7 @@ def build(config: Config, data: SegmentationData) -> Experiment:
     from seg_l1.data.batches import Batches
     from seg_l1.loop import Loop, Settings
     from seg_l1.losses import RegularizedLoss
+    from seg_l1.noise import DropConnect
     from seg_l1.scope import Rule, scope
 
     device = _device(config["device"])
@@ -77,12 +78,12 @@ def build(config: Config, data: SegmentationData) -> Experiment:
     penalty = instantiate("regularizer.penalty", regularizer["penalty"])
     optimizer = instantiate("optimizer", config["optimizer"], params=list(model.parameters()))
 
-    def batches(split: str, augment: Any = None) -> Batches:
+    def batches(split: str, augment: Any = None, shuffle: bool | None = None) -> Batches:
         return Batches(
             data,
             split,
             batch_size=config["dataset"]["batch_size"] * (1 if split == "train" else 4),
-            shuffle=split == "train",
+            shuffle=split == "train" if shuffle is None else shuffle,
             augment=augment,
             seed=config["seed"],
             workers=config["dataset"]["workers"],
@@ -105,8 +106,10 @@ def build(config: Config, data: SegmentationData) -> Experiment:
         optimizer=optimizer,
         solver=solver,
         tensors=tensors,
+        noise=DropConnect(regularizer["drop_connect"], tensors),
         train=train,
         val=batches("val"),
+        fixed=_fixed_sample(batches("train", shuffle=False), trainer["kkt_images"]),
         classes=data.classes,
         alpha=regularizer["alpha"],
         schedule=penalty_schedule(regularizer, steps),
@@ -117,6 +120,13 @@ def build(config: Config, data: SegmentationData) -> Experiment:
     )
     test = batches("test") if "test" in data.splits else None
     return Experiment(config, data, loop, test, rules)
+
+
+def _fixed_sample(batches: Batches, images: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    """The first training batches, not augmented, of at least `images` images or all there are."""
+    from itertools import islice
+
+    return list(islice(batches.epoch(), -(-images // batches.batch_size)))
 
 
 def build_model(config: Config, channels: int, num_classes: int) -> nn.Module:
@@ -186,10 +196,17 @@ _BATCH_KEYS = ("batch_size", "workers", "class_weights")
 
 
 def _solvers() -> dict[str, Any]:
+    from seg_l1.solvers.dual_averaging import DualAveraging
+    from seg_l1.solvers.factorized import Factorized
     from seg_l1.solvers.proximal import Proximal
     from seg_l1.solvers.subgradient import Subgradient
 
-    return {"proximal": Proximal, "subgradient": Subgradient}
+    return {
+        "proximal": Proximal,
+        "subgradient": Subgradient,
+        "factorized": Factorized,
+        "dual_averaging": DualAveraging,
+    }
 
 
 def _device(name: str) -> torch.device:

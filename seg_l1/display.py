@@ -141,6 +141,19 @@ def per_class(title: str, classes: Sequence[str], values: Sequence[str]) -> str:
     return wrapped.replace("\0", " ")
 
 
+def certificate_text(row: dict[str, float]) -> str:
+    """How near the last epoch's weights are to an optimum of the objective; "" if not known."""
+    zeros, support = row["kkt/zeros"], row["kkt/support"]
+    parts = []
+    if zeros == zeros:
+        parts.append(f"{100 * zeros:.1f} % of the zeros withstand the gradient of the data term")
+    if support == support:
+        parts.append(f"the other weights miss it by up to {support:.2g} times alpha")
+    if not parts:
+        return ""
+    return f"optimality condition, epoch {row['epoch']:.0f}: {'; '.join(parts)}"
+
+
 def zeros_table(layers: Sequence[LayerZeros], epoch: int, largest: int = 5) -> str:
     """Exact zeros of the `largest` penalised tensors and of all together."""
     title = f"exact zeros of penalised weights, best epoch {epoch}"

@@ -65,6 +65,7 @@ LIMITS: dict[str, Limit] = {
     "model.depth": _whole(1),
     "model.hidden": _whole(1),
     "model.norm": _choice("batch", "group", "none"),
+    "model.dropout": _number(0, below=1),
     "model.image_size": _list(_whole(8), 2),
     "dataset.root": _TEXT,
     "dataset.num_classes": _or_null((int, lambda x: 1 <= x <= 254, "from 1 to 254")),
@@ -107,7 +108,17 @@ LIMITS: dict[str, Limit] = {
     "regularizer.lam": _number(0),
     "regularizer.l1_ratio": _share(),
     "regularizer.penalty.l1_ratio": _share(),
-    "regularizer.solver": _choice("proximal", "subgradient"),
+    "regularizer.mode": _choice("loss", "decoupled"),
+    "regularizer.penalty.mode": _choice("loss", "decoupled"),
+    "regularizer.knot": _number(0, above=True),
+    "regularizer.penalty.knot": _number(0, above=True),
+    "regularizer.epsilon": _number(0, above=True),
+    "regularizer.penalty.epsilon": _number(0, above=True),
+    "regularizer.depth": _whole(2),
+    "regularizer.penalty.depth": _whole(2),
+    "regularizer.dropout": _number(0, below=1),
+    "regularizer.drop_connect": _number(0, below=1),
+    "regularizer.solver": _choice("proximal", "subgradient", "factorized", "dual_averaging"),
     "regularizer.schedule": _choice("constant", "linear", "cosine", "decay"),
     "regularizer.schedule_start": _number(0),
     "regularizer.schedule_epochs": _number(0),
@@ -125,6 +136,8 @@ LIMITS: dict[str, Limit] = {
     "trainer.pictures_every": _whole(1),
     "trainer.pictures": _whole(1),
     "trainer.boundary_tolerance": _whole(0),
+    "trainer.kkt_every": _or_null(_whole(1)),
+    "trainer.kkt_images": _whole(1),
 }
 
 
@@ -140,6 +153,7 @@ def check(config: dict[str, Any]) -> None:
     for rule in config["regularizer"]["scope"]:
         _check_rule(rule)
     regularizer, epochs = config["regularizer"], config["trainer"]["epochs"]
+    _check_pair(regularizer)
     end = regularizer["schedule_start"] + (
         regularizer["schedule_epochs"] if regularizer["schedule"] != "constant" else 0
     )
@@ -148,6 +162,13 @@ def check(config: dict[str, Any]) -> None:
             f"regularizer.schedule_start + schedule_epochs: λ(t) reaches 1 after {end:g} epochs,"
             f" but trainer.epochs={epochs}"
         )
+
+
+def _check_pair(regularizer: dict[str, Any]) -> None:
+    """Refuses a key that the chosen penalty would silently ignore."""
+    if regularizer["mode"] != "loss" and "mode" not in regularizer["penalty"]:
+        name = regularizer["penalty"]["_target_"].rsplit(".", 1)[-1]
+        raise UserError(f"regularizer.mode=decoupled: belongs to regularizer=l2, not to {name}")
 
 
 def _check_value(key: str, value: Any, limit: Limit) -> None:

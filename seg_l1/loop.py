@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from seg_l1.certificate import NAMES, certificate, gradients, mapping_norm
 from seg_l1.data.batches import Batches
 from seg_l1.data.split import IGNORE
 from seg_l1.losses import RegularizedLoss
 from seg_l1.metrics import BoundaryF1, ConfusionMatrix, iou_per_class, scores
+from seg_l1.noise import DropConnect
 from seg_l1.scope import ScopedTensor
 from seg_l1.solvers import Solver
 from seg_l1.sparsity import sparsity
@@ -44,13 +47,15 @@ class Settings:
     early_stopping: int | None = None
     boundary_tolerance: int = 1
     log_every: int = 10
+    kkt_every: int | None = 5
 
 
 @dataclass
 class Loop:
     """Trains `model` on F = data term + α·λ(t)·R(w), and evaluates after every epoch.
 
-    `alpha` is α; `schedule` maps the optimizer step to λ(t), `learning_rate` to the factor of the
+    `fixed` is the sample of training batches that the certificate is taken on. `alpha` is α;
+    `schedule` maps the optimizer step to λ(t), `learning_rate` to the factor of the
     optimizer's own rates.
     """
 
@@ -59,8 +64,10 @@ class Loop:
     optimizer: Optimizer
     solver: Solver
     tensors: list[ScopedTensor]
+    noise: DropConnect
     train: Batches
     val: Batches
+    fixed: list[tuple[Tensor, Tensor]]
     classes: list[str]
     alpha: float
     schedule: Callable[[int], float]
@@ -153,19 +160,15 @@ class Loop:
         labelled = sum(valid).clamp_min(1)
         for (images, masks), pixels in zip(batches, valid, strict=True):
             with self.autocast:
-                logits = self.model(images)
+                logits = self.noise(self.model, images)
             data = self.objective.criterion(logits.float(), masks) * (pixels / labelled)
             self.scaler.scale(data).backward()
             total = total.to(data.device) + data.detach()
             self.confusion.update(logits.detach().argmax(1), masks)
         self.scaler.unscale_(self.optimizer)
-        self.solver.before_step(strength)
-        strength *= self._clip()
-        scale = self.scaler.get_scale()
-        self.scaler.step(self.optimizer)
+        self.solver.strength = strength * self._clip()
+        self.scaler.step(self.optimizer)  # ends in the prox, by the optimizer's hooks
         self.scaler.update()
-        if self.scaler.get_scale() >= scale:
-            self.solver.after_step(strength)
         return total
 
     @property
@@ -176,7 +179,7 @@ class Loop:
     def _clip(self) -> float:
         """Clips the gradients; returns the factor that they were scaled by.
 
-        The prox takes the same factor: otherwise clipping the data term would raise α. Clipping
+        The penalty takes the same factor: otherwise clipping the data term would raise α. Clipping
         by value has no single factor, so there α means more while it is active.
         """
         weights, factor = list(self.model.parameters()), 1.0
@@ -185,6 +188,8 @@ class Loop:
             factor = min(1.0, self.settings.clip_norm / (float(norm) + 1e-6))
             self.clipped += factor < 1
         if self.settings.clip_value is not None:
+            largest = nn.utils.clip_grad_norm_(weights, math.inf, norm_type=math.inf)
+            self.clipped += bool(largest > self.settings.clip_value) and factor == 1
             nn.utils.clip_grad_value_(weights, self.settings.clip_value)
         return factor
 
@@ -220,6 +225,7 @@ class Loop:
             **{f"val/{name}": value for name, value in val.items() if "/" not in name},
             "gap/miou": train["miou"] - val["miou"],
             **sparsity(self.tensors),
+            **self._certificate(lam),
             "train/clipped": self.clipped / self.steps_per_epoch,
             "time/epoch_s": self.seconds,
             "time/images_per_s": len(self.train) * self.train.batch_size / self.seconds,
@@ -228,6 +234,20 @@ class Loop:
         self.batch, self.data_loss, self.clipped, self.seconds = 0, 0.0, 0.0, 0.0
         self.confusion.reset()
         return row
+
+    def certify(self, strength: float) -> Row:
+        """The certificate of the present weights, on the fixed sample."""
+        penalised = self.solver.entries
+        slopes = gradients(self.model, self.objective.criterion, self.fixed, penalised)
+        self.solver.strength = strength
+        row = certificate(self.objective.penalty, penalised, slopes, strength)
+        return {**row, "kkt/mapping": mapping_norm(self.solver, slopes)}
+
+    def _certificate(self, lam: float) -> Row:
+        every = self.settings.kkt_every
+        if every and (self.epoch % every == 0 or self.finished) and self.solver.entries:
+            return self.certify(self.alpha * lam)
+        return dict.fromkeys(NAMES, float("nan"))
 
     def evaluate(self, batches: Batches) -> Row:
         """The scores of the present weights on a split, see `evaluate`."""

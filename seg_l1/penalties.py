@@ -1,6 +1,8 @@
 """Penalties R(w): a value and a prox, without strength, which is α·λ(t) and belongs to the run.
 
-The constants are those of the objective everywhere in this project: L1 is Σ|w|, L2 is ½Σw².
+The constants are those of the objective everywhere in this project: L1 is Σ|w|, L2 is ½Σw², a
+group counts √p·‖w_g‖ for its p weights. Axis 0 of w is the group; where a penalty has no groups
+it takes tensors of any shape.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from seg_l1 import prox
 
 
 class Penalty(Protocol):
-    """What a solver asks of a penalty."""
+    """What a solver asks of a penalty. One that has no `prox` is for `factorized` alone."""
 
     def value(self, w: Tensor) -> Tensor:
         """R(w), a 0-d tensor of float32 or better; differentiable, with ∂|w| = 0 at w = 0."""
@@ -23,6 +25,13 @@ class Penalty(Protocol):
 
     def prox(self, w: Tensor, step: float | Tensor, *, out: Tensor | None = None) -> Tensor:
         """argmin_x ½‖x − w‖² + step·R(x), see `seg_l1.prox`."""
+        ...
+
+    def distance(self, w: Tensor, gradient: Tensor, strength: float) -> Tensor:
+        """How far −gradient is from strength·∂R(w): 0 where w is optimal (or stationary).
+
+        Shaped as w, or (groups,) for a penalty on groups.
+        """
         ...
 
 
@@ -35,9 +44,15 @@ class Zero:
     def prox(self, w: Tensor, step: float | Tensor, *, out: Tensor | None = None) -> Tensor:
         return w.clone() if out is None else out.copy_(w)
 
+    def distance(self, w: Tensor, gradient: Tensor, strength: float) -> Tensor:
+        return gradient.abs()
+
 
 class L1:
     """R(w) = Σ|w| (Tibshirani, 1996): exact zeros."""
+
+    depth = 2
+    """Factors whose ½Σ(u² + v²) has R for its least value where u·v = w; for `factorized`."""
 
     def value(self, w: Tensor) -> Tensor:
         return w.abs().sum(dtype=_accumulator(w))
@@ -45,15 +60,42 @@ class L1:
     def prox(self, w: Tensor, step: float | Tensor, *, out: Tensor | None = None) -> Tensor:
         return prox.soft_threshold(w, step, out=out)
 
+    def distance(self, w: Tensor, gradient: Tensor, strength: float) -> Tensor:
+        return _distance(w, gradient, strength, slope=1.0)
 
+
+@dataclass(frozen=True)
 class L2:
-    """R(w) = ½Σw²: small weights; with plain SGD the same as torch's `weight_decay` = α."""
+    """R(w) = ½Σw²: small weights; with plain SGD the same as torch's `weight_decay` = α.
+
+    Args:
+        mode: "loss" is the written objective under every optimizer. "decoupled" is AdamW's decay,
+            w/(1 + lr·α) whatever the optimizer's metric: it belongs to no written objective
+            (Loshchilov and Hutter, 2019; Zhuang et al., 2022, for its proximal form).
+
+    Raises:
+        ValueError: on another mode.
+    """
+
+    mode: str = "loss"
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("loss", "decoupled"):
+            raise ValueError(f"mode: got {self.mode!r}, expected loss or decoupled")
+
+    @property
+    def decoupled(self) -> bool:
+        """Whether the prox leaves the optimizer's metric aside."""
+        return self.mode == "decoupled"
 
     def value(self, w: Tensor) -> Tensor:
         return 0.5 * w.to(_accumulator(w)).square().sum()
 
     def prox(self, w: Tensor, step: float | Tensor, *, out: Tensor | None = None) -> Tensor:
         return prox.shrink(w, step, out=out)
+
+    def distance(self, w: Tensor, gradient: Tensor, strength: float) -> Tensor:
+        return (gradient + strength * w).abs()
 
 
 @dataclass(frozen=True)
@@ -67,14 +109,175 @@ class ElasticNet:
     l1_ratio: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.l1_ratio <= 1:
-            raise ValueError(f"l1_ratio: got {self.l1_ratio}, expected a number from 0 to 1")
+        _check_ratio(self.l1_ratio)
 
     def value(self, w: Tensor) -> Tensor:
         return self.l1_ratio * L1().value(w) + (1 - self.l1_ratio) * L2().value(w)
 
     def prox(self, w: Tensor, step: float | Tensor, *, out: Tensor | None = None) -> Tensor:
         return prox.elastic_net(w, step, self.l1_ratio, out=out)
+
+    def distance(self, w: Tensor, gradient: Tensor, strength: float) -> Tensor:
+        gradient = gradient + strength * (1 - self.l1_ratio) * w
+        return L1().distance(w, gradient, strength * self.l1_ratio)
+
+
+@dataclass(frozen=True)
+class MCP:
+    """R(w) = Σ m(w), m(w) = |w| − w²/(2·knot) up to |w| = knot, then knot/2 (Zhang, 2010).
+
+    L1 at zero, nothing from `knot` on: the weights that stay are not shrunk. The literature's γ is
+    knot/α; `knot` is in the unit of the weights, so that α keeps its meaning when it is swept.
+
+    Raises:
+        ValueError: if `knot` is not positive.
+    """
+
+    knot: float = 0.1
+    convex = False
+
+    def __post_init__(self) -> None:
+        if not self.knot > 0:
+            raise ValueError(f"knot: got {self.knot}, expected a number above 0")
+
+    def value(self, w: Tensor) -> Tensor:
+        size = w.to(_accumulator(w)).abs().clamp(max=self.knot)
+        return (size - size.square() / (2 * self.knot)).sum()
+
+    def prox(self, w: Tensor, step: float | Tensor, *, out: Tensor | None = None) -> Tensor:
+        return prox.mcp(w, step, self.knot, out=out)
+
+    def distance(self, w: Tensor, gradient: Tensor, strength: float) -> Tensor:
+        return _distance(w, gradient, strength, slope=(1 - w.abs() / self.knot).clamp_min(0))
+
+
+@dataclass(frozen=True)
+class ReweightedL1:
+    """R(w) = epsilon·Σ log(1 + |w|/epsilon): L1 with ω = epsilon/(|w| + epsilon) per weight.
+
+    Candès, Wakin and Boyd (2008) solve it by a sequence of L1 problems whose ω are renewed from
+    time to time. Its prox has a closed form, so here ω is up to date at every step. ω = 1 at zero:
+    α is the gradient that a zero weight withstands, as for L1.
+
+    Raises:
+        ValueError: if `epsilon` is not positive.
+    """
+
+    epsilon: float = 0.1
+    convex = False
+
+    def __post_init__(self) -> None:
+        if not self.epsilon > 0:
+            raise ValueError(f"epsilon: got {self.epsilon}, expected a number above 0")
+
+    def value(self, w: Tensor) -> Tensor:
+        return self.epsilon * (w.to(_accumulator(w)).abs() / self.epsilon).log1p().sum()
+
+    def prox(self, w: Tensor, step: float | Tensor, *, out: Tensor | None = None) -> Tensor:
+        return prox.log_sum(w, step, self.epsilon, out=out)
+
+    def distance(self, w: Tensor, gradient: Tensor, strength: float) -> Tensor:
+        return _distance(w, gradient, strength, slope=self.epsilon / (w.abs() + self.epsilon))
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """R(w) = (depth/2)·Σ|w|^(2/depth), the least of ½Σ_k u_k² over u_1·…·u_depth = w.
+
+    depth 2 is L1; more factors give the L_q penalties with q < 1 (Frank and Friedman, 1993; Hoff,
+    2017). Zero is a stationary point whatever the gradient. There is no prox: use `factorized`.
+
+    Raises:
+        ValueError: if `depth` is below 2.
+    """
+
+    depth: int = 3
+    convex = False
+
+    def __post_init__(self) -> None:
+        if not self.depth >= 2:
+            raise ValueError(f"depth: got {self.depth}, expected at least 2")
+
+    def value(self, w: Tensor) -> Tensor:
+        # the derivative at 0 is infinite: the 0 that the protocol wants comes from the mask
+        size = torch.where(w == 0, 1.0, w.to(_accumulator(w)).abs())
+        return (self.depth / 2 * size.pow(2 / self.depth) * (w != 0)).sum()
+
+    def distance(self, w: Tensor, gradient: Tensor, strength: float) -> Tensor:
+        slope = w.abs().pow(2 / self.depth - 1)
+        return torch.where(w == 0, 0 * w, (gradient + strength * slope * w.sign()).abs())
+
+
+class GroupL1:
+    """R(w) = Σ_g √p·‖w_g‖, the group lasso (Yuan and Lin, 2006): whole channels are zero."""
+
+    grouped = True
+    scales = True
+    """Its prox multiplies the weights by numbers that change slowly from step to step."""
+
+    def value(self, w: Tensor) -> Tensor:
+        rows = _rows(w).to(_accumulator(w))
+        return rows.shape[1] ** 0.5 * torch.linalg.vector_norm(rows, dim=1).sum()
+
+    def prox(self, w: Tensor, step: float | Tensor, *, out: Tensor | None = None) -> Tensor:
+        return prox.group_soft_threshold(w, step, out=out)
+
+    def distance(self, w: Tensor, gradient: Tensor, strength: float) -> Tensor:
+        rows, slopes = _rows(w), _rows(gradient)
+        norms = torch.linalg.vector_norm(rows, dim=1)
+        strength = strength * rows.shape[1] ** 0.5
+        zero = (torch.linalg.vector_norm(slopes, dim=1) - strength).clamp_min(0)
+        unit = rows / norms.clamp_min(torch.finfo(w.dtype).tiny)[:, None]
+        alive = torch.linalg.vector_norm(slopes + strength * unit, dim=1)
+        return torch.where(norms == 0, zero, alive)
+
+
+@dataclass(frozen=True)
+class SparseGroupL1:
+    """R(w) = l1_ratio·Σ|w| + (1 − l1_ratio)·Σ_g √p·‖w_g‖ (Friedman, Hastie, Tibshirani, 2010).
+
+    Raises:
+        ValueError: if `l1_ratio` is outside [0, 1].
+    """
+
+    l1_ratio: float = 0.5
+    grouped = True
+
+    def __post_init__(self) -> None:
+        _check_ratio(self.l1_ratio)
+
+    def value(self, w: Tensor) -> Tensor:
+        return self.l1_ratio * L1().value(w) + (1 - self.l1_ratio) * GroupL1().value(w)
+
+    def prox(self, w: Tensor, step: float | Tensor, *, out: Tensor | None = None) -> Tensor:
+        return prox.sparse_group(w, step, self.l1_ratio, out=out)
+
+    def distance(self, w: Tensor, gradient: Tensor, strength: float) -> Tensor:
+        rows, slopes = _rows(w), _rows(gradient)
+        norms = torch.linalg.vector_norm(rows, dim=1)
+        single = strength * self.l1_ratio
+        group = strength * (1 - self.l1_ratio) * rows.shape[1] ** 0.5
+        left = prox.soft_threshold(slopes, single)
+        zero = (torch.linalg.vector_norm(left, dim=1) - group).clamp_min(0)
+        unit = rows / norms.clamp_min(torch.finfo(w.dtype).tiny)[:, None]
+        alive = torch.linalg.vector_norm(L1().distance(rows, slopes + group * unit, single), dim=1)
+        return torch.where(norms == 0, zero, alive)
+
+
+def _check_ratio(l1_ratio: float) -> None:
+    if not 0 <= l1_ratio <= 1:
+        raise ValueError(f"l1_ratio: got {l1_ratio}, expected a number from 0 to 1")
+
+
+def _rows(w: Tensor) -> Tensor:
+    """(groups, p); the weights of a vector are groups of one."""
+    return w.flatten(1) if w.ndim > 1 else w.reshape(-1, 1)
+
+
+def _distance(w: Tensor, gradient: Tensor, strength: float, slope: float | Tensor) -> Tensor:
+    """For Σ r(|w|) with the derivative `slope` of r at |w|, which is 1 at zero."""
+    zero = (gradient.abs() - strength).clamp_min(0)
+    return torch.where(w == 0, zero, (gradient + strength * slope * w.sign()).abs())
 
 
 def _accumulator(w: Tensor) -> torch.dtype:

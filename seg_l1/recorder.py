@@ -69,6 +69,8 @@ class Recorder:
             f" {self.facts['multiply_adds'] / 1e6:.0f} M multiply-adds per image, on {device}"
         )
         display.log.info(f"what shrinks weights: {', and '.join(shrinkage) or 'nothing'}")
+        for note in self.facts["notes"]:
+            display.log.info(f"note: {note}")
         display.log.info(f"run: {self.record.path}")
         if resume:
             display.log.info(f"going on after epoch {loop.epoch}, step {loop.step}")
@@ -95,6 +97,8 @@ class Recorder:
     def finish(self) -> dict[str, Any]:
         """Evaluates the best weights, and writes pictures, weights and summary."""
         from seg_l1 import checkpoints, display, pictures, sparsity
+        from seg_l1.certificate import NAMES
+        from seg_l1.ledger import sources
 
         loop, data = self.loop, self.experiment.data
         best = checkpoints.load(self.record.best)
@@ -111,7 +115,11 @@ class Recorder:
         self.record.write_weights(loop.model, {"classes": ",".join(data.classes)})
         self._board_hparams(row, test)
         named = {f"test/{name}": value for name, value in test.items()}
-        summary = self._summarise("completed", test=named, layers=[vars(x) for x in layers])
+        certificate = {name: self.rows[-1][name] for name in ("epoch", *NAMES)}
+        self.facts["shrinkage"] = sources(self.experiment.config, self.rows)
+        summary = self._summarise(
+            "completed", test=named, certificate=certificate, layers=[vars(x) for x in layers]
+        )
         per_split = {"val": [row[f"val/iou/{name}"] for name in data.classes]}
         if test:
             per_split["test"] = [test[f"iou/{name}"] for name in data.classes]
@@ -122,6 +130,8 @@ class Recorder:
             )
             display.log.info(display.per_class(title, data.classes, shown_values))
         display.log.info("\n" + display.zeros_table(layers, row["epoch"]))
+        if text := display.certificate_text(certificate):
+            display.log.info(text)
         display.log.info(self._closing(row, test))
         return summary
 

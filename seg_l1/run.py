@@ -111,39 +111,27 @@ def evaluate_run(
 
 
 def _facts(experiment: Experiment) -> dict[str, Any]:
-    """Parameters, multiply-adds and sources of shrinkage, from a first forward pass."""
+    """Parameters, multiply-adds, sources of shrinkage and notes, from a first forward pass."""
     import torch
 
-    from seg_l1 import sparsity
+    from seg_l1 import ledger, sparsity
 
     loop = experiment.loop
     device = next(loop.model.parameters()).device
     size = loop.train.split[[0]][0].shape[1:]
+    image = torch.zeros(1, *size, device=device)
     try:
-        count = sparsity.multiply_adds(loop.model, torch.zeros(1, *size, device=device))
+        count = sparsity.multiply_adds(loop.model, image)
+        fed = ledger.feeding_norms(loop.model, image)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"model: does not fit the images ({first_line(error)})") from error
     return {
         "parameters": sparsity.parameters(loop.model),
         "penalised_weights": sum(e.tensor.numel() for e in loop.tensors if e.penalized),
         "multiply_adds": count,
-        "shrinkage": shrinkage(experiment.config),
+        "shrinkage": ledger.sources(experiment.config),
+        "notes": ledger.notes(experiment.config, loop.tensors, fed),
     }
-
-
-def shrinkage(config: Config) -> list[str]:
-    """Everything in `config` that makes weights smaller or stops them from growing."""
-    regularizer, trainer = config["regularizer"], config["trainer"]
-    sources = []
-    if regularizer["alpha"] * regularizer["lam"] > 0:
-        penalty = regularizer["penalty"]["_target_"].rsplit(".", 1)[-1]
-        if penalty != "Zero":
-            sources.append(f"{penalty} with alpha={regularizer['alpha']:g}")
-    if config["optimizer"].get("weight_decay"):
-        sources.append(f"the optimizer's weight_decay={config['optimizer']['weight_decay']:g}")
-    if trainer["early_stopping"]:
-        sources.append(f"early stopping after {trainer['early_stopping']} epochs")
-    return sources
 
 
 def _restore(experiment: Experiment, record: RunDirectory) -> dict[str, Any]:

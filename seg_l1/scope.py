@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -34,7 +35,10 @@ class Rule:
 
 @dataclass(frozen=True)
 class ScopedTensor:
-    """A trainable tensor and what the scope decided about it; `axis` counts output channels."""
+    """A trainable tensor and what the scope decided about it; `axis` counts output channels.
+
+    `mixed` says why no axis does, or is ""; `kind` is the class of the module that owns it.
+    """
 
     name: str
     tensor: Tensor
@@ -42,15 +46,17 @@ class ScopedTensor:
     penalized: bool
     factor: float
     axis: int
+    mixed: str = ""
+    kind: type = nn.Module
 
     @property
     def groups_first(self) -> Tensor:
         """The tensor, as a view whose axis 0 is the output channel."""
         return self.along(self.tensor)
 
-    def along(self, tensor: Tensor) -> Tensor:
-        """Any tensor of the same shape, as a view whose axis 0 is the output channel."""
-        return tensor.movedim(self.axis, 0) if self.axis else tensor
+    def along(self, step: Tensor | float) -> Tensor | float:
+        """A tensor of the same shape, as a view whose axis 0 is the output channel, or a number."""
+        return step.movedim(self.axis, 0) if self.axis and isinstance(step, Tensor) else step
 
 
 DEFAULT_RULES = (
@@ -69,6 +75,7 @@ def scope(model: nn.Module, rules: Sequence[Rule] = DEFAULT_RULES) -> list[Scope
         UserError: if a rule decides nothing, or if no rule covers a tensor.
     """
     tensors: list[ScopedTensor] = []
+    owners = Counter(id(t) for m in model.modules() for t in m.parameters(recurse=False))
     seen: set[int] = set()
     for module_name, module in model.named_modules():
         for short_name, tensor in module.named_parameters(recurse=False):
@@ -83,10 +90,16 @@ def scope(model: nn.Module, rules: Sequence[Rule] = DEFAULT_RULES) -> list[Scope
                     f" ({type(module).__name__}). End the list with {{name: '*', penalize: false}}."
                 )
             rule = rules[index]
-            axis = 1 if isinstance(module, nn.ConvTranspose2d) and tensor.ndim == 4 else 0
-            tensors.append(ScopedTensor(name, tensor, index, rule.penalize, rule.factor, axis))
+            transposed = isinstance(module, nn.ConvTranspose2d) and tensor.ndim == 4
+            mixed = "several modules share that tensor" if owners[id(tensor)] > 1 else ""
+            if transposed and module.groups > 1:
+                mixed = "a transposed convolution in groups keeps them along two axes"
+            decided = (rule.penalize, rule.factor)
+            about = (int(transposed), mixed, type(module))
+            tensors.append(ScopedTensor(name, tensor, index, *decided, *about))
     for index, rule in enumerate(rules):
-        if not any(entry.rule == index for entry in tensors):
+        rest = rule == Rule(penalize=False)  # the end of a list may find nothing left
+        if not rest and not any(entry.rule == index for entry in tensors):
             raise UserError(
                 f"regularizer.scope: rule {index} ({rule}) matches no tensor that an earlier rule"
                 f" has not taken. Names look like '{tensors[0].name if tensors else ''}'."

@@ -9,9 +9,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    "errors", "limits", "prox", "penalties", "schedules", "scope", "solvers", "data", "models",
-    "losses", "metrics", "sparsity", "checkpoints", "artifacts", "pictures", "board", "loop",
-    "display", "build", "recorder", "run", "overrides", "resume", "cli",
+    "errors", "limits", "prox", "penalties", "schedules", "scope", "solvers", "library", "noise",
+    "data", "models", "certificate", "ledger", "losses", "metrics", "sparsity", "checkpoints",
+    "artifacts", "pictures", "board", "loop", "display", "build", "recorder", "run", "overrides",
+    "resume", "cli",
 ]  # fmt: skip
 HYDRA_ROOMS = {"build", "overrides", "resume", "cli"}
 

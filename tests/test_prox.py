@@ -15,6 +15,14 @@ PENALTIES = [
     penalties.ElasticNet(0.9),
     penalties.ElasticNet(0.0),
     penalties.ElasticNet(1.0),
+    penalties.L2("decoupled"),
+    penalties.GroupL1(),
+    penalties.SparseGroupL1(0.5),
+    penalties.SparseGroupL1(0.9),
+    penalties.MCP(knot=1.0),
+    penalties.MCP(knot=0.05),
+    penalties.ReweightedL1(epsilon=1.0),
+    penalties.ReweightedL1(epsilon=0.05),
 ]
 MOVES = torch.logspace(-7, 0.5, 40, dtype=torch.float64)
 
@@ -22,38 +30,123 @@ MOVES = torch.logspace(-7, 0.5, 40, dtype=torch.float64)
 def lowest_neighbour(penalty, w, step, u) -> float:
     """How far below u's objective the best neighbour lies, relative to the objective; ≤ 0 is right.
 
-    Neighbours differ in one coordinate, or lie on the ray (1 + h)·u.
+    Neighbours differ in one coordinate, or lie on the ray (1 + h)·u, of all groups or of one. A
+    step per coordinate belongs to the distance: argmin Σ (x − w)²/(2·step) + R(x).
     """
+    scalar = not isinstance(step, torch.Tensor)
+    weights = torch.ones_like(w) if scalar else 1 / step.clamp_min(1e-12)
 
     def objective(x):
-        squares = 0.5 * (x - w).square().flatten(-w.ndim).sum(-1)
+        squares = 0.5 * (weights * (x - w).square()).flatten(-w.ndim).sum(-1)
         values = torch.stack([penalty.value(one) for one in x])
-        return squares + step * values
+        return squares + (step if scalar else 1.0) * values
 
     moves = torch.cat([MOVES, -MOVES])
     flat = u.flatten()
     tried = [flat + h * unit for h in moves for unit in torch.eye(len(flat), dtype=w.dtype)]
     tried += [(1 + h) * flat for h in moves]
+    if w.ndim > 1:
+        rows = torch.eye(len(w), dtype=w.dtype).repeat_interleave(w[0].numel(), 1)
+        tried += [flat + h * flat * row for h in moves for row in rows]
     tried = torch.stack(tried).reshape(-1, *w.shape)
     here = objective(u[None])
     return float((here - objective(tried)).max() / here.clamp_min(1e-300))
 
 
+def drawn(shape):
+    """Weights over four orders of magnitude, from one group (axis 0) to the next."""
+    sizes = torch.logspace(-3, 1, shape[0], dtype=torch.float64)
+    return torch.randn(shape, dtype=torch.float64) * sizes.reshape(-1, *[1] * (len(shape) - 1))
+
+
+SHAPES = [(12,), (6, 2), (4, 3, 1, 2)]
+STEPS = [0.0, 1e-3, 0.3, 2.0]
+
+
 @pytest.mark.parametrize("penalty", PENALTIES, ids=str)
-@pytest.mark.parametrize("step", [0.0, 1e-3, 0.3, 2.0])
-def test_prox_is_the_argmin(penalty, step):
-    w = torch.randn(12, dtype=torch.float64) * torch.logspace(-3, 1, 12, dtype=torch.float64)
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_prox_is_the_argmin(penalty, step, shape):
+    w = drawn(shape)
     u = penalty.prox(w, step)
     assert lowest_neighbour(penalty, w, step, u) <= 1e-13
 
 
-@pytest.mark.parametrize("penalty", PENALTIES[1:], ids=str)
-def test_the_oracle_sees_an_error_of_one_percent(penalty):
-    w = torch.randn(12, dtype=torch.float64) * torch.logspace(-3, 1, 12, dtype=torch.float64)
-    assert lowest_neighbour(penalty, w, 0.3, penalty.prox(w, 0.3 * 1.01)) > 1e-9
+@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_prox_in_a_diagonal_metric_is_the_argmin(penalty, step, shape):
+    w = drawn(shape)
+    steps = step * torch.logspace(-1, 1, w.numel(), dtype=torch.float64).flip(0).reshape(shape)
+    u = penalty.prox(w, steps)
+    assert lowest_neighbour(penalty, w, steps, u) <= 1e-13
 
 
 @pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+def test_zero_is_the_lower_of_two_minima_or_none(penalty):
+    """Moves along a ray end at 0 only in the limit: 0 itself is tried, per weight and per group."""
+    w = drawn((12, 3)) * 3
+    for step in STEPS:
+        u = penalty.prox(w, step)
+        here = 0.5 * (u - w).square().sum() + step * penalty.value(u)
+        for index in range(len(w)):
+            for place in [(index,), *((index, column) for column in range(3))]:
+                moved = u.clone()
+                moved[place] = 0
+                there = 0.5 * (moved - w).square().sum() + step * penalty.value(moved)
+                assert here <= there + 1e-13
+                moved[place] = w[place]
+                there = 0.5 * (moved - w).square().sum() + step * penalty.value(moved)
+                assert here <= there + 1e-13
+
+
+@pytest.mark.parametrize("penalty", PENALTIES[1:], ids=str)
+def test_the_oracle_sees_an_error_of_one_percent(penalty):
+    w = drawn((12, 2)) * 0.5
+    step = min(0.3, 0.4 * getattr(penalty, "knot", 1.0))
+    assert lowest_neighbour(penalty, w, step, penalty.prox(w, step * 1.01)) > 1e-9
+    steps = torch.full_like(w, step)
+    steps[:, 0] = step / 3
+    assert lowest_neighbour(penalty, w, steps, penalty.prox(w, steps * 1.01)) > 1e-9
+
+
+FAULTS = {
+    "a region of MCP left out": (
+        penalties.MCP(1.0), lambda w, s: prox.soft_threshold(w, s) / (1 - s)),
+    "a wrong slope of MCP": (
+        penalties.MCP(1.0),
+        lambda w, s: torch.where(w.abs() > 1, w, prox.soft_threshold(w, s) / (1 - 0.9 * s))),
+    "a wrong knot of MCP": (penalties.MCP(1.0), lambda w, s: prox.mcp(w, s, 1.1)),
+    "a factor of two": (penalties.L1(), lambda w, s: prox.soft_threshold(w, 2 * s)),
+    "one norm for all groups": (
+        penalties.GroupL1(),
+        lambda w, s: prox.group_soft_threshold(w.reshape(1, -1), s).reshape(w.shape)),
+    "the threshold of the log's tangent at w": (
+        penalties.ReweightedL1(1.0), lambda w, s: prox.soft_threshold(w, s / (w.abs() + 1))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_is_seen(fault):
+    penalty, faulty = FAULTS[fault]
+    w = drawn((12, 2)) * 0.5
+    assert lowest_neighbour(penalty, w, 0.3, faulty(w, 0.3)) > 1e-9
+
+
+ELEMENTWISE = [penalty for penalty in PENALTIES if not getattr(penalty, "grouped", False)]
+
+
+@pytest.mark.parametrize("penalty", [p for p in PENALTIES if p not in ELEMENTWISE], ids=str)
+def test_equal_steps_in_a_tensor_are_the_closed_form(penalty):
+    w = drawn((20, 5, 2))
+    for step in (1e-4, 0.05, 1.0):
+        one = penalty.prox(w, torch.full_like(w, step))
+        other = penalty.prox(w, step)
+        assert torch.equal(one == 0, other == 0)
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("penalty", ELEMENTWISE, ids=str)
 def test_a_step_per_coordinate_equals_the_scalar_steps(penalty):
     w = torch.randn(3, 4, 2, 2, dtype=torch.float64)
     steps = torch.rand(3, 4, 2, 2, dtype=torch.float64)
@@ -88,7 +181,24 @@ def test_in_place_on_any_layout(penalty, layout, per_coordinate):
     result = penalty.prox(w, step, out=w)
     assert result.data_ptr() == w.data_ptr()
     assert w.stride() == strides
-    torch.testing.assert_close(w, expected, rtol=0, atol=0)
+    rounding = 1e-6 if getattr(penalty, "grouped", False) else 0  # norms depend on the order
+    torch.testing.assert_close(w, expected, rtol=rounding, atol=rounding)
+
+
+@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+@pytest.mark.parametrize("step", [0.0, 0.2, torch.tensor([[0.0, 0.2], [0.2, 0.0], [0.0, 0.0]])])
+def test_zero_blocks_and_zero_steps_give_no_nan(penalty, step):
+    w = torch.tensor([[0.0, 0.0], [0.0, 3.0], [0.0, 0.0]])
+    u = penalty.prox(w, step)
+    assert u.isfinite().all()
+    assert (u[[0, 2]] == 0).all()
+
+
+def test_the_examples_in_the_docstrings_are_right():
+    import doctest
+
+    assert doctest.testmod(prox).attempted >= 7
+    assert doctest.testmod(prox).failed == 0
 
 
 def test_zeros_are_exact_and_nan_stays():

@@ -19,6 +19,7 @@ class SeedCNN(nn.Module):
         image_size: (H, W) in pixels.
         width: channels of the first convolution; the others have two and four times as many.
         hidden: units of the bottleneck.
+        dropout: share of channels dropped after each pooling, and of hidden units, in training.
 
     Raises:
         ValueError: in `forward`, if an image has another size.
@@ -32,6 +33,7 @@ class SeedCNN(nn.Module):
         image_size: tuple[int, int],
         width: int = 64,
         hidden: int = 1024,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.image_size = tuple(image_size)
@@ -46,10 +48,12 @@ class SeedCNN(nn.Module):
                     nn.Conv2d(before, after, 3, padding=1),
                     nn.ReLU(inplace=True),
                     nn.MaxPool2d(2, ceil_mode=True),
+                    *([nn.Dropout2d(dropout)] if dropout else []),
                 )
             ),
             nn.Flatten(),
         )
+        self.drop = nn.Dropout(dropout)
         self.bottleneck = nn.Linear(4 * width * deepest[0] * deepest[1], hidden)
         self.scores = nn.Linear(hidden, num_classes * self.grid[0] * self.grid[1])
 
@@ -57,6 +61,6 @@ class SeedCNN(nn.Module):
         if tuple(x.shape[-2:]) != self.image_size:
             got, built = tuple(x.shape[-2:]), self.image_size
             raise ValueError(f"seed_cnn was built for images of {built} (H, W), got {got}")
-        hidden = self.bottleneck(self.features(x)).relu()
+        hidden = self.drop(self.bottleneck(self.features(x)).relu())
         scores = self.scores(hidden).unflatten(1, (-1, *self.grid))
         return interpolate(scores, self.image_size, mode="bilinear")

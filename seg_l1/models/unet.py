@@ -24,6 +24,7 @@ class UNet(nn.Module):
         width: channels of the first level; each level down doubles them.
         depth: number of poolings.
         norm: "batch", "group" or "none"; a convolution has a bias only where no norm follows.
+        dropout: share of channels dropped after each block while training (Tompson et al., 2015).
 
     Raises:
         ValueError: on an unknown norm, or on width or depth below 1.
@@ -37,6 +38,7 @@ class UNet(nn.Module):
         width: int = 16,
         depth: int = 3,
         norm: str = "batch",
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if norm not in NORMS:
@@ -46,14 +48,16 @@ class UNet(nn.Module):
         widths = [width * 2**level for level in range(depth + 1)]
         self.pool = nn.MaxPool2d(2, ceil_mode=True)
         self.down = nn.ModuleList(
-            _block(before, after, norm)
+            _block(before, after, norm, dropout)
             for before, after in zip([in_channels, *widths[:-1]], widths, strict=True)
         )
         self.up = nn.ModuleList(
             nn.ConvTranspose2d(deep, shallow, 2, stride=2)
             for shallow, deep in zip(widths[-2::-1], widths[:0:-1], strict=True)
         )
-        self.merge = nn.ModuleList(_block(2 * shallow, shallow, norm) for shallow in widths[-2::-1])
+        self.merge = nn.ModuleList(
+            _block(2 * shallow, shallow, norm, dropout) for shallow in widths[-2::-1]
+        )
         self.head = nn.Conv2d(width, num_classes, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -68,7 +72,7 @@ class UNet(nn.Module):
         return self.head(x)
 
 
-def _block(before: int, after: int, norm: str) -> nn.Sequential:
+def _block(before: int, after: int, norm: str, dropout: float) -> nn.Sequential:
     def convolution(channels: int) -> list[nn.Module]:
         return [
             nn.Conv2d(channels, after, 3, padding=1, bias=norm == "none"),
@@ -76,7 +80,8 @@ def _block(before: int, after: int, norm: str) -> nn.Sequential:
             nn.ReLU(inplace=True),
         ]
 
-    return nn.Sequential(*convolution(before), *convolution(after))
+    drop = [nn.Dropout2d(dropout)] if dropout else []
+    return nn.Sequential(*convolution(before), *convolution(after), *drop)
 
 
 def _groups(channels: int) -> int:

@@ -2,24 +2,128 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from seg_l1.penalties import Penalty
+from seg_l1.scope import ScopedTensor
 
 
-class Solver(Protocol):
-    """Carries out the penalty around `optimizer.step()`; `strength` is α·λ(t)."""
+class Solver:
+    """A penalty at an optimizer: from now on `optimizer.step()` carries it out.
 
-    def before_step(self, strength: float) -> None:
-        """Called when the gradients of the data term are complete and unscaled, before clipping."""
-        ...
+    It hangs on the optimizer's own step hooks. A step that a GradScaler skips calls no hook, and
+    so skips the penalty too.
 
-    def after_step(self, strength: float) -> None:
-        """Called once after every optimizer step that was not skipped."""
-        ...
+    Args:
+        penalty: R.
+        tensors: of these the penalised ones, which the optimizer must own.
+        optimizer: it takes the step of the data term.
+        strength: α·λ(t). May be changed at any time; counts from the next step on.
+
+    Raises:
+        TypeError: if the solver cannot carry out this penalty, or does not know the optimizer.
+        ValueError: if the three do not fit together.
+    """
+
+    reads_gradients = False
+    """Whether `before_step` needs the gradients of the data term, unscaled."""
+
+    takes_closure = False
+    """Whether `optimizer.step(closure)` may compute the loss between the two hooks."""
+
+    def __init__(
+        self,
+        penalty: Penalty,
+        tensors: Sequence[ScopedTensor],
+        optimizer: Optimizer,
+        *,
+        strength: float = 0.0,
+    ) -> None:
+        self.penalty, self.optimizer, self.strength = penalty, optimizer, strength
+        self.entries = [entry for entry in tensors if entry.penalized]
+        # an optimizer that has stepped before is past the filling of its momentum buffers
+        self.count = _LONG if optimizer.state else 0
+        self._check()
+        self._hooks = [
+            optimizer.register_step_pre_hook(self._on_start),
+            optimizer.register_step_post_hook(self._on_end),
+        ]
+
+    def before_step(self) -> None:
+        """Called before every optimizer step, when its gradients are complete and clipped."""
+
+    def after_step(self) -> None:
+        """Called after every optimizer step that was not skipped."""
+
+    def skipped(self) -> None:
+        """Called in place of `after_step` where a fused optimizer was called and did nothing."""
 
     def flush(self) -> None:
-        """Called at the end of an epoch, before weights are evaluated: restores exact zeros."""
-        ...
+        """Called before weights are evaluated or saved, as at the end of an epoch."""
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def detach(self) -> None:
+        """Takes the penalty off the optimizer."""
+        for hook in self._hooks:
+            hook.remove()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+    def state_dict(self) -> dict[str, Any]:
+        """What the next steps depend on, beside weights and optimizer; the strength too."""
+        return {"count": self.count, "strength": self.strength}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count, self.strength = state["count"], state["strength"]
+
+    def group_of(self, entry: ScopedTensor) -> dict[str, Any]:
+        """The optimizer's parameter group that holds the tensor."""
+        return self.optimizer.param_groups[self._owner[id(entry.tensor)]]
+
+    @torch.no_grad()
+    def _on_start(self, optimizer: Optimizer, words: tuple, named: dict) -> None:
+        kind = type(self).__name__.lower()
+        if self.reads_gradients and getattr(optimizer, "grad_scale", None) is not None:
+            raise ValueError(f"{kind} needs true gradients: call scaler.unscale_(optimizer) first")
+        if (words[1:] or named.get("closure")) and not self.takes_closure:
+            raise ValueError(f"{kind} does not work with optimizer.step(closure)")
+        self.before_step()
+
+    @torch.no_grad()
+    def _on_end(self, optimizer: Optimizer, *_: Any) -> None:
+        # a fused optimizer is called by the scaler even when it is to skip the step
+        found_inf = getattr(optimizer, "found_inf", None)
+        if found_inf is not None and bool(found_inf):
+            self.skipped()
+            return
+        self.count += 1
+        self.after_step()
+
+    def _check(self) -> None:
+        groups = self.optimizer.param_groups
+        self._owner = {id(p): index for index, group in enumerate(groups) for p in group["params"]}
+        kind, penalty = type(self).__name__.lower(), type(self.penalty).__name__
+        for entry in self.entries:
+            if id(entry.tensor) not in self._owner:
+                raise ValueError(f"the optimizer does not own the penalised tensor {entry.name}")
+            if getattr(self.penalty, "grouped", False) and entry.mixed:
+                raise ValueError(
+                    f"{penalty} needs the output channels of {entry.name}, but {entry.mixed}:"
+                    " leave it out of the scope"
+                )
+        if any(group.get("maximize") for group in groups):
+            raise ValueError(f"the {kind} solver minimises: maximize=True makes no sense with it")
+
+    def _needs(self, what: bool, why: str) -> None:
+        if not what:
+            kind, penalty = type(self).__name__.lower(), type(self.penalty).__name__
+            raise TypeError(f"the {kind} solver cannot carry out {penalty}: {why}")
+
+
+_LONG = 2**31
+
+
+def weight_decay(optimizer: Optimizer) -> float:
+    """The largest decay that the optimizer itself applies."""
+    return max(float(group.get("weight_decay") or 0.0) for group in optimizer.param_groups)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -33,10 +34,27 @@ def prox_step(
     """
     known = ", ".join(sorted(kind.__name__ for kind in prox_step.registry if kind is not object))
     raise TypeError(
-        f"the proximal solver does not know the metric of {type(optimizer).__name__};"
-        f" known are {known}. Use regularizer.solver=subgradient, or register the metric with"
+        f"the metric of {type(optimizer).__name__} is not known; known are {known}."
+        " Use regularizer.solver=subgradient, or register the metric with"
         " seg_l1.solvers.metric.prox_step.register."
     )
+
+
+def check_metric(optimizer: Optimizer) -> None:
+    """Raises `TypeError` if the metric of `optimizer` is unknown, before any step is taken."""
+    if prox_step.dispatch(type(optimizer)) is prox_step.dispatch(object):
+        prox_step(optimizer, {}, torch.empty(0), 0.0, 1)
+
+
+def lasts(group: dict[str, Any]) -> int:
+    """Steps for which a metric may be kept.
+
+    v̂ forgets the share 1 − β₂ of itself per step, and 1 % of that is allowed in all.
+
+    A kept metric is still a metric: it moves no fixed point.
+    """
+    betas = group.get("betas")
+    return 1 if betas is None else max(1, min(8, int(0.01 / max(1e-9, 1 - float(betas[1])))))
 
 
 @prox_step.register
@@ -59,11 +77,16 @@ def _(optimizer: SGD, group: dict[str, Any], tensor: Tensor, size: float, count:
 def _(
     optimizer: Adam, group: dict[str, Any], tensor: Tensor, size: float, count: int
 ) -> float | Tensor:
-    """size/(√v̂ + ε), with v̂ = v/(1 − β₂ᵗ), in one buffer."""
+    """size/(√v̂ + ε), with v̂ = v/(1 − β₂ᵗ), in one buffer.
+
+    Source of the step count: the optimizer's own, on the device where it lies (fused and
+    capturable optimizers keep it beside the weights, and reading it would wait for them).
+    """
     state = optimizer.state.get(tensor)
     if not state:
         return size / group["eps"]
     second = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
-    correction = (1 - group["betas"][1] ** float(state["step"])) ** 0.5
+    taken = state["step"] if state["step"].is_cuda else float(state["step"])
+    correction = (1 - float(group["betas"][1]) ** taken) ** 0.5
     metric = second.sqrt().add_(group["eps"] * correction)
     return metric.reciprocal_().mul_(size * correction)

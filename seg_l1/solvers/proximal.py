@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from seg_l1.penalties import Penalty
 from seg_l1.scope import ScopedTensor
-from seg_l1.solvers.metric import prox_step
+from seg_l1.solvers import Solver
+from seg_l1.solvers.metric import check_metric, lasts, prox_step
 
 RESOLVED = 4
 """A shrinkage counts when it is at least so many units in the last place of the weight."""
@@ -25,63 +28,62 @@ LOOK_EVERY = 128
 """Steps between two looks at the resolution: each reads all weights, and waits for the device."""
 
 
-class Proximal:
+@dataclass
+class Account:
+    """What one tensor owes: lr·strength of the updates that are not applied yet.
+
+    `kept` is what was dear to compute for the size `size`, `age` updates ago, where D is a tensor:
+    size/D; or for groups t/‖x_g‖ of `prox.group_soft_threshold`, by which w ← w/(1 + kept).
+    """
+
+    owed: float = 0.0
+    waited: int = 0
+    interval: int = 1
+    kept: Tensor | None = None
+    size: float = 0.0
+    age: int = 0
+
+
+class Proximal(Solver):
     """Applies the prox after every optimizer step, or less often where a step would be lost.
 
     In float32 0.1 − 1e-9 is 0.1: a step lr·α below the resolution of the weights would do nothing
-    for ever. Where that threatens, the steps of several updates are added up and applied at once.
+    for ever. Where that threatens, a tensor's steps are added up and applied at once.
 
-    Args:
-        penalty: its `prox` is used.
-        tensors: of these the penalised ones, which the optimizer must own.
-        optimizer: any whose metric `prox_step` knows.
-
-    Raises:
-        TypeError: if the metric of the optimizer is unknown.
-        ValueError: if the optimizer maximises, or does not own a penalised tensor.
+    What is dear to compute and changes slowly is kept for some steps (`metric.lasts`): Adam's
+    1/D, and for groups in Adam's metric the factors by which they shrink; a change of lr·strength
+    scales both. Neither moves a fixed point, since there D and the norms of the groups stand still.
     """
 
+    takes_closure = True
+
     def __init__(
-        self, penalty: Penalty, tensors: Sequence[ScopedTensor], optimizer: Optimizer
+        self,
+        penalty: Penalty,
+        tensors: Sequence[ScopedTensor],
+        optimizer: Optimizer,
+        *,
+        strength: float = 0.0,
     ) -> None:
-        self.penalty = penalty
-        self.optimizer = optimizer
-        self.count = 0
-        self.interval = 1
+        super().__init__(penalty, tensors, optimizer, strength=strength)
+        self.scales = getattr(penalty, "scales", False)
         self.look_at = 0
-        self.waited = 0
-        self.owed = [0.0] * len(optimizer.param_groups)
-        owner = {
-            id(tensor): index
-            for index, group in enumerate(optimizer.param_groups)
-            for tensor in group["params"]
-        }
-        missing = [e.name for e in tensors if e.penalized and id(e.tensor) not in owner]
-        if missing:
-            raise ValueError(f"the optimizer does not own the penalised tensor {missing[0]}")
-        if any(group.get("maximize") for group in optimizer.param_groups):
-            raise ValueError("the proximal solver minimises: maximize=True makes no sense with it")
-        self.tensors = [(e, owner[id(e.tensor)]) for e in tensors if e.penalized]
-        if prox_step.dispatch(type(optimizer)) is prox_step.dispatch(object):
-            prox_step(optimizer, {}, torch.empty(0), 0.0, 1)
+        self.accounts = [Account() for _ in self.entries]
 
-    def before_step(self, strength: float) -> None:
-        pass
-
-    @torch.no_grad()
-    def after_step(self, strength: float) -> None:
-        self.count += 1
-        if strength == 0 and not self.waited:
-            return
-        for index, group in enumerate(self.optimizer.param_groups):
-            self.owed[index] += float(group["lr"]) * strength
-        if strength and self.count >= self.look_at:
-            self.interval, self.look_at = self._interval(strength), self.count + LOOK_EVERY
-        self.waited += 1
-        if self.waited >= self.interval:
-            self._apply(zeros_only=False)
-            self.owed = [0.0] * len(self.owed)
-            self.waited = 0
+    def after_step(self) -> None:
+        if self.strength and self.count >= self.look_at:
+            self._look()
+        groups = self.optimizer.param_groups
+        sizes = [float(group["lr"]) * self.strength for group in groups]
+        lasting = [lasts(group) for group in groups]
+        for entry, account in zip(self.entries, self.accounts, strict=True):
+            group = self._owner[id(entry.tensor)]
+            account.owed += sizes[group]
+            if account.owed == 0:
+                continue
+            account.waited += 1
+            if account.waited >= account.interval:
+                self._pay(entry, account, lasting[group])
 
     @torch.no_grad()
     def flush(self) -> None:
@@ -89,48 +91,82 @@ class Proximal:
 
         The other weights stay, and so does what they owe: paid now it would be lost in rounding.
         """
-        if self.waited:
-            self._apply(zeros_only=True)
-
-    def _apply(self, *, zeros_only: bool) -> None:
-        for entry, index in self.tensors:
-            step = self._step(entry, index, self.owed[index])
-            w = entry.groups_first
-            if zeros_only:
+        for entry, account in zip(self.entries, self.accounts, strict=True):
+            if account.waited:
+                w = entry.groups_first
+                step = entry.along(self._step(entry, account.owed))
                 w.masked_fill_(self.penalty.prox(w, step) == 0, 0.0)
+            account.kept = None
+
+    def _pay(self, entry: ScopedTensor, account: Account, lasting: int) -> None:
+        w, size = entry.groups_first, account.owed
+        if account.kept is None or account.age >= lasting:
+            step = self._step(entry, size)
+            account.kept, account.size, account.age = None, size, 0
+            if self.scales and lasting > 1:
+                before = w.clone()
+                self.penalty.prox(w, entry.along(step), out=w)
+                account.kept = (before / w).sub_(1).nan_to_num_(math.inf, math.inf)
             else:
-                self.penalty.prox(w, step, out=w)
+                self.penalty.prox(w, entry.along(step), out=w)
+                account.kept = step if torch.is_tensor(step) else None
+        elif self.scales:
+            ratio = size / account.size
+            w.div_(torch.add(w.new_ones(()), account.kept, alpha=ratio))
+        else:
+            if size != account.size:
+                account.kept.mul_(size / account.size)
+                account.size = size
+            self.penalty.prox(w, entry.along(account.kept), out=w)
+        account.age += 1
+        account.owed, account.waited = 0.0, 0
+
+    def _step(self, entry: ScopedTensor, size: float) -> float | Tensor:
+        size *= entry.factor
+        if getattr(self.penalty, "decoupled", False):
+            return size
+        return prox_step(self.optimizer, self.group_of(entry), entry.tensor, size, self.count)
 
     def state_dict(self) -> dict[str, Any]:
-        names = ("count", "interval", "look_at", "waited", "owed")
-        return {name: getattr(self, name) for name in names}
+        accounts = [dict(vars(account)) for account in self.accounts]
+        return {**super().state_dict(), "look_at": self.look_at, "accounts": accounts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(self, name, value)
+        super().load_state_dict(state)
+        self.look_at = state["look_at"]
+        self.accounts = [Account(**account) for account in state["accounts"]]
+        for entry, account in zip(self.entries, self.accounts, strict=True):
+            if account.kept is not None:
+                account.kept = account.kept.to(entry.tensor.device)
 
-    def _step(self, entry: ScopedTensor, index: int, size: float) -> float | torch.Tensor:
-        group = self.optimizer.param_groups[index]
-        step = prox_step(self.optimizer, group, entry.tensor, size * entry.factor, self.count)
-        return entry.along(step) if torch.is_tensor(step) else step
+    def _check(self) -> None:
+        super()._check()
+        self._needs(
+            hasattr(self.penalty, "prox"), "it has no prox; use regularizer.solver=factorized"
+        )
+        check_metric(self.optimizer)
 
-    def _interval(self, strength: float) -> int:
-        """Steps to add up so that the slowest weight moves by `RESOLVED` units in its last place.
+    def _look(self) -> None:
+        """Finds for each tensor the steps to add up, so that its slowest weight moves at all.
 
-        A weight moves by step·|∂R| per update, so it needs RESOLVED·eps·|w| / (step·|∂R|) of them.
+        A weight moves by step·|∂R| per update, so it takes RESOLVED·eps·|w| / (step·|∂R|) updates
+        to move by `RESOLVED` units in its last place. Where ∂R nearly vanishes, as for MCP beneath
+        its knot, nothing is lost: |∂R| counts as at least 1 % of its largest, or not at all.
         """
-        needed = [torch.ones(())]
-        for entry, index in self.tensors:
-            size = float(self.optimizer.param_groups[index]["lr"]) * strength
-            if size == 0 or entry.tensor.numel() == 0:
-                continue
-            with torch.enable_grad():
-                w = entry.groups_first.detach().requires_grad_()
-                value = self.penalty.value(w)
-            if not value.requires_grad:
-                continue
-            (pull,) = torch.autograd.grad(value, w)
-            step = self._step(entry, index, size)
-            updates = RESOLVED * torch.finfo(w.dtype).eps * w.abs() / (step * pull.abs())
-            needed.append(updates.nan_to_num(0, 0, 0).amax().float().cpu())
-        return math.ceil(min(float(torch.stack(needed).amax()), 1e6))
+        needed = [self._updates(entry).float() for entry in self.entries]
+        for account, updates in zip(self.accounts, torch.stack(needed).tolist(), strict=True):
+            account.interval = max(1, math.ceil(min(updates, 1e6)))
+        self.look_at = self.count + LOOK_EVERY
+
+    def _updates(self, entry: ScopedTensor) -> Tensor:
+        size = float(self.group_of(entry)["lr"]) * self.strength
+        with torch.enable_grad():
+            w = entry.groups_first.detach().requires_grad_()
+            value = self.penalty.value(w)
+        if size == 0 or entry.tensor.numel() == 0 or not value.requires_grad:
+            return torch.ones((), device=w.device)
+        (pull,) = torch.autograd.grad(value, w)
+        pull = torch.where(pull == 0, math.inf, pull.abs().clamp_min(0.01 * pull.abs().amax()))
+        moved = entry.along(self._step(entry, size)) * pull
+        updates = RESOLVED * torch.finfo(w.dtype).eps * w.detach().abs() / moved
+        return updates.nan_to_num(0, 0, 0).amax()

@@ -6,30 +6,22 @@ penalty is divided by √v̂ with everything else. A baseline to compare with, n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import torch
-from torch.optim import Optimizer
 
-from seg_l1.penalties import Penalty
-from seg_l1.scope import ScopedTensor
+from seg_l1.solvers import Solver
 
 
-class Subgradient:
-    """Adds strength·∂R(w) to the gradients, once per optimizer step, before clipping."""
+class Subgradient(Solver):
+    """Adds strength·∂R(w) to the gradients, once per optimizer step, after clipping."""
 
-    def __init__(
-        self, penalty: Penalty, tensors: Sequence[ScopedTensor], optimizer: Optimizer
-    ) -> None:
-        self.penalty = penalty
-        self.tensors = [entry for entry in tensors if entry.penalized]
+    reads_gradients = True
 
-    def before_step(self, strength: float) -> None:
-        if strength == 0:
+    @torch.enable_grad()
+    def before_step(self) -> None:
+        if self.strength == 0:
             return
-        for entry in self.tensors:
-            value = strength * entry.factor * self.penalty.value(entry.groups_first)
+        for entry in self.entries:
+            value = self.strength * entry.factor * self.penalty.value(entry.groups_first)
             if not value.requires_grad:
                 continue
             (gradient,) = torch.autograd.grad(value, entry.tensor)
@@ -38,14 +30,7 @@ class Subgradient:
             else:
                 entry.tensor.grad.add_(gradient)
 
-    def after_step(self, strength: float) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        pass
+    def _check(self) -> None:
+        super()._check()
+        coupled = not getattr(self.penalty, "decoupled", False)
+        self._needs(coupled, "a decoupled decay is no part of the loss; use proximal")

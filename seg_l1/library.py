@@ -1,0 +1,45 @@
+"""A penalty for anybody's loop: on an existing model and torch optimizer, by one call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+from torch.optim import Optimizer
+
+from seg_l1.penalties import L1, Penalty
+from seg_l1.scope import DEFAULT_RULES, Rule, scope
+from seg_l1.solvers import Solver
+from seg_l1.solvers.proximal import Proximal
+
+
+def attach(
+    optimizer: Optimizer,
+    model: nn.Module,
+    penalty: Penalty | None = None,
+    *,
+    alpha: float,
+    rules: Sequence[Rule] = DEFAULT_RULES,
+    solver: type[Solver] = Proximal,
+) -> Solver:
+    """From now on `optimizer.step()` minimises the loss + alpha·Σ R(w), with exact zeros.
+
+    Returns the solver. Its `strength` is alpha, and may be changed between any two steps (clip the
+    gradients by a factor, and this must take the same factor to keep its meaning). Its
+    `state_dict()` belongs into the checkpoint; `flush()` before an evaluation restores zeros where
+    float32 makes steps wait; `detach()` takes the penalty off.
+
+    Args:
+        penalty: R, L1 for None; see `seg_l1.penalties`.
+        alpha: the strength, of the objective that the optimizer minimises: where the loss is a
+            mean, so is its α.
+        rules: which tensors; the first rule that matches decides (`seg_l1.scope`).
+        solver: how; one of `seg_l1.solvers`.
+
+    Raises:
+        TypeError: if the metric of the optimizer is unknown, or the solver cannot do this penalty.
+        ValueError: if alpha < 0, a rule matches nothing, or the optimizer lacks a tensor.
+    """
+    if not 0 <= alpha < float("inf"):
+        raise ValueError(f"alpha: got {alpha}, expected a number of at least 0")
+    return solver(penalty or L1(), scope(model, rules), optimizer, strength=alpha)

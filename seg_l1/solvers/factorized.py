@@ -1,0 +1,148 @@
+"""The factorised solver: w = u_1·…·u_D entry by entry, with a plain L2 on the factors.
+
+The least ½Σ_k u_k² over all factors of w is (D/2)·|w|^(2/D), for D = 2 that is |w|: gradient
+descent on the factors, with the coupled decay strength·u_k, solves the problem of the penalty, and
+every optimizer can do it since nothing is left but a smooth loss (Hoff, 2017; Ziyin and Wang,
+2023). What it lacks is exact zeros: those are cut, where the optimality condition allows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from seg_l1.penalties import Penalty
+from seg_l1.scope import ScopedTensor
+from seg_l1.solvers import Solver, weight_decay
+
+IMBALANCE = 0.1
+"""Factors start by about this share apart. With |u| = |v| the product can never change its sign."""
+
+AWAKE = 1e-2
+"""What all factors but one of a zero weight start from: with two zeros it would stay zero."""
+
+
+class Factorized(Solver):
+    """Trains the factors of every penalised tensor in its place.
+
+    The tensors stay in the model, hold the product after every step, and collect the gradient of
+    the data term; checkpoints are plain. The optimizer gets the factors as further parameters.
+
+    Args:
+        cut: a weight is cut when it is smaller than this share of the tensor's largest, and zero
+            fulfils the optimality condition for its gradient (a running mean).
+    """
+
+    reads_gradients = True
+
+    def __init__(
+        self,
+        penalty: Penalty,
+        tensors: Sequence[ScopedTensor],
+        optimizer: Optimizer,
+        *,
+        strength: float = 0.0,
+        cut: float = 1e-3,
+    ) -> None:
+        super().__init__(penalty, tensors, optimizer, strength=strength)
+        self.cut = cut
+        self.pull = [torch.zeros_like(entry.tensor) for entry in self.entries]
+        self.factors = [factors(entry.tensor, penalty.depth) for entry in self.entries]
+        for entry, parts in zip(self.entries, self.factors, strict=True):
+            self.group_of(entry)["params"].extend(parts)
+
+    def before_step(self) -> None:
+        if self.count == 0:
+            self._split()
+        for entry, parts, pull in zip(self.entries, self.factors, self.pull, strict=True):
+            gradient = entry.tensor.grad
+            if gradient is None:
+                gradient = torch.zeros_like(entry.tensor)
+            pull.lerp_(gradient.nan_to_num(0, 0, 0), 0.1)  # a step may overflow, and be skipped
+            for index, part in enumerate(parts):
+                others = [other for k, other in enumerate(parts) if k != index]
+                part.grad = _product(others).mul_(gradient)
+                part.grad.add_(part, alpha=self.strength * entry.factor)
+            entry.tensor.grad = None  # so that the optimizer leaves the product alone
+
+    def _split(self) -> None:
+        """Once more at the first step: weights may have been loaded, or sent by DDP, meanwhile."""
+        for entry, parts in zip(self.entries, self.factors, strict=True):
+            for part, value in zip(parts, factors(entry.tensor, self.penalty.depth), strict=True):
+                part.copy_(value)
+
+    def after_step(self) -> None:
+        for entry, parts in zip(self.entries, self.factors, strict=True):
+            entry.tensor.copy_(_product(parts))
+
+    @torch.no_grad()
+    def flush(self) -> None:
+        """Cuts in the model, not in the factors: the next step goes on from the product."""
+        for entry, pull in zip(self.entries, self.pull, strict=True):
+            w = entry.tensor
+            small = w.abs() < self.cut * w.abs().max() if w.numel() else w != w
+            right = self.penalty.distance(0 * w, pull, self.strength * entry.factor) == 0
+            w.masked_fill_(small & right, 0.0)
+
+    def detach(self) -> None:
+        super().detach()
+        for entry, parts in zip(self.entries, self.factors, strict=True):
+            gone = {id(part) for part in parts}
+            group = self.group_of(entry)
+            group["params"] = [p for p in group["params"] if id(p) not in gone]
+
+    def state_dict(self) -> dict[str, Any]:
+        factors = [[part.detach() for part in parts] for parts in self.factors]
+        return {**super().state_dict(), "factors": factors, "pull": self.pull}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        for parts, saved in zip(self.factors, state["factors"], strict=True):
+            for part, value in zip(parts, saved, strict=True):
+                part.copy_(value)
+        for pull, value in zip(self.pull, state["pull"], strict=True):
+            pull.copy_(value)
+
+    def _check(self) -> None:
+        super()._check()
+        self._needs(
+            hasattr(self.penalty, "depth"),
+            "it is not the least L2 of factors; l1 and bridge are",
+        )
+        if weight_decay(self.optimizer):
+            raise ValueError(
+                "the factorized solver decays the factors itself: weight_decay would add to alpha"
+                " (SGD, Adam), or be no objective at all (AdamW): set weight_decay=0"
+            )
+        if self.optimizer.state:
+            raise ValueError("the factorized solver must be attached before the first step")
+
+
+@torch.no_grad()
+def factors(w: Tensor, depth: int) -> list[nn.Parameter]:
+    """Returns `depth` tensors whose product is w, nearly balanced.
+
+    Their sizes are |w|^(1/depth) but for the first, which is larger by 5 to 15 % (`IMBALANCE`),
+    and the last, which is smaller by as much. Where w is 0, only the last is. The draw is the same
+    in every process.
+    """
+    size = w.abs().pow(1 / depth)
+    draw = torch.rand(w.shape, generator=torch.Generator().manual_seed(0), dtype=w.dtype)
+    tilt = 1 + IMBALANCE * (0.5 + torch.empty_like(w).copy_(draw))
+    size = torch.where(w == 0, AWAKE, size)
+    last = (w / size.pow(depth - 1)).div_(tilt)
+    first = size * tilt
+    parts = [first, *(size.clone() for _ in range(depth - 2)), last]
+    return [nn.Parameter(part) for part in parts]
+
+
+def _product(parts: Sequence[Tensor]) -> Tensor:
+    result = parts[0].detach().clone()
+    for part in parts[1:]:
+        result.mul_(part)
+    return result
