@@ -86,7 +86,7 @@ def mapping_norm(solver: Solver, slopes: Sequence[Tensor]) -> float:
     """‖D·(w − w⁺)/lr‖₂ of one full step w⁺ = prox(w − lr·g/D) in the optimizer's present metric.
 
     0 at a stationary point; the gradient's norm where there is no penalty. NaN where the metric is
-    unknown or the penalty has no prox.
+    unknown (as Adam's before the first step) or the penalty has no prox.
     """
     total = torch.zeros(())
     if not hasattr(solver.penalty, "prox"):
@@ -94,9 +94,8 @@ def mapping_norm(solver: Solver, slopes: Sequence[Tensor]) -> float:
     for entry, slope in zip(solver.entries, slopes, strict=True):
         group = solver.group_of(entry)
         try:
-            unit = prox_step(
-                solver.optimizer, group, entry.tensor, float(group["lr"]), solver.count
-            )
+            rate, count = float(group["lr"]), max(1, solver.count)
+            unit = prox_step(solver.optimizer, group, entry.tensor, rate, count)
         except TypeError:
             return float("nan")
         if isinstance(unit, float) and unit == 0:

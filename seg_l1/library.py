@@ -24,10 +24,15 @@ def attach(
 ) -> Solver:
     """From now on `optimizer.step()` minimises the loss + alpha·Σ R(w), with exact zeros.
 
-    Returns the solver. Its `strength` is alpha, and may be changed between any two steps (clip the
-    gradients by a factor, and this must take the same factor to keep its meaning). Its
-    `state_dict()` belongs into the checkpoint; `flush()` before an evaluation restores zeros where
-    float32 makes steps wait; `detach()` takes the penalty off.
+    Returns the solver. Its `strength` is alpha, and may be changed between any two steps. Its
+    `clip_grad_norm_()` takes the place of torch's, which would leave the penalty unclipped and so
+    raise α. Its `state_dict()`, strength included, belongs into the checkpoint; `flush()` before an
+    evaluation restores zeros where float32 makes steps wait; `detach()` takes the penalty off.
+
+    The scope is decided now: tensors that are frozen now, or come to the optimizer later, are not
+    penalised; those frozen later are left alone. A copy of the optimizer has no penalty. A weight
+    whose gradient stays 0 moves by lr·alpha/eps per step under Adam: with torch's eps=1e-8 it is
+    zero at once, with 1e-5 it has time to wake.
 
     Args:
         penalty: R, L1 for None; see `seg_l1.penalties`.

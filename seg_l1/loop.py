@@ -151,7 +151,7 @@ class Loop:
 
         That is the mean over the labelled pixels of all of them, as if they were one batch.
         """
-        strength = self.strength
+        self.solver.strength = self.strength
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * self.learning_rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
@@ -166,7 +166,7 @@ class Loop:
             total = total.to(data.device) + data.detach()
             self.confusion.update(logits.detach().argmax(1), masks)
         self.scaler.unscale_(self.optimizer)
-        self.solver.strength = strength * self._clip()
+        self._clip()
         self.scaler.step(self.optimizer)  # ends in the prox, by the optimizer's hooks
         self.scaler.update()
         return total
@@ -176,22 +176,21 @@ class Loop:
         """α·λ(t) at the present step."""
         return self.alpha * self.schedule(self.step)
 
-    def _clip(self) -> float:
-        """Clips the gradients; returns the factor that they were scaled by.
+    def _clip(self) -> None:
+        """Clips the gradients, by norm the penalty too (`Solver.clip_grad_norm_`), and counts.
 
-        The penalty takes the same factor: otherwise clipping the data term would raise α. Clipping
-        by value has no single factor, so there α means more while it is active.
+        Clipping by value has no single factor, so there α means more while it is active.
         """
-        weights, factor = list(self.model.parameters()), 1.0
+        weights, bites = list(self.model.parameters()), False
         if self.settings.clip_norm is not None:
-            norm = nn.utils.clip_grad_norm_(weights, self.settings.clip_norm)
-            factor = min(1.0, self.settings.clip_norm / (float(norm) + 1e-6))
-            self.clipped += factor < 1
+            bites = bool(
+                self.solver.clip_grad_norm_(self.settings.clip_norm) > self.settings.clip_norm
+            )
         if self.settings.clip_value is not None:
             largest = nn.utils.clip_grad_norm_(weights, math.inf, norm_type=math.inf)
-            self.clipped += bool(largest > self.settings.clip_value) and factor == 1
+            bites |= bool(largest > self.settings.clip_value)
             nn.utils.clip_grad_value_(weights, self.settings.clip_value)
-        return factor
+        self.clipped += bites
 
     def _check_finite(self, *, weights: bool = False) -> None:
         """Looks at the losses so far, and at all weights where the last update matters too."""

@@ -72,14 +72,15 @@ def log_sum(
 
     Where it is not 0, x solves x − |w| + step·epsilon/(x + epsilon) = 0; the larger root is taken
     if it lies below the value at 0 (Gong et al., A general iterative shrinkage and thresholding
-    algorithm, 2013).
+    algorithm, 2013). It is computed as |w| − d, since (|w| − epsilon + √…)/2 cancels.
 
     >>> log_sum(torch.tensor([0.5, 3.0]), 1.0, epsilon=1.0)
     tensor([0.0000, 2.7321])
     """
     size = w.abs()
     root = (size + epsilon).square() - 4 * step * epsilon
-    x = ((size - epsilon + root.clamp_min(0).sqrt()) / 2).clamp_min(0)
+    drop = 2 * step * epsilon / (size + epsilon + root.clamp_min(0).sqrt())
+    x = (size - drop).clamp_min(0)
     gain = size.square() - (x - size).square() - 2 * step * epsilon * (x / epsilon).log1p()
     result = torch.where((root < 0) | (gain <= 0), 0 * w, x.copysign(w))
     return result if out is None else out.copy_(result)
@@ -132,7 +133,7 @@ def _group_norms(w: Tensor, threshold: Tensor) -> Tensor:
     Newton on 1/‖·‖ − 1, which is concave in s and nearly linear (Moré and Sorensen, 1983): two to
     six steps. Only the CPU looks whether it may stop, since a look waits for a GPU.
     """
-    w, threshold = _rows(w), _rows(threshold)
+    w, threshold = _rows(w), _rows(threshold, like=w)
     share = w / threshold
     size = torch.linalg.vector_norm(w, dim=1)
     size *= torch.linalg.vector_norm(share, dim=1) > 1
@@ -149,8 +150,12 @@ def _group_norms(w: Tensor, threshold: Tensor) -> Tensor:
     return size
 
 
-def _rows(w: Tensor) -> Tensor:
-    """(groups, p), a view in the order of memory where axis 0 is the outermost, else a copy."""
-    if w.ndim == 4 and w.is_contiguous(memory_format=torch.channels_last):
+def _rows(w: Tensor, like: Tensor | None = None) -> Tensor:
+    """(groups, p), a view in the order of memory where axis 0 is the outermost, else a copy.
+
+    With `like` the weights come in the order that `_rows(like)` has.
+    """
+    like = w if like is None else like
+    if w.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last):
         w = w.permute(0, 2, 3, 1)
     return w.flatten(1)

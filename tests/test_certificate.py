@@ -102,14 +102,22 @@ def test_gradients_are_the_mean_over_labelled_pixels_and_leave_the_network_alone
 def test_batch_statistics_stay_and_no_random_number_is_drawn():
     net = UNet(3, 4, width=4, depth=1, dropout=0.5)
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    state = torch.get_rng_state()
-    net.eval()
-    gradients(net, CrossEntropy(), [(torch.randn(2, 3, 8, 8), torch.zeros(2, 8, 8).long())],
-              scope(net))  # fmt: skip
-    torch.randn(2, 3, 8, 8)
-    assert not net.training
-    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
-    torch.set_rng_state(state)
+    sample = [(torch.randn(2, 3, 8, 8), torch.zeros(2, 8, 8).long())]
+    for training in (False, True):
+        net.train(training)
+        state = torch.get_rng_state()
+        gradients(net, CrossEntropy(), sample, scope(net))
+        assert torch.equal(torch.get_rng_state(), state)
+        assert net.training == training
+        assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_the_mapping_has_no_value_before_adam_has_a_metric():
+    net = nn.Linear(3, 2)
+    for kind in (torch.optim.Adam, torch.optim.SGD):
+        solver = Proximal(penalties.L1(), scope(net), kind(net.parameters()), strength=0.1)
+        norm = mapping_norm(solver, [torch.ones_like(net.weight)])
+        assert math.isnan(norm) == (kind is torch.optim.Adam)
 
 
 def test_groups_are_certified_as_groups():

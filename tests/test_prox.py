@@ -168,6 +168,7 @@ LAYOUTS = {
     "empty": torch.randn(0, 3),
     "zeros": torch.zeros(3, 3),
 }
+FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 
 
 @pytest.mark.parametrize("penalty", PENALTIES, ids=str)
@@ -183,6 +184,17 @@ def test_in_place_on_any_layout(penalty, layout, per_coordinate):
     assert w.stride() == strides
     rounding = 1e-6 if getattr(penalty, "grouped", False) else 0  # norms depend on the order
     torch.testing.assert_close(w, expected, rtol=rounding, atol=rounding)
+
+
+@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+@pytest.mark.parametrize("formats", [(a, b) for a in FORMATS for b in FORMATS], ids=str)
+def test_weights_and_steps_may_lie_in_memory_differently(penalty, formats):
+    w, step = torch.randn(4, 3, 5, 5), torch.rand(4, 3, 5, 5)
+    expected = penalty.prox(w, step)
+    w, step = (
+        t.contiguous(memory_format=FORMATS[f]) for t, f in zip((w, step), formats, strict=True)
+    )
+    torch.testing.assert_close(penalty.prox(w, step), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("penalty", PENALTIES, ids=str)

@@ -121,6 +121,62 @@ def test_a_weight_beneath_the_knot_of_mcp_holds_up_nothing():
     assert float(net.weight.detach()[1]) < 0.0098
 
 
+def test_weights_near_the_knot_of_mcp_hold_up_little():
+    net = weight(torch.linspace(0.001, 0.0999, 100)[:, None].tolist())
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-2)
+    solver = Proximal(penalties.MCP(knot=0.1), scope_of(net), optimizer, strength=1e-5)
+    net.weight.grad = torch.zeros_like(net.weight)
+    optimizer.step()
+    assert solver.accounts[0].interval <= 10
+
+
+CURVED = [
+    penalties.L1(),
+    penalties.L2(),
+    penalties.ElasticNet(0.5),
+    penalties.GroupL1(),
+    penalties.SparseGroupL1(0.5),
+    penalties.MCP(knot=1.0),
+    penalties.ReweightedL1(epsilon=0.1),
+    penalties.ReweightedL1(epsilon=100.0),
+]
+
+
+@pytest.mark.parametrize("penalty", CURVED, ids=str)
+@pytest.mark.parametrize("optimizer", ["SGD", "Adam"])
+def test_float32_shrinks_as_much_as_float64(penalty, optimizer):
+    start, moved = torch.rand(6, 8, dtype=torch.float64) * 0.3 + 0.1, {}
+    for dtype in (torch.float32, torch.float64):
+        net = weight(start.tolist(), dtype)
+        options = {"lr": 1e-2} if optimizer == "SGD" else {"lr": 1e-5, "eps": 1e-3}
+        step = getattr(torch.optim, optimizer)(net.parameters(), **options)
+        solver = Proximal(penalty, scope_of(net), step, strength=2e-6)
+        for _ in range(1500):
+            net.weight.grad = torch.zeros_like(net.weight)
+            step.step()
+        moved[dtype] = start - net.weight.detach().double()
+        assert sum(a.owed for a in solver.accounts) <= 0.05 * 1500 * solver.strength * 1e-2
+    assert (moved[torch.float64] > 0).all()
+    torch.testing.assert_close(moved[torch.float32], moved[torch.float64], rtol=0.15, atol=1e-7)
+
+
+def test_groups_keep_their_meaning_when_the_strength_jumps():
+    """A kept factor that stretches over orders of magnitude would magnify its rounding."""
+    weights = {}
+    for dtype in (torch.float32, torch.float64):
+        torch.manual_seed(0)
+        net = weight(torch.randn(6, 50).tolist(), dtype)
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+        solver = Proximal(penalties.GroupL1(), scope_of(net), optimizer)
+        slopes = torch.randn(2, 6, 50)
+        for count in range(2):
+            solver.strength = (1e-2, 50.0)[count]
+            net.weight.grad = slopes[count].to(dtype)
+            optimizer.step()
+        weights[dtype] = net.weight.detach().double()
+    torch.testing.assert_close(weights[torch.float32], weights[torch.float64], rtol=1e-5, atol=1e-7)
+
+
 def test_zeros_are_exact_after_a_flush_while_steps_are_added_up():
     net = weight([[0.1], [0.0]])
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-4)
@@ -249,6 +305,8 @@ def test_a_closure_is_refused_where_it_would_be_wrong(solver):
     solver(penalties.L1(), scope(net), optimizer)
     with pytest.raises(ValueError, match="closure"):
         optimizer.step(lambda: 0.0)
+    optimizer.step(None)
+    optimizer.step(closure=None)
 
 
 def test_the_factor_of_a_rule_multiplies_alpha():
@@ -289,7 +347,8 @@ def test_a_saved_state_goes_on_to_the_same_bits(solver, optimizer):
         return step, solver(penalties.L1(), scope(net), step, strength=1e-3)
 
     def train(net, step, steps):
-        for _ in range(steps):
+        for count in range(steps):
+            step.param_groups[0]["lr"] = 0.01 / (1 + count)
             step.zero_grad()
             mse_loss(net(x), y).backward()
             step.step()
@@ -302,9 +361,14 @@ def test_a_saved_state_goes_on_to_the_same_bits(solver, optimizer):
     again = nn.Linear(6, 3)
     again.load_state_dict(saved[0])
     step, state = make(again)
-    step.load_state_dict(saved[1])
+    step.load_state_dict(copy.deepcopy(saved[1]))  # torch takes the tensors as they are
     state.load_state_dict(saved[2])
     assert state.strength == 1e-3
+    train(again, step, 13)
+    assert torch.equal(net.weight, again.weight)
+    again.load_state_dict(saved[0])  # the saved tensors are the caller's: training leaves them
+    step.load_state_dict(copy.deepcopy(saved[1]))  # torch takes the tensors as they are
+    state.load_state_dict(saved[2])
     train(again, step, 13)
     assert torch.equal(net.weight, again.weight)
 
@@ -320,6 +384,122 @@ def test_detached_it_is_the_plain_optimizer_again(solver):
         optimizer.step()
     assert torch.equal(net.weight, plain.weight)
     assert len(optimizers[0].param_groups[0]["params"]) == 2
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("kind", ["SGD", "Adam"])
+class TestSteps:
+    """A user's loop, step by step."""
+
+    def make(self, solver, kind, alpha=0.01):
+        net = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+        optimizer = getattr(torch.optim, kind)(net.parameters(), lr=0.01)
+        return net, optimizer, solver(penalties.L1(), scope(net), optimizer, strength=alpha)
+
+    def step(self, net, optimizer, count=1):
+        for _ in range(count):
+            optimizer.zero_grad()
+            net(torch.ones(2, 4)).square().sum().backward()
+            optimizer.step()
+
+    def test_a_layer_that_is_frozen_is_left_alone(self, solver, kind):
+        net, optimizer, _ = self.make(solver, kind)
+        self.step(net, optimizer, 2)
+        net[0].requires_grad_(False)
+        frozen, free = net[0].weight.clone(), net[1].weight.detach().clone()
+        self.step(net, optimizer, 3)
+        assert torch.equal(net[0].weight, frozen)
+        assert not torch.equal(net[1].weight, free)
+
+    def test_weights_that_somebody_writes_stay_written(self, solver, kind):
+        net, optimizer, _ = self.make(solver, kind)
+        self.step(net, optimizer, 5)
+        with torch.no_grad():
+            net[0].weight.fill_(0.7)
+        self.step(net, optimizer)
+        assert ((net[0].weight - 0.7).abs() < 0.2).all()
+
+    def test_weights_that_are_swapped_and_swapped_back_change_nothing(self, solver, kind):
+        results = []
+        for swaps in (False, True):
+            torch.manual_seed(0)
+            net, optimizer, _ = self.make(solver, kind)
+            for _ in range(5):
+                self.step(net, optimizer)
+                if swaps:
+                    own = copy.deepcopy(net.state_dict())
+                    net.load_state_dict({k: 0 * v for k, v in own.items()})
+                    net.load_state_dict(own)
+            results.append(net[0].weight)
+        assert torch.equal(*results)
+
+    def test_a_second_penalty_on_the_same_tensor_is_refused(self, solver, kind):
+        net, optimizer, first = self.make(solver, kind)
+        with pytest.raises(ValueError, match=r"0\.weight has a penalty"):
+            Subgradient(penalties.L1(), scope(net), optimizer)
+        first.detach()
+        Subgradient(penalties.L1(), scope(net), optimizer)
+
+    def test_it_is_not_copied(self, solver, kind):
+        _, _, state = self.make(solver, kind)
+        with pytest.raises(TypeError, match="attach a new one"):
+            copy.deepcopy(state)
+
+    def test_detached_in_the_middle_the_optimizer_can_be_saved(self, solver, kind):
+        net, optimizer, state = self.make(solver, kind)
+        self.step(net, optimizer, 2)
+        state.detach()
+        saved = optimizer.state_dict()
+        self.step(net, optimizer)
+        torch.optim.__dict__[kind](net.parameters(), lr=0.01).load_state_dict(saved)
+
+    def test_clipped_gradients_clip_the_penalty_of_that_step_alone(self, solver, kind):
+        """Under SGD a step clipped by half is a step at half the rate."""
+        if kind == "Adam":
+            pytest.skip("Adam's steps do not scale with the gradient")
+        results = []
+        for half in (False, True):
+            torch.manual_seed(0)
+            net, optimizer, state = self.make(solver, kind)
+            for count in range(4):
+                optimizer.zero_grad()
+                net(torch.ones(2, 4)).square().sum().backward()
+                if half and count == 2:
+                    norm = nn.utils.clip_grad_norm_(net.parameters(), 1e9)
+                    state.clip_grad_norm_(float(norm) / 2)
+                elif count == 2:
+                    optimizer.param_groups[0]["lr"] *= 0.5
+                optimizer.step()
+                optimizer.param_groups[0]["lr"] = 0.01
+            results.append(net[0].weight.detach())
+        torch.testing.assert_close(*results, rtol=1e-5, atol=1e-7)
+
+
+def test_a_layer_that_has_never_had_a_gradient_waits_under_adam():
+    net = nn.ModuleList([nn.Linear(4, 2), nn.Linear(4, 2)])
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
+    solver = Proximal(penalties.L1(), scope(net), optimizer, strength=1e-3)
+    before = net[1].weight.detach().clone()
+    for _ in range(3):
+        net.zero_grad()
+        net[0](torch.ones(1, 4)).sum().backward()
+        optimizer.step()
+    assert torch.equal(net[1].weight, before)
+    assert solver.accounts[1].owed == 0
+    net[1](torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(net[1].weight, before)
+    assert (net[1].weight != 0).all()
+
+
+def test_a_model_that_moves_after_the_factors_were_made_is_refused():
+    net = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    Factorized(penalties.L1(), scope(net), optimizer, strength=0.1)
+    net.double()
+    net(torch.ones(1, 4).double()).sum().backward()
+    with pytest.raises(ValueError, match="move the model first"):
+        optimizer.step()
 
 
 def test_factors_multiply_to_the_weight_and_only_one_sleeps():

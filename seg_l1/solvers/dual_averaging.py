@@ -22,7 +22,11 @@ from seg_l1.solvers.metric import check_metric, prox_step
 
 
 class DualAveraging(Solver):
-    """Keeps z and T of every penalised tensor: twice its memory."""
+    """Keeps z and T of every penalised tensor: twice its memory.
+
+    A tensor that somebody else writes into between two steps (a checkpoint, a rollback, a clamp) is
+    taken as a new start, with T = 0. Writes through `.data` go unseen, and are lost.
+    """
 
     def __init__(
         self,
@@ -33,52 +37,62 @@ class DualAveraging(Solver):
         strength: float = 0.0,
     ) -> None:
         super().__init__(penalty, tensors, optimizer, strength=strength)
-        self.latent = [torch.empty_like(entry.tensor) for entry in self.entries]
-        self.started = False
+        self.latent: list[Tensor | None] = [None] * len(self.entries)
         self.threshold: list[float | Tensor] = [0.0] * len(self.entries)
+        self.version: list[int | None] = [None] * len(self.entries)
 
     def before_step(self) -> None:
         """The optimizer steps from z, with the gradient at w: what it adds to w, z has got."""
-        for entry, latent in zip(self.entries, self.latent, strict=True):
-            if not self.started:
-                latent.copy_(entry.tensor)
-            entry.tensor.copy_(latent)
-        self.started = True
+        for index, entry in enumerate(self.entries):
+            w = entry.tensor
+            if w._version != self.version[index] and not self._is_ours(index):
+                self.latent[index], self.threshold[index] = w.clone(), 0.0
+            w.copy_(self.latent[index])
+
+    def _is_ours(self, index: int) -> bool:
+        """Whether w is prox_T(z), as after a swap of weights that was undone."""
+        entry, z = self.entries[index], self.latent[index]
+        if z is None or z.device != entry.tensor.device:
+            return False
+        return torch.equal(self._landing(index), entry.groups_first)
 
     def after_step(self) -> None:
         for index, entry in enumerate(self.entries):
+            if not entry.tensor.requires_grad:
+                continue
             group = self.group_of(entry)
             size = float(group["lr"]) * self.strength * entry.factor
             self.latent[index].copy_(entry.tensor)
             step = prox_step(self.optimizer, group, entry.tensor, size, self.count)
-            if torch.is_tensor(self.threshold[index]):
-                self.threshold[index].add_(step)
-            else:
-                self.threshold[index] += step
+            self.threshold[index] = self.threshold[index] + step
         self._land()
 
     def skipped(self) -> None:
         self._land()
 
     def _land(self) -> None:
-        for entry, latent, threshold in zip(self.entries, self.latent, self.threshold, strict=True):
-            w, z = entry.groups_first, entry.along(latent)
-            step = entry.along(threshold) if torch.is_tensor(threshold) else threshold
-            self.penalty.prox(z, step, out=w)
+        for index, entry in enumerate(self.entries):
+            self._landing(index, out=entry.groups_first)
+            self.version[index] = entry.tensor._version
+
+    def _landing(self, index: int, out: Tensor | None = None) -> Tensor:
+        entry = self.entries[index]
+        z, step = entry.along(self.latent[index]), entry.along(self.threshold[index])
+        return self.penalty.prox(z, step, out=out)
 
     def state_dict(self) -> dict[str, Any]:
-        own = {"latent": self.latent, "threshold": self.threshold, "started": self.started}
-        return {**super().state_dict(), **own}
+        return {**super().state_dict(), "latent": self.latent, "threshold": self.threshold}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.started = state["started"]
         for index, entry in enumerate(self.entries):
-            self.latent[index].copy_(state["latent"][index])
-            threshold = state["threshold"][index]
+            device = entry.tensor.device
+            latent, threshold = state["latent"][index], state["threshold"][index]
+            self.latent[index] = None if latent is None else latent.to(device, copy=True)
             self.threshold[index] = (
-                threshold.to(entry.tensor.device) if torch.is_tensor(threshold) else threshold
+                threshold.to(device, copy=True) if torch.is_tensor(threshold) else threshold
             )
+            self.version[index] = None
 
     def _check(self) -> None:
         super()._check()

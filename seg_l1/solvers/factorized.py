@@ -30,7 +30,9 @@ class Factorized(Solver):
     """Trains the factors of every penalised tensor in its place.
 
     The tensors stay in the model, hold the product after every step, and collect the gradient of
-    the data term; checkpoints are plain. The optimizer gets the factors as further parameters.
+    the data term; checkpoints are plain. The optimizer gets the factors as further parameters: move
+    the model to its device and attach before `optimizer.load_state_dict`. A tensor that somebody
+    else writes into between two steps is split anew; writes through `.data` go unseen.
 
     Args:
         cut: a weight is cut when it is smaller than this share of the tensor's largest, and zero
@@ -52,13 +54,17 @@ class Factorized(Solver):
         self.cut = cut
         self.pull = [torch.zeros_like(entry.tensor) for entry in self.entries]
         self.factors = [factors(entry.tensor, penalty.depth) for entry in self.entries]
+        self.version: list[int | None] = [None] * len(self.entries)
         for entry, parts in zip(self.entries, self.factors, strict=True):
             self.group_of(entry)["params"].extend(parts)
 
     def before_step(self) -> None:
-        if self.count == 0:
-            self._split()
+        self._split()
         for entry, parts, pull in zip(self.entries, self.factors, self.pull, strict=True):
+            if not entry.tensor.requires_grad:
+                for part in parts:
+                    part.grad = None
+                continue
             gradient = entry.tensor.grad
             if gradient is None:
                 gradient = torch.zeros_like(entry.tensor)
@@ -70,23 +76,35 @@ class Factorized(Solver):
             entry.tensor.grad = None  # so that the optimizer leaves the product alone
 
     def _split(self) -> None:
-        """Once more at the first step: weights may have been loaded, or sent by DDP, meanwhile."""
-        for entry, parts in zip(self.entries, self.factors, strict=True):
-            for part, value in zip(parts, factors(entry.tensor, self.penalty.depth), strict=True):
-                part.copy_(value)
+        """Anew where weights were loaded meanwhile, or sent by DDP, or changed in any other way."""
+        for index, (entry, parts) in enumerate(zip(self.entries, self.factors, strict=True)):
+            w = entry.tensor
+            if parts[0].device != w.device or parts[0].dtype != w.dtype:
+                raise ValueError(
+                    f"{entry.name} has moved since the factorized solver was attached: move the"
+                    " model first"
+                )
+            if w._version != self.version[index] and not torch.equal(w, _product(parts)):
+                for part, value in zip(parts, factors(w, self.penalty.depth), strict=True):
+                    part.copy_(value)
 
     def after_step(self) -> None:
-        for entry, parts in zip(self.entries, self.factors, strict=True):
-            entry.tensor.copy_(_product(parts))
+        for index, (entry, parts) in enumerate(zip(self.entries, self.factors, strict=True)):
+            if entry.tensor.requires_grad:
+                entry.tensor.copy_(_product(parts))
+            self.version[index] = entry.tensor._version
 
     @torch.no_grad()
     def flush(self) -> None:
         """Cuts in the model, not in the factors: the next step goes on from the product."""
-        for entry, pull in zip(self.entries, self.pull, strict=True):
+        for index, (entry, pull) in enumerate(zip(self.entries, self.pull, strict=True)):
             w = entry.tensor
+            if not w.requires_grad:
+                continue
             small = w.abs() < self.cut * w.abs().max() if w.numel() else w != w
             right = self.penalty.distance(0 * w, pull, self.strength * entry.factor) == 0
             w.masked_fill_(small & right, 0.0)
+            self.version[index] = w._version
 
     def detach(self) -> None:
         super().detach()
@@ -94,6 +112,8 @@ class Factorized(Solver):
             gone = {id(part) for part in parts}
             group = self.group_of(entry)
             group["params"] = [p for p in group["params"] if id(p) not in gone]
+            for part in parts:
+                self.optimizer.state.pop(part, None)
 
     def state_dict(self) -> dict[str, Any]:
         factors = [[part.detach() for part in parts] for parts in self.factors]
@@ -107,6 +127,7 @@ class Factorized(Solver):
                 part.copy_(value)
         for pull, value in zip(self.pull, state["pull"], strict=True):
             pull.copy_(value)
+        self.version = [entry.tensor._version for entry in self.entries]
 
     def _check(self) -> None:
         super()._check()

@@ -23,6 +23,7 @@ def prox_step(
 ) -> float | Tensor:
     """Returns size/D: what `size` = lr·strength becomes in the metric of `optimizer`.
 
+    0 for a tensor that the optimizer has not stepped yet and whose metric it therefore lacks.
     Register another optimizer with `@prox_step.register`; it is asked after each of its steps.
 
     Args:
@@ -35,7 +36,7 @@ def prox_step(
     known = ", ".join(sorted(kind.__name__ for kind in prox_step.registry if kind is not object))
     raise TypeError(
         f"the metric of {type(optimizer).__name__} is not known; known are {known}."
-        " Use regularizer.solver=subgradient, or register the metric with"
+        " Use the subgradient solver, or register the metric with"
         " seg_l1.solvers.metric.prox_step.register."
     )
 
@@ -84,7 +85,7 @@ def _(
     """
     state = optimizer.state.get(tensor)
     if not state:
-        return size / group["eps"]
+        return 0.0
     second = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"]
     taken = state["step"] if state["step"].is_cuda else float(state["step"])
     correction = (1 - float(group["betas"][1]) ** taken) ** 0.5

@@ -21,7 +21,7 @@ from seg_l1.scope import ScopedTensor
 from seg_l1.solvers import Solver
 from seg_l1.solvers.metric import check_metric, lasts, prox_step
 
-RESOLVED = 4
+RESOLVED = 8
 """A shrinkage counts when it is at least so many units in the last place of the weight."""
 
 LOOK_EVERY = 128
@@ -77,6 +77,8 @@ class Proximal(Solver):
         sizes = [float(group["lr"]) * self.strength for group in groups]
         lasting = [lasts(group) for group in groups]
         for entry, account in zip(self.entries, self.accounts, strict=True):
+            if not entry.tensor.requires_grad:
+                continue
             group = self._owner[id(entry.tensor)]
             account.owed += sizes[group]
             if account.owed == 0:
@@ -92,7 +94,7 @@ class Proximal(Solver):
         The other weights stay, and so does what they owe: paid now it would be lost in rounding.
         """
         for entry, account in zip(self.entries, self.accounts, strict=True):
-            if account.waited:
+            if account.waited and entry.tensor.requires_grad:
                 w = entry.groups_first
                 step = entry.along(self._step(entry, account.owed))
                 w.masked_fill_(self.penalty.prox(w, step) == 0, 0.0)
@@ -100,10 +102,13 @@ class Proximal(Solver):
 
     def _pay(self, entry: ScopedTensor, account: Account, lasting: int) -> None:
         w, size = entry.groups_first, account.owed
-        if account.kept is None or account.age >= lasting:
+        ratio = size / account.size if account.kept is not None else 1.0
+        # factors kept for a very different size would magnify the rounding they are known with
+        far = self.scales and not 0.25 <= ratio <= 4
+        if account.kept is None or account.age >= lasting or far:
             step = self._step(entry, size)
             account.kept, account.size, account.age = None, size, 0
-            if self.scales and lasting > 1:
+            if self.scales and torch.is_tensor(step):
                 before = w.clone()
                 self.penalty.prox(w, entry.along(step), out=w)
                 account.kept = (before / w).sub_(1).nan_to_num_(math.inf, math.inf)
@@ -111,11 +116,10 @@ class Proximal(Solver):
                 self.penalty.prox(w, entry.along(step), out=w)
                 account.kept = step if torch.is_tensor(step) else None
         elif self.scales:
-            ratio = size / account.size
             w.div_(torch.add(w.new_ones(()), account.kept, alpha=ratio))
         else:
             if size != account.size:
-                account.kept.mul_(size / account.size)
+                account.kept.mul_(ratio)
                 account.size = size
             self.penalty.prox(w, entry.along(account.kept), out=w)
         account.age += 1
@@ -137,13 +141,11 @@ class Proximal(Solver):
         self.accounts = [Account(**account) for account in state["accounts"]]
         for entry, account in zip(self.entries, self.accounts, strict=True):
             if account.kept is not None:
-                account.kept = account.kept.to(entry.tensor.device)
+                account.kept = account.kept.to(entry.tensor.device, copy=True)
 
     def _check(self) -> None:
         super()._check()
-        self._needs(
-            hasattr(self.penalty, "prox"), "it has no prox; use regularizer.solver=factorized"
-        )
+        self._needs(hasattr(self.penalty, "prox"), "it has no prox; use the factorized solver")
         check_metric(self.optimizer)
 
     def _look(self) -> None:
@@ -151,7 +153,7 @@ class Proximal(Solver):
 
         A weight moves by step·|∂R| per update, so it takes RESOLVED·eps·|w| / (step·|∂R|) updates
         to move by `RESOLVED` units in its last place. Where ∂R nearly vanishes, as for MCP beneath
-        its knot, nothing is lost: |∂R| counts as at least 1 % of its largest, or not at all.
+        its knot, little is lost: |∂R| counts as at least 10 % of its largest, or not at all.
         """
         needed = [self._updates(entry).float() for entry in self.entries]
         for account, updates in zip(self.accounts, torch.stack(needed).tolist(), strict=True):
@@ -163,10 +165,12 @@ class Proximal(Solver):
         with torch.enable_grad():
             w = entry.groups_first.detach().requires_grad_()
             value = self.penalty.value(w)
-        if size == 0 or entry.tensor.numel() == 0 or not value.requires_grad:
+        step = self._step(entry, size)
+        resting = not torch.is_tensor(step) and step == 0
+        if resting or entry.tensor.numel() == 0 or not value.requires_grad:
             return torch.ones((), device=w.device)
         (pull,) = torch.autograd.grad(value, w)
-        pull = torch.where(pull == 0, math.inf, pull.abs().clamp_min(0.01 * pull.abs().amax()))
-        moved = entry.along(self._step(entry, size)) * pull
+        pull = torch.where(pull == 0, math.inf, pull.abs().clamp_min(0.1 * pull.abs().amax()))
+        moved = entry.along(step) * pull
         updates = RESOLVED * torch.finfo(w.dtype).eps * w.detach().abs() / moved
         return updates.nan_to_num(0, 0, 0).amax()
