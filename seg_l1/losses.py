@@ -7,6 +7,7 @@ fewer pixels are labelled. Logits are (N, K, H, W), targets (N, H, W) int64 with
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot, softmax
 
 from seg_l1.data.split import IGNORE
+from seg_l1.models import TrainingOutput
 from seg_l1.penalties import Penalty
 from seg_l1.scope import ScopedTensor
 
@@ -37,6 +39,31 @@ class CrossEntropy(nn.Module):
         return total / (target != IGNORE).sum().clamp_min(1)
 
 
+class Focal(CrossEntropy):
+    """Σ_valid c_y · (1 − p_y)^γ · (−log p_y) / #valid, p = softmax(ŷ) (Lin et al., 2017).
+
+    Their α_t is the class weight c_y. γ = 0 is cross-entropy; 0 where nothing is labelled.
+
+    Args:
+        class_weights: c, one number per class; none = all 1.
+        gamma: γ, how much less the pixels count that are already right.
+    """
+
+    def __init__(self, class_weights: Sequence[float] | None = None, gamma: float = 2.0) -> None:
+        super().__init__(class_weights)
+        self.gamma = gamma
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        valid = target != IGNORE
+        surprise = cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
+        # (0)^γ has no finite slope for γ < 1
+        wrong = (-torch.expm1(-surprise)).clamp_min(torch.finfo(surprise.dtype).tiny)
+        total = wrong**self.gamma * surprise
+        if self.class_weights is not None:
+            total = total * self.class_weights.to(total.dtype)[target.where(valid, 0)]
+        return total.sum() / valid.sum().clamp_min(1)
+
+
 class Dice(nn.Module):
     """1 − mean over the classes in y of (2Σ p·y + s) / (Σ p + Σ y + s), p = softmax(ŷ).
 
@@ -51,13 +78,54 @@ class Dice(nn.Module):
         self.smooth = smooth
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        valid = target != IGNORE
-        truth = one_hot(target.where(valid, 0), logits.shape[1]).movedim(-1, 1) * valid[:, None]
-        share = softmax(logits, dim=1) * valid[:, None]
+        share, truth = _masked(logits, target)
         overlap, size = (share * truth).sum((0, 2, 3)), (share + truth).sum((0, 2, 3))
-        present = truth.sum((0, 2, 3)) > 0
-        dice = (2 * overlap + self.smooth) / (size + self.smooth)
-        return ((1 - dice) * present).sum() / present.sum().clamp_min(1)
+        dice = (2 * overlap + self.smooth) / (size + self.smooth).clamp_min(1e-7)
+        return _mean(1 - dice, truth.sum((0, 2, 3)) > 0)
+
+
+class Tversky(nn.Module):
+    """1 − mean over the classes in y of (TP + s) / (TP + a·FP + b·FN + s) (Salehi et al., 2017).
+
+    With p = softmax(ŷ), TP = Σ p·y, FP = Σ p·(1−y) and FN = Σ (1−p)·y over the valid pixels of the
+    whole batch; 0 where nothing is labelled. a = b = ½ is Dice of twice the s, a = b = 1 the IoU.
+
+    Args:
+        fp_weight: a, the price of a false positive; theirs is α = 0.3.
+        fn_weight: b, the price of a false negative; theirs is β = 0.7.
+        smooth: s, keeps the quotient defined.
+    """
+
+    def __init__(self, fp_weight: float = 0.3, fn_weight: float = 0.7, smooth: float = 1.0) -> None:
+        super().__init__()
+        self.fp_weight, self.fn_weight, self.smooth = fp_weight, fn_weight, smooth
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        share, truth = _masked(logits, target)
+        overlap = (share * truth).sum((0, 2, 3))
+        positives, found = truth.sum((0, 2, 3)), share.sum((0, 2, 3))
+        price = self.fp_weight * (found - overlap) + self.fn_weight * (positives - overlap)
+        index = (overlap + self.smooth) / (overlap + price + self.smooth).clamp_min(1e-7)
+        return _mean(1 - index, positives > 0)
+
+
+class Lovasz(nn.Module):
+    """Lovász-softmax (Berman, Triki, Blaschko, 2018): mean over the classes in y of J(|y − p|).
+
+    J is the Lovász extension of 1 − IoU of a class: Σ_i e_(i)·(J_i − J_(i−1)), with the errors e of
+    the valid pixels of the whole batch in falling order and J_i the 1 − IoU of a prediction that is
+    wrong at the first i. For hard predictions it is 1 − IoU; 0 where nothing is labelled.
+    """
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        share, truth = (x.movedim(1, 0).flatten(1) for x in _masked(logits, target))
+        errors, order = (truth - share).abs().sort(descending=True)  # not valid: 0, at the end
+        truth = truth.gather(1, order)
+        positives = truth.sum(1, keepdim=True)
+        union = positives + (1 - truth).cumsum(1)
+        jaccard = 1 - (positives - truth.cumsum(1)) / union.clamp_min(1)
+        slopes = jaccard.diff(dim=1, prepend=torch.zeros_like(positives))
+        return _mean((errors * slopes).sum(1), positives[:, 0] > 0)
 
 
 class CrossEntropyDice(nn.Module):
@@ -72,6 +140,44 @@ class CrossEntropyDice(nn.Module):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         return self.cross_entropy(logits, target) + self.dice_weight * self.dice(logits, target)
+
+
+def main_logits(output: Tensor | TrainingOutput) -> Tensor:
+    """The class scores (N, K, H, W) in what a network returned."""
+    return output.main if isinstance(output, TrainingOutput) else output
+
+
+def data_term(criterion: nn.Module, output: Tensor | TrainingOutput, target: Tensor) -> Tensor:
+    """ℓ of the logits in float32; with an auxiliary head, ℓ(main) + weight·ℓ(aux)."""
+    data = criterion(main_logits(output).float(), target)
+    if isinstance(output, TrainingOutput):
+        data = data + output.weight * criterion(output.aux.float(), target)
+    return data
+
+
+def class_weights(
+    kind: str, pixel_shares: Sequence[float], present_shares: Sequence[float]
+) -> list[float]:
+    """Returns a weight per class from the labelled pixels of the training images.
+
+    A class that these do not hold has weight 0, which no training pixel asks for.
+
+    Args:
+        kind: "inverse": 1/(share_c · number of classes present), so that the mean weight of a pixel
+            is 1 and α keeps its meaning. "median": median(f)/f_c with f_c = `present_shares`
+            (Eigen, Fergus, 2015); the mean weight of a pixel is then not 1.
+        pixel_shares: pixels of each class / pixels of all.
+        present_shares: pixels of each class / pixels of the images in which it occurs.
+
+    Raises:
+        ValueError: on an unknown kind.
+    """
+    if kind not in ("inverse", "median"):
+        raise ValueError(f"class_weights: got {kind!r}, expected inverse or median")
+    shares = pixel_shares if kind == "inverse" else present_shares
+    present = [share for share in shares if share > 0]
+    top = 1 / max(1, len(present)) if kind == "inverse" else median(present or [0.0])
+    return [top / share if share > 0 else 0.0 for share in shares]
 
 
 class Terms(NamedTuple):
@@ -105,3 +211,16 @@ class RegularizedLoss(nn.Module):
         """strength·Σ_t ω_t·R(w_t); costs one read of the weights."""
         values = [e.factor * self.penalty.value(e.groups_first) for e in self.tensors]
         return strength * torch.stack(values).sum() if values else torch.zeros(())
+
+
+def _masked(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax and one-hot truth, both (N, K, H, W) and 0 at pixels that are not valid."""
+    valid = (target != IGNORE)[:, None]
+    truth = one_hot(target.where(valid[:, 0], 0), logits.shape[1]).movedim(-1, 1)
+    share = softmax(logits, dim=1) * valid
+    return share, (truth * valid).to(share.dtype)
+
+
+def _mean(losses: Tensor, present: Tensor) -> Tensor:
+    """Mean of the losses (K,) of the classes that are present; 0 where none is."""
+    return (losses * present).sum() / present.sum().clamp_min(1)

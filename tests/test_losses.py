@@ -6,8 +6,26 @@ from torch import nn
 from torch.nn.functional import cross_entropy, log_softmax
 
 from seg_l1 import penalties
-from seg_l1.losses import CrossEntropy, CrossEntropyDice, Dice, RegularizedLoss
+from seg_l1.build import instantiate
+from seg_l1.losses import (
+    CrossEntropy,
+    CrossEntropyDice,
+    Dice,
+    Focal,
+    Lovasz,
+    RegularizedLoss,
+    Tversky,
+    class_weights,
+)
+from seg_l1.overrides import CONF, compose_plain
 from seg_l1.scope import Rule, scope
+
+OPTIONS = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
+LOSSES = [
+    instantiate("loss", compose_plain([f"loss={name}", "dataset.class_weights=null"])["loss"])
+    for name in OPTIONS
+]
+LOSSES += [CrossEntropy([1, 2, 3, 4]), Focal([1, 2, 3, 4], gamma=0.5)]
 
 
 @pytest.fixture
@@ -34,15 +52,19 @@ def test_class_weights_do_not_change_the_divisor(batch):
     torch.testing.assert_close(CrossEntropy(weights)(logits, target), expected)
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy(), Dice(), CrossEntropyDice()])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_unlabelled_pixels_count_in_no_loss(loss, batch):
     logits, target = batch
     changed = logits.detach().clone()
     changed[0, :, :2] += 10 * torch.randn(4, 2, 6, dtype=torch.float64)
-    torch.testing.assert_close(loss(logits, target), loss(changed, target))
+    value = loss(logits, target)
+    value.backward()
+    torch.testing.assert_close(value, loss(changed, target))
+    assert logits.grad[0, :, :2].abs().sum() == 0
+    assert (logits.grad.abs().sum(1) > 0)[target != 255].all()
 
 
-@pytest.mark.parametrize("loss", [CrossEntropy(), Dice(), CrossEntropyDice()])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_a_batch_without_labels_costs_nothing(loss, batch):
     logits, target = batch
     value = loss(logits, torch.full_like(target, 255))
@@ -63,9 +85,120 @@ def test_dice_of_hard_predictions_is_one_minus_the_dice_score(batch):
     assert Dice()(logits, target).item() == pytest.approx(1 - float(torch.stack(dice).mean()))
 
 
-def test_gradients_are_right(batch):
+@pytest.mark.parametrize("loss", [*LOSSES, CrossEntropyDice([1, 2, 3, 4])])
+def test_gradients_are_right(loss, batch):
     logits, target = batch
-    assert torch.autograd.gradcheck(lambda x: CrossEntropyDice([1, 2, 3, 4])(x, target), logits)
+    assert torch.autograd.gradcheck(lambda x: loss(x, target), logits)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_gradients_are_finite_where_the_network_is_certain(loss):
+    target = torch.randint(0, 4, (1, 3, 4))
+    sure = 300.0 * nn.functional.one_hot(target, 4).movedim(-1, 1)
+    for logits in (sure, -sure):
+        logits = logits.clone().requires_grad_()
+        value = loss(logits, target)
+        value.backward()
+        assert torch.isfinite(value)
+        assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
+def test_focal_of_two_classes_is_that_of_torchvision(gamma):
+    from torchvision.ops import sigmoid_focal_loss
+
+    logits, target = torch.randn(3, 2, 4, 5).double(), torch.randint(0, 2, (3, 4, 5))
+    margin = logits[:, 1] - logits[:, 0]
+    expected = sigmoid_focal_loss(margin, target.double(), alpha=-1, gamma=gamma, reduction="mean")
+    torch.testing.assert_close(Focal(gamma=gamma)(logits, target), expected)
+    expected = sigmoid_focal_loss(
+        margin, target.double(), alpha=0.25, gamma=gamma, reduction="mean"
+    )
+    torch.testing.assert_close(Focal([0.75, 0.25], gamma)(logits, target), expected)
+
+
+def test_focal_is_that_of_smp(batch):
+    from segmentation_models_pytorch.losses._functional import softmax_focal_loss_with_logits
+
+    logits, target = batch[0].detach(), batch[1]
+    per_pixel = softmax_focal_loss_with_logits(
+        logits, target.where(target != 255, 0), gamma=2.0, reduction="none"
+    )
+    expected = per_pixel[target != 255].mean()
+    torch.testing.assert_close(Focal()(logits, target), expected)
+
+
+def test_focal_with_gamma_0_is_weighted_cross_entropy(batch):
+    weights = [0.5, 1.0, 2.0, 0.0]
+    torch.testing.assert_close(Focal(weights, gamma=0)(*batch), CrossEntropy(weights)(*batch))
+
+
+@pytest.mark.parametrize("classes", [2, 4, 7])
+def test_lovasz_and_its_gradient_are_those_of_smp(classes, batch):
+    from segmentation_models_pytorch.losses import LovaszLoss
+
+    target = batch[1].where(batch[1] < min(classes, 3), 255)  # class 3 and more are absent
+    logits = torch.randn(2, classes, 5, 6, requires_grad=True)
+    values = [Lovasz()(logits, target), LovaszLoss("multiclass", ignore_index=255)(logits, target)]
+    torch.testing.assert_close(*values)
+    torch.testing.assert_close(*(torch.autograd.grad(value, logits)[0] for value in values))
+
+
+def test_lovasz_of_hard_predictions_is_one_minus_the_miou(batch):
+    _, target = batch
+    valid, answer = target != 255, torch.randint(0, 4, target.shape)
+    logits = 200.0 * nn.functional.one_hot(answer, 4).movedim(-1, 1).double()
+    iou = []
+    for label in target[valid].unique():
+        mine, true = (answer == label) & valid, (target == label) & valid
+        iou.append((mine & true).sum() / (mine | true).sum())
+    assert Lovasz()(logits, target).item() == pytest.approx(1 - float(torch.stack(iou).mean()))
+
+
+@pytest.mark.parametrize(("a", "b"), [(0.3, 0.7), (0.5, 0.5), (1.0, 1.0), (0.0, 1.0)])
+def test_tversky_is_that_of_smp(a, b, batch):
+    from segmentation_models_pytorch.losses import TverskyLoss
+
+    logits, target = batch
+    target.view(-1)[-4:] = torch.arange(4)  # its mean is over all classes, ours over those present
+    theirs = TverskyLoss("multiclass", alpha=a, beta=b, smooth=1.0, ignore_index=255)
+    torch.testing.assert_close(Tversky(a, b)(logits, target), theirs(logits, target))
+
+
+def test_tversky_with_equal_prices_is_dice(batch):
+    torch.testing.assert_close(Tversky(0.5, 0.5, smooth=0.5)(*batch), Dice(smooth=1.0)(*batch))
+
+
+def test_absent_classes_do_not_count_in_overlap_losses(batch):
+    target = batch[1].where(batch[1] != 2, 255)
+    for loss in (Dice(smooth=0), Tversky(smooth=0), Lovasz()):
+        right = 300.0 * nn.functional.one_hot(target.where(target != 255, 0), 4).movedim(-1, 1)
+        assert loss(right, target).item() == pytest.approx(0)
+        assert loss(-right, target).item() == pytest.approx(1)
+
+
+def test_inverse_weights_give_every_class_the_same_say_and_keep_the_unit():
+    shares = [0.85, 0.1, 0.0, 0.05]
+    weights = class_weights("inverse", shares, shares)
+    says = [share * weight for share, weight in zip(shares, weights, strict=True)]
+    assert says == pytest.approx([1 / 3, 1 / 3, 0, 1 / 3])
+    assert weights[2] == 0
+
+
+def test_median_weights_are_those_of_eigen_and_fergus():
+    # two images of 10 pixels: classes 0 and 1 share the first as 8:2, 0 and 2 the second as 5:5
+    weights = class_weights("median", [13 / 20, 2 / 20, 5 / 20, 0], [13 / 20, 2 / 10, 5 / 10, 0])
+    assert weights == pytest.approx([0.5 / 0.65, 0.5 / 0.2, 1.0, 0])
+
+
+@pytest.mark.parametrize("kind", ["inverse", "median"])
+def test_class_weights_of_nothing_labelled_are_zero(kind):
+    assert class_weights(kind, [0.0, 0.0], [0.0, 0.0]) == [0.0, 0.0]
+
+
+def test_unknown_class_weights_are_refused():
+    with pytest.raises(ValueError, match="inverse or median"):
+        class_weights("inverted", [1.0], [1.0])
 
 
 def test_regularized_loss_reports_the_terms_of_the_objective(batch):
