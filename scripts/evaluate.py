@@ -12,34 +12,21 @@ from __future__ import annotations
 import json
 import sys
 
-from seg_l1.errors import UserError, did_you_mean
 from seg_l1.run import evaluate_run
+from seg_l1.scripting import script
 
 KEYS = ("run", "split", "dataset.root", "device")
 
 
-def main(words: list[str]) -> int:
-    if {"-h", "--help"} & set(words):
-        print(__doc__.strip())
-        return 0
-    try:
-        typed = dict(word.split("=", 1) if "=" in word else (word, "") for word in words)
-        for key in typed:
-            if key not in KEYS:
-                raise UserError(f"there is no key '{key}'.{did_you_mean(key, KEYS)}")
-        if not typed.get("run"):
-            raise UserError("run: must be given, as run=<run directory>")
-        scores = evaluate_run(
-            typed["run"],
-            typed.get("split"),
-            root=typed.get("dataset.root"),
-            device=typed.get("device"),
-        )
-    except UserError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
+def work(typed: dict[str, str]) -> int:
+    root, device = typed.get("dataset.root"), typed.get("device")
+    scores = evaluate_run(typed["run"], typed.get("split"), root=root, device=device)
     print(json.dumps(scores, indent=2))
     return 0
+
+
+def main(words: list[str]) -> int:
+    return script(words, work, help_text=__doc__, keys=KEYS, needed=("run",))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import math
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ class RunDirectory:
         self.overrides = self.path / "overrides.yaml"
         self.environment = self.path / "environment.json"
         self.scope = self.path / "scope.csv"
+        self.splits = self.path / "splits.json"
+        self.classes = self.path / "per_class.csv"
+        self.confusion = self.path / "confusion.png"
         self.metrics = self.path / "metrics.csv"
         self.summary = self.path / "summary.json"
         self.last = self.path / "checkpoints" / "last.pt"
@@ -98,6 +101,13 @@ class RunDirectory:
             for entry in tensors
         ]
         self.write_text(self.scope, _csv(header, rows))
+
+    def write_per_class(
+        self, classes: Sequence[str], columns: Mapping[str, Sequence[float]]
+    ) -> None:
+        """A row per class; see `metrics.per_class` for the columns."""
+        rows = zip(classes, *columns.values(), strict=True)
+        self.write_text(self.classes, _csv(("class", *columns), rows))
 
     def write_metrics(self, rows: Sequence[dict[str, float]]) -> None:
         """Writes all rows; called after each epoch, so the file never holds half a row."""

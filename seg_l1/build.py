@@ -50,8 +50,11 @@ def load_data(config: Config) -> SegmentationData:
     return replace(data, splits=splits)
 
 
-def build(config: Config, data: SegmentationData) -> Experiment:
+def build(config: Config, data: SegmentationData, *, pretrained: bool = True) -> Experiment:
     """Builds network, objective, optimizer, solver and loop for `data`.
+
+    Args:
+        pretrained: see `build_model`.
 
     Raises:
         UserError: if the configuration makes no sense.
@@ -64,12 +67,12 @@ def build(config: Config, data: SegmentationData) -> Experiment:
     from seg_l1.noise import DropConnect
     from seg_l1.scope import Rule, scope
 
-    device = _device(config["device"])
+    device = find_device(config["device"])
     trainer, regularizer = config["trainer"], config["regularizer"]
     layout = torch.channels_last if trainer["channels_last"] else torch.contiguous_format
-    model = build_model(config, data.channels, data.num_classes)
+    model = build_model(config, data.channels, data.num_classes, pretrained=pretrained)
     model = model.to(device, memory_format=layout)
-    criterion = instantiate("loss", config["loss"]).to(device)
+    criterion = instantiate("loss", _with_class_weights(config["loss"], data)).to(device)
     _check_class_weights(criterion, data.classes)
     rules = [
         Rule(**{**rule, "types": tuple(rule.get("types", ()))}) for rule in regularizer["scope"]
@@ -94,6 +97,11 @@ def build(config: Config, data: SegmentationData) -> Experiment:
     augmentation = config["augmentation"]
     augment = instantiate("augmentation", augmentation) if augmentation["_target_"] else None
     train = batches("train", augment)
+    if train.split.image_size is None and train.batch_size > 1 and not augmentation.get("crop"):
+        raise UserError(
+            "dataset.image_size=null: images that keep their own sizes make no batch; give"
+            " augmentation=strong augmentation.crop=[H,W], or dataset.batch_size=1"
+        )
     steps = -(-len(train) // trainer["accumulate"])
     solvers = _solvers()
     try:
@@ -129,9 +137,17 @@ def _fixed_sample(batches: Batches, images: int) -> list[tuple[torch.Tensor, tor
     return list(islice(batches.epoch(), -(-images // batches.batch_size)))
 
 
-def build_model(config: Config, channels: int, num_classes: int) -> nn.Module:
-    """Builds the network of `config` for images of `channels` and `num_classes` classes."""
-    return instantiate("model", config["model"], in_channels=channels, num_classes=num_classes)
+def build_model(
+    config: Config, channels: int, num_classes: int, *, pretrained: bool = True
+) -> nn.Module:
+    """Builds the network of `config` for images of `channels` and `num_classes` classes.
+
+    Args:
+        pretrained: False where a checkpoint follows: then no trained weights are asked for.
+    """
+    fetched = () if pretrained else ("weights", "weights_backbone", "encoder_weights")
+    spec = {k: None if k in fetched else v for k, v in config["model"].items()}
+    return instantiate("model", spec, in_channels=channels, num_classes=num_classes)
 
 
 def penalty_schedule(regularizer: Config, steps_per_epoch: int) -> Callable[[int], float]:
@@ -209,7 +225,12 @@ def _solvers() -> dict[str, Any]:
     }
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """Returns the device of that name, or of "auto" a GPU where there is one.
+
+    Raises:
+        UserError: if it cannot be used.
+    """
     import torch
 
     if name == "auto":
@@ -230,6 +251,16 @@ def _first(split: Any, count: int) -> Any:
 
     images, masks = split[range(min(count, len(split)))]
     return TensorSplit(images, masks, split.names[:count])
+
+
+def _with_class_weights(loss: Config, data: SegmentationData) -> Config:
+    """The configuration of a loss with the name of a weighting replaced by its numbers."""
+    from seg_l1.losses import class_weights
+
+    kind = loss.get("class_weights")
+    if not isinstance(kind, str):
+        return loss
+    return {**loss, "class_weights": class_weights(kind, data.pixel_shares, data.present_shares)}
 
 
 def _check_class_weights(criterion: nn.Module, classes: Sequence[str]) -> None:

@@ -12,12 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from seg_l1.data.split import IGNORE
+from seg_l1.losses import data_term
 from seg_l1.penalties import Penalty, Zero
 from seg_l1.scope import ScopedTensor
 from seg_l1.solvers import Solver
 from seg_l1.solvers.metric import prox_step
 
 NAMES = ("kkt/zeros", "kkt/support", "kkt/mapping")
+
+RANDOM = ("Dropout", "DropPath", "StochasticDepth")
+"""How the names of layers begin that draw random numbers in training."""
 
 
 def gradients(
@@ -34,14 +38,14 @@ def gradients(
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     modes = [(module, module.training) for module in model.modules()]
     for module, _ in modes:
-        module.training = not isinstance(module, nn.modules.dropout._DropoutNd)
+        module.training = not type(module).__name__.startswith(RANDOM)
     weights = [entry.tensor for entry in tensors]
     total = [torch.zeros_like(w) for w in weights]
     labelled = 0
     for images, masks in batches:
         pixels = (masks != IGNORE).sum()
         with torch.enable_grad():
-            loss = criterion(model(images).float(), masks) * pixels
+            loss = data_term(criterion, model(images), masks) * pixels
             found = torch.autograd.grad(loss, weights, allow_unused=True)
         for mean, gradient in zip(total, found, strict=True):
             if gradient is not None:

@@ -15,10 +15,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from seg_l1.data.split import SegmentationData
-    from seg_l1.loop import Loop, Row
+    from seg_l1.evaluation import Row
+    from seg_l1.loop import Loop
     from seg_l1.sparsity import LayerZeros
 
 log = logging.getLogger("seg_l1")
@@ -139,6 +140,25 @@ def per_class(title: str, classes: Sequence[str], values: Sequence[str]) -> str:
     text = f"{title}: " + "  ".join(pairs)
     wrapped = fill(text, 100, subsequent_indent="  ", break_on_hyphens=False)
     return wrapped.replace("\0", " ")
+
+
+def classes_table(
+    classes: Sequence[str], columns: Mapping[str, Sequence[float]], split: str, epoch: int
+) -> str:
+    """A row per class: IoU in validation, and all scores of `split`."""
+    table = Table(title=f"classes, best epoch {epoch}", title_justify="left")
+    table.add_column("class")
+    shown = {"val IoU": columns["val_iou"]} if split != "val" else {}
+    for name in ("iou", "dice", "precision", "recall"):
+        shown[f"{split} {'IoU' if name == 'iou' else name}"] = columns[f"{split}_{name}"]
+    for name in (*shown, "pixels"):
+        table.add_column(name, justify="right")
+    pixels = columns[f"{split}_pixels"]
+    for index, name in enumerate(classes):
+        scores = ["-" if v[index] != v[index] else f"{v[index]:.3f}" for v in shown.values()]
+        share = f"{100 * pixels[index] / max(1, sum(pixels)):.2f} %"
+        table.add_row(name, *scores, share)
+    return render(table)
 
 
 def certificate_text(row: dict[str, float]) -> str:

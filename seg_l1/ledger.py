@@ -28,7 +28,7 @@ def sources(config: dict[str, Any], rows: Sequence[dict[str, float]] = ()) -> li
     if decay := config["optimizer"].get("weight_decay"):
         found.append(f"the optimizer's weight_decay={decay:g}")
     if rate := config["model"].get("dropout"):
-        found.append(f"dropout of {100 * rate:g} % of the channels")
+        found.append(f"dropout of {100 * rate:g} %")
     if rate := regularizer["drop_connect"]:
         found.append(f"drop_connect of {100 * rate:g} % of the penalised weights")
     if trainer["early_stopping"]:
@@ -42,7 +42,7 @@ def sources(config: dict[str, Any], rows: Sequence[dict[str, float]] = ()) -> li
 
 
 def notes(config: dict[str, Any], tensors: Sequence[ScopedTensor], fed: set[str]) -> list[str]:
-    """What a reader of the results should know: mixes of penalties, and weights without a scale.
+    """What a reader of the results should know: mixes of penalties, keys without an effect, scales.
 
     Args:
         fed: the modules that feed a norm layer, see `feeding_norms`.
@@ -65,6 +65,9 @@ def notes(config: dict[str, Any], tensors: Sequence[ScopedTensor], fed: set[str]
         found.append("the decoupled decay belongs to no written objective: it depends on lr")
     if config["trainer"]["clip_value"] and penalty != "Zero":
         found.append("while clip_value clips, alpha weighs more than it says; clip_norm keeps it")
+    if config["dataset"].get("class_weights") and "class_weights" not in config["loss"]:
+        name = config["loss"]["_target_"].rsplit(".", 1)[-1]
+        found.append(f"{name} is a mean over classes, and does not use dataset.class_weights")
     if penalty != "Zero":
         found += _scales(tensors, fed)
     return found

@@ -51,8 +51,16 @@ def _or_null(limit: Limit) -> Limit:
     return (*kinds, type(None)), lambda x: x is None or fits(x), f"{words}, or null"
 
 
+def _either(one: Limit, other: Limit) -> Limit:
+    def fits(x: Any) -> bool:
+        return any(isinstance(x, kind) and test(x) for kind, test, _ in (one, other))
+
+    return (one[0], other[0]), fits, f"{one[2]}, or {other[2]}"
+
+
 _FLAG: Limit = (bool, lambda x: True, "true or false")
 _TEXT: Limit = (str, bool, "a text")
+_CLASS_WEIGHTS = _either(_list(_number(0)), _choice("inverse", "median"))
 LIMITS: dict[str, Limit] = {
     "seed": _whole(0),
     "device": _TEXT,
@@ -63,13 +71,22 @@ LIMITS: dict[str, Limit] = {
     "limit.val_is_train": _FLAG,
     "model.width": _whole(1),
     "model.depth": _whole(1),
+    "model.growth": _number(1),
     "model.hidden": _whole(1),
     "model.norm": _choice("batch", "group", "none"),
     "model.dropout": _number(0, below=1),
     "model.image_size": _list(_whole(8), 2),
+    "model.arch": _TEXT,
+    "model.weights": _or_null(_TEXT),
+    "model.weights_backbone": _or_null(_TEXT),
+    "model.aux": _FLAG,
+    "model.aux_weight": _number(0),
+    "model.encoder": _TEXT,
+    "model.encoder_weights": _or_null(_TEXT),
+    "model.options": ((dict, type(None)), lambda x: True, "like {encoder_depth: 3}, or null"),
     "dataset.root": _TEXT,
     "dataset.num_classes": _or_null((int, lambda x: 1 <= x <= 254, "from 1 to 254")),
-    "dataset.image_size": _list(_whole(8), 2),
+    "dataset.image_size": _or_null(_list(_whole(8), 2)),
     "dataset.num_train": _whole(1),
     "dataset.num_val": _whole(1),
     "dataset.num_test": _whole(1),
@@ -80,18 +97,29 @@ LIMITS: dict[str, Limit] = {
     "dataset.val_fraction": _share(),
     "dataset.test_fraction": _share(),
     "dataset.memory_mib": _number(0),
+    "dataset.download": _FLAG,
+    "dataset.extra": _or_null(_choice("sbd")),
+    "dataset.border": _choice("ignore", "class"),
+    "dataset.threshold": _number(0, below=1),
+    "dataset.group_pattern": _or_null(_TEXT),
+    "dataset.stratify": _FLAG,
     "dataset.seed": _whole(0),
     "dataset.batch_size": _whole(1),
     "dataset.workers": _or_null(_whole(0)),
-    "dataset.class_weights": _or_null(_list(_number(0))),
-    "loss.class_weights": _or_null(_list(_number(0))),
+    "dataset.class_weights": _or_null(_CLASS_WEIGHTS),
+    "loss.class_weights": _or_null(_CLASS_WEIGHTS),
     "loss.smooth": _number(0),
+    "loss.gamma": _number(0),
+    "loss.fp_weight": _number(0),
+    "loss.fn_weight": _number(0),
     "loss.dice_weight": _number(0),
     "augmentation.flip": _share(),
     "augmentation.shift": _share(),
     "augmentation.scale": _list(_number(0, above=True), 2),
     "augmentation.colour": _share(),
-    "augmentation.chunks": _whole(1),
+    "augmentation.crop": _or_null(_list(_whole(8), 2)),
+    "augmentation.hue": _number(0, below=0.5),
+    "augmentation.chunks": _or_null(_whole(1)),
     "optimizer.lr": _number(0, above=True),
     "optimizer.momentum": _number(0, below=1),
     "optimizer.dampening": _number(0, below=1),
@@ -131,6 +159,9 @@ LIMITS: dict[str, Limit] = {
     "trainer.clip_value": _or_null(_number(0, above=True)),
     "trainer.early_stopping": _or_null(_whole(1)),
     "trainer.channels_last": _FLAG,
+    "trainer.compile": _FLAG,
+    "trainer.tile": _or_null(_list(_whole(64), 2)),
+    "trainer.tile_overlap": _number(0, below=1),
     "trainer.threads": _or_null(_whole(1)),
     "trainer.log_every": _whole(1),
     "trainer.pictures_every": _whole(1),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,16 +15,15 @@ from torch.optim import Optimizer
 from seg_l1.certificate import NAMES, certificate, gradients, mapping_norm
 from seg_l1.data.batches import Batches
 from seg_l1.data.split import IGNORE
-from seg_l1.losses import RegularizedLoss
-from seg_l1.metrics import BoundaryF1, ConfusionMatrix, iou_per_class, scores
+from seg_l1.evaluation import Row, evaluate
+from seg_l1.losses import RegularizedLoss, data_term, main_logits
+from seg_l1.metrics import ConfusionMatrix, scores
 from seg_l1.noise import DropConnect
 from seg_l1.scope import ScopedTensor
 from seg_l1.solvers import Solver
 from seg_l1.sparsity import sparsity
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-Row = dict[str, float]
 
 
 class Diverged(RuntimeError):
@@ -46,6 +45,9 @@ class Settings:
     clip_value: float | None = None
     early_stopping: int | None = None
     boundary_tolerance: int = 1
+    compile: bool = False
+    tile: list[int] | None = None
+    tile_overlap: float = 0.25
     log_every: int = 10
     kkt_every: int | None = 5
 
@@ -120,6 +122,8 @@ class Loop:
             Diverged: when the loss is NaN or infinite.
             Stopped: after the step during which `should_stop()` became true.
         """
+        if self.settings.compile:
+            self.model.compile()
         while not self.finished:
             self._train_epoch(on_step, should_stop)
             self.solver.flush()
@@ -160,11 +164,11 @@ class Loop:
         labelled = sum(valid).clamp_min(1)
         for (images, masks), pixels in zip(batches, valid, strict=True):
             with self.autocast:
-                logits = self.noise(self.model, images)
-            data = self.objective.criterion(logits.float(), masks) * (pixels / labelled)
+                output = self.noise(self.model, images)
+            data = data_term(self.objective.criterion, output, masks) * (pixels / labelled)
             self.scaler.scale(data).backward()
             total = total.to(data.device) + data.detach()
-            self.confusion.update(logits.detach().argmax(1), masks)
+            self.confusion.update(main_logits(output).detach().argmax(1), masks)
         self.scaler.unscale_(self.optimizer)
         self._clip()
         self.scaler.step(self.optimizer)  # ends in the prox, by the optimizer's hooks
@@ -204,7 +208,7 @@ class Loop:
             )
 
     def _finish_epoch(self) -> Row:
-        val = self.evaluate(self.val)
+        val, _ = self.evaluate(self.val)
         train = scores(self.confusion.counts)
         data = float(self.data_loss) / len(self.train)
         lam = self.schedule(self.step - 1)
@@ -248,12 +252,18 @@ class Loop:
             return self.certify(self.alpha * lam)
         return dict.fromkeys(NAMES, float("nan"))
 
-    def evaluate(self, batches: Batches) -> Row:
-        """The scores of the present weights on a split, see `evaluate`."""
+    def evaluate(self, batches: Batches) -> tuple[Row, Tensor]:
+        """The scores of the present weights on a split, see `evaluation.evaluate`."""
         return evaluate(
-            self.model, batches, self.objective.criterion, self.classes,
-            tolerance=self.settings.boundary_tolerance, autocast=self.autocast,
-        )  # fmt: skip
+            self.model,
+            batches,
+            self.objective.criterion,
+            self.classes,
+            tolerance=self.settings.boundary_tolerance,
+            tile=self.settings.tile,
+            overlap=self.settings.tile_overlap,
+            autocast=self.autocast,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, but for the random generators."""
@@ -279,40 +289,3 @@ class Loop:
 
 
 _COUNTERS = ("epoch", "batch", "step", "best_epoch", "best_miou", "seconds", "clipped")
-
-
-@torch.no_grad()
-def evaluate(
-    model: nn.Module,
-    batches: Batches,
-    criterion: nn.Module,
-    classes: Sequence[str],
-    *,
-    tolerance: int = 1,
-    autocast: torch.autocast | None = None,
-) -> Row:
-    """Returns loss (data term), miou, dice, pixel_accuracy, boundary_f1 and iou/<class>.
-
-    All are pooled over the split; the loss is weighted by the valid pixels of each batch.
-    """
-    device = next(model.parameters()).device
-    confusion = ConfusionMatrix(len(classes), device)
-    boundary = BoundaryF1(len(classes), tolerance, device)
-    total, pixels = torch.zeros((), device=device), torch.zeros((), device=device)
-    model.eval()
-    for images, masks in batches.epoch():
-        with autocast or torch.autocast(device.type, enabled=False):
-            logits = model(images)
-        valid = (masks != IGNORE).sum()
-        total += criterion(logits.float(), masks) * valid
-        pixels += valid
-        prediction = logits.argmax(1)
-        confusion.update(prediction, masks)
-        boundary.update(prediction, masks)
-    per_class = iou_per_class(confusion.counts).tolist()
-    return {
-        "loss": float(total / pixels.clamp_min(1)),
-        **scores(confusion.counts),
-        "boundary_f1": boundary.compute(),
-        **{f"iou/{name}": iou for name, iou in zip(classes, per_class, strict=True)},
-    }

@@ -53,6 +53,72 @@ def scores(counts: Tensor) -> dict[str, float]:
     }
 
 
+def per_class(counts: Tensor) -> dict[str, list[float]]:
+    """iou, dice, precision, recall and true pixels of each class; NaN where one has no meaning."""
+    hit, true, predicted = counts.diag().double(), counts.sum(1), counts.sum(0)
+    return {
+        "iou": iou_per_class(counts).tolist(),
+        "dice": (2 * hit / (true + predicted)).tolist(),
+        "precision": (hit / predicted).tolist(),
+        "recall": (hit / true).tolist(),
+        "pixels": true.tolist(),
+    }
+
+
+class CalibrationError:
+    """Expected calibration error (Guo et al., 2017): Σ_b share_b·|accuracy_b − confidence_b|.
+
+    The confidence of a pixel is its largest softmax probability; bins b divide (0, 1] evenly.
+    Pooled over the valid pixels of the split, in counts: no pixel is kept.
+    """
+
+    def __init__(self, bins: int = 15, device: torch.device | str = "cpu") -> None:
+        self.bins = bins
+        self.sums = torch.zeros(3, bins, dtype=torch.float64, device=device)
+
+    def update(self, logits: Tensor, target: Tensor) -> None:
+        """Adds logits (N, K, H, W) with class ids (N, H, W)."""
+        valid = target != IGNORE
+        best, prediction = logits.float().max(1)
+        confidence = (best - logits.float().logsumexp(1)).exp()[valid].double()
+        right = (prediction == target)[valid].double()
+        bins = (confidence * self.bins).ceil().long().clamp(1, self.bins) - 1
+        for sums, weights in zip(self.sums, (None, right, confidence), strict=True):
+            sums += torch.bincount(bins, weights, minlength=self.bins)
+
+    def compute(self) -> float:
+        """NaN without a valid pixel."""
+        count, right, confidence = self.sums
+        return float((right - confidence).abs().sum() / count.sum())
+
+
+class BoundaryIoU:
+    """Boundary IoU (Cheng et al., 2021): the IoU of the bands along the boundaries.
+
+    The band of class c are its pixels with another class at most `tolerance` rows and columns away
+    (outside of the image and unlabelled pixels are no other class). Pooled over the split, mean
+    over the classes that have a band in truth or prediction.
+    """
+
+    def __init__(
+        self, num_classes: int, tolerance: int = 1, device: torch.device | str = "cpu"
+    ) -> None:
+        self.num_classes, self.tolerance = num_classes, tolerance
+        self.sums = torch.zeros(3, num_classes, dtype=torch.int64, device=device)
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Adds class ids of shape (N, H, W)."""
+        valid = target != IGNORE
+        mine, true = (_boundary(ids, valid, self.tolerance) for ids in (prediction, target))
+        for sums, ids in zip(self.sums, (mine[mine == true], mine, true), strict=True):
+            sums += torch.bincount(ids[ids >= 0], minlength=self.num_classes)
+
+    def compute(self) -> float:
+        """NaN if no class has a boundary."""
+        both, mine, true = self.sums.double()
+        return float((both / (mine + true - both)).nanmean())
+
+
 class BoundaryF1:
     """Boundary F1 (Csurka et al., 2013), per class, pooled over the split, mean over classes.
 
@@ -104,10 +170,13 @@ class BoundaryF1:
         return found & (edges >= 0)
 
 
-def _boundary(ids: Tensor, valid: Tensor) -> Tensor:
-    """The class id where a valid neighbour has another one, −1 elsewhere."""
-    numbers = ids[:, None].float()
-    highest = max_pool2d(numbers.masked_fill(~valid[:, None], -torch.inf), 3, 1, 1)
-    lowest = -max_pool2d((-numbers).masked_fill(~valid[:, None], -torch.inf), 3, 1, 1)
+def _boundary(ids: Tensor, valid: Tensor, reach: int = 1) -> Tensor:
+    """The class id where a valid pixel within `reach` has another one, −1 elsewhere.
+
+    Within: at most so many rows and columns away.
+    """
+    numbers, window = ids[:, None].float(), (2 * reach + 1, 1, reach)
+    highest = max_pool2d(numbers.masked_fill(~valid[:, None], -torch.inf), *window)
+    lowest = -max_pool2d((-numbers).masked_fill(~valid[:, None], -torch.inf), *window)
     differs = ((highest > numbers) | (lowest < numbers))[:, 0]
     return ids.where(differs & valid, -1)

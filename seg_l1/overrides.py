@@ -35,11 +35,13 @@ def help_text() -> str:
     for group in config_groups(CONF):
         default = re.search(rf"^  - {group}: \"?(\w+)", config, re.MULTILINE)
         lines.append(f"\n{group}=")
-        for option in _options(group, [CONF]):
+        options = _options(group, [CONF])
+        width = max(20, *map(len, options))
+        for option in options:
             first = (CONF / group / f"{option}.yaml").read_text("utf-8").split("\n", 2)
             about = first[1] if first[0].startswith("# @package") else first[0]
             star = "*" if default and default[1] == option else " "
-            lines.append(f"  {star} {option:<20} {about.lstrip('# ')}")
+            lines.append(f"  {star} {option:<{width}} {about.lstrip('# ')}")
     lines += [
         "",
         "keys (all of them: python train.py --cfg job):",

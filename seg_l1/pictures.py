@@ -74,6 +74,29 @@ def sheet(
     )
 
 
+def save_confusion(path: Path, counts: Tensor, classes: Sequence[str], title: str) -> None:
+    """Writes a PNG of the confusion matrix (K, K), truth along rows, each row in percent."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    share = 100 * counts.double() / counts.sum(1, keepdim=True)
+    side = max(4.5, 0.45 * len(classes) + 2)
+    figure = Figure(figsize=(side + 1, side), dpi=120, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    drawn = axes.imshow(share.numpy(), cmap="cividis", vmin=0, vmax=100)
+    figure.colorbar(drawn, label="share of the true pixels (%)", shrink=0.8)
+    ticks = range(len(classes))
+    axes.set(xticks=ticks, yticks=ticks, yticklabels=classes, xlabel="prediction", ylabel="truth")
+    axes.set_xticklabels(classes, rotation=60, ha="right")
+    for truth, answer in (share >= 0.5).nonzero().tolist():
+        value = float(share[truth, answer])
+        ink = "black" if value > 60 else "white"
+        axes.text(answer, truth, f"{value:.0f}", ha="center", va="center", fontsize=8, color=ink)
+    axes.set_title(title.replace(": ", "\n", 1), fontsize=9)
+    write_atomically(path, lambda file: figure.savefig(file, format="png"))
+
+
 def save_preview(
     path: Path,
     shown: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]],

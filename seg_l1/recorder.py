@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from seg_l1.artifacts import RunDirectory
     from seg_l1.build import Experiment
-    from seg_l1.loop import Row
+    from seg_l1.evaluation import Row
 
 
 class Interrupted(Exception):
@@ -57,6 +57,11 @@ class Recorder:
                 artifacts.environment(config["seed"], device, data.fingerprint),
             )
             self.record.write_scope(loop.tensors, self.experiment.rules)
+            if data.indices:
+                names = {split: data.splits[split].names for split in data.indices}
+                self.record.write_json(
+                    self.record.splits, {"indices": data.indices, "names": names}
+                )
             self._save()
         self.record.write_metrics(self.rows)
         penalised = sum(entry.penalized for entry in loop.tensors)
@@ -99,11 +104,14 @@ class Recorder:
         from seg_l1 import checkpoints, display, pictures, sparsity
         from seg_l1.certificate import NAMES
         from seg_l1.ledger import sources
+        from seg_l1.metrics import per_class
 
         loop, data = self.loop, self.experiment.data
         best = checkpoints.load(self.record.best)
         loop.model.load_state_dict(best["model"])
-        test = {} if self.experiment.test is None else loop.evaluate(self.experiment.test)
+        split = "val" if self.experiment.test is None else "test"
+        final, counts = loop.evaluate(self.experiment.test or loop.val)
+        test = final if split == "test" else {}
         row = self.rows[loop.best_epoch - 1]
         layers = sparsity.layer_zeros(loop.tensors)
         shown = pictures.predictions(loop.model, loop.val, self._trainer["pictures"])
@@ -120,15 +128,11 @@ class Recorder:
         summary = self._summarise(
             "completed", test=named, certificate=certificate, layers=[vars(x) for x in layers]
         )
-        per_split = {"val": [row[f"val/iou/{name}"] for name in data.classes]}
-        if test:
-            per_split["test"] = [test[f"iou/{name}"] for name in data.classes]
-        for split, values in per_split.items():
-            title, shown_values = (
-                f"\nIoU per class, {split}, best epoch {row['epoch']}",
-                [f"{v:.3f}" for v in values],
-            )
-            display.log.info(display.per_class(title, data.classes, shown_values))
+        columns = {"val_iou": [row[f"val/iou/{name}"] for name in data.classes]}
+        columns |= {f"{split}_{name}": values for name, values in per_class(counts).items()}
+        self.record.write_per_class(data.classes, columns)
+        pictures.save_confusion(self.record.confusion, counts, data.classes, f"{split}, {title}")
+        display.log.info("\n" + display.classes_table(data.classes, columns, split, row["epoch"]))
         display.log.info("\n" + display.zeros_table(layers, row["epoch"]))
         if text := display.certificate_text(certificate):
             display.log.info(text)

@@ -44,7 +44,7 @@ def run(
     display.log.info(f"seg_l1: reading the data, seed {config['seed']} ...")
     data = load_data(config)
     display.log.info(display.data_text(data))
-    experiment = build(config, data)
+    experiment = build(config, data, pretrained=not resume)
     facts = _facts(experiment)
     record = RunDirectory.existing(directory) if resume else RunDirectory(directory)
     state = _restore(experiment, record) if resume else {"elapsed": 0.0}
@@ -101,12 +101,12 @@ def evaluate_run(
     split = split or ("test" if "test" in data.splits else "val")
     if split not in data.splits:
         raise UserError(f"split: there is no '{split}', only {', '.join(data.splits)}")
-    experiment = build(config, data)
+    experiment = build(config, data, pretrained=False)
     loop, batches = experiment.loop, {"val": experiment.loop.val, "test": experiment.test}
     if split not in batches:
         raise UserError("split: val and test can be scored; the training split is augmented")
     loop.model.load_state_dict(best["model"])
-    scores = loop.evaluate(batches[split])
+    scores, _ = loop.evaluate(batches[split])
     return {f"{split}/{name}": value for name, value in scores.items()} | sparsity(loop.tensors)
 
 

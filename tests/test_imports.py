@@ -10,9 +10,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors", "limits", "prox", "penalties", "schedules", "scope", "solvers", "library", "noise",
-    "data", "models", "certificate", "ledger", "losses", "metrics", "sparsity", "checkpoints",
-    "artifacts", "pictures", "board", "loop", "display", "build", "recorder", "run", "overrides",
-    "resume", "cli",
+    "data", "models", "losses", "certificate", "ledger", "metrics", "sparsity", "checkpoints",
+    "artifacts", "pictures", "board", "tiles", "evaluation", "loop", "display", "build", "recorder",
+    "run", "prediction", "overrides", "resume", "cli", "scripting",
 ]  # fmt: skip
 HYDRA_ROOMS = {"build", "overrides", "resume", "cli"}
 

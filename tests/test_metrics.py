@@ -1,10 +1,20 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
-from torchmetrics.classification import MulticlassJaccardIndex
+from torchmetrics.classification import MulticlassCalibrationError, MulticlassJaccardIndex
 
-from seg_l1.metrics import BoundaryF1, ConfusionMatrix, iou_per_class, scores
+from seg_l1.metrics import (
+    BoundaryF1,
+    BoundaryIoU,
+    CalibrationError,
+    ConfusionMatrix,
+    _boundary,
+    iou_per_class,
+    per_class,
+    scores,
+)
 
 
 def pooled(pairs, num_classes):
@@ -106,3 +116,84 @@ def test_a_perfect_prediction_has_perfect_boundaries():
     metric = BoundaryF1(3, 0)
     metric.update(target, target)
     assert metric.compute() == 1
+
+
+@pytest.mark.parametrize("tolerance", [1, 2, 3])
+def test_boundary_iou_is_its_definition(tolerance):
+    """With scipy's erosion; outside of the image and unlabelled pixels count as inside."""
+    from scipy.ndimage import binary_erosion
+
+    rng = np.random.default_rng(0)
+    target = rng.integers(0, 3, (2, 5, 4)).repeat(4, 1).repeat(5, 2)
+    prediction = np.roll(target, (1, 2), (1, 2))
+    target[:, 7:9, 3:8] = 255
+    valid, window = target != 255, np.ones((2 * tolerance + 1,) * 2)
+    ious = []
+    for label in range(3):
+        bands = []
+        for ids in (prediction, target):
+            mask = (ids == label) & valid
+            inner = [
+                binary_erosion(m | ~v, window, border_value=1)
+                for m, v in zip(mask, valid, strict=True)
+            ]
+            bands.append(mask & ~np.array(inner))
+        ious.append((bands[0] & bands[1]).sum() / (bands[0] | bands[1]).sum())
+    metric = BoundaryIoU(3, tolerance)
+    for index in range(2):
+        metric.update(*(torch.from_numpy(x[index : index + 1]) for x in (prediction, target)))
+    assert metric.compute() == pytest.approx(np.mean(ious))
+    assert 0 < metric.compute() < 1
+
+
+def test_boundary_f1_finds_what_lies_within_the_tolerance_of_monai():
+    """MONAI measures the distances; the edges are ours (8 neighbours instead of 4)."""
+    from monai.metrics.utils import get_surface_distance
+
+    target = torch.zeros(1, 24, 24, dtype=torch.int64)
+    target[0, 4:15, 6:20] = 1
+    prediction = torch.zeros_like(target)
+    prediction[0, 6:19, 5:17] = 1
+    valid = torch.ones_like(target, dtype=torch.bool)
+    edges = [(_boundary(ids, valid) == 1)[0].numpy() for ids in (prediction, target)]
+    for tolerance in (0, 1, 2, 3):
+        near = [
+            (get_surface_distance(one, other) <= tolerance).mean()
+            for one, other in (edges, edges[::-1])
+        ]
+        metric = BoundaryF1(2, tolerance)
+        metric.update(prediction, target)
+        precise, predicted, recalled, true = metric.sums[:, 1].tolist()
+        assert [precise / predicted, recalled / true] == pytest.approx(near)
+
+
+def test_calibration_error_is_that_of_torchmetrics():
+    metric = CalibrationError()
+    oracle = MulticlassCalibrationError(4, n_bins=15, norm="l1", ignore_index=255)
+    for _ in range(3):
+        logits = 2 * torch.randn(2, 4, 16, 16)
+        target = torch.where(torch.rand(2, 16, 16) < 0.4, logits.argmax(1), 0)
+        target[torch.rand(target.shape) < 0.1] = 255
+        metric.update(logits, target)
+        oracle.update(logits, target)
+    assert metric.compute() == pytest.approx(float(oracle.compute()), rel=1e-5)
+    assert metric.compute() > 0.05
+
+
+def test_calibration_of_a_sure_and_right_network_is_perfect():
+    metric = CalibrationError()
+    target = torch.randint(0, 3, (2, 8, 8))
+    metric.update(100 * torch.nn.functional.one_hot(target, 3).movedim(-1, 1), target)
+    assert metric.compute() == 0
+
+
+def test_the_table_of_classes_against_scikit_learn():
+    from sklearn.metrics import precision_recall_fscore_support
+
+    pairs = some_pairs()
+    got = per_class(pooled(pairs, 4).counts)
+    prediction, target = (torch.cat([pair[i].flatten() for pair in pairs]) for i in (0, 1))
+    valid = target != 255
+    expected = precision_recall_fscore_support(target[valid], prediction[valid])
+    for name, values in zip(("precision", "recall", "dice", "pixels"), expected, strict=True):
+        assert got[name] == pytest.approx(values.tolist())

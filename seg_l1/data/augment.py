@@ -10,53 +10,72 @@ from torch import Tensor
 from seg_l1.data.split import IGNORE
 
 
-class Light:
-    """Flip, shift and scale, and a little colour, drawn anew for each of `chunks` parts of a batch.
+class Augmentation:
+    """Scale, shift, crop, flip and colour, drawn anew for each of `chunks` parts of a batch.
+
+    Pixels that come in from outside of an image are 0, and not labelled.
 
     Args:
         flip: probability of a horizontal flip (0 where left and right matter, as for digits).
+        scale: smallest and largest scale, drawn evenly on a logarithmic axis.
         shift: largest shift as a share of height and width.
-        scale: smallest and largest scale.
+        crop: (H, W) of the window that is cut out at random; none = the size of the image.
         colour: brightness, contrast and saturation change by up to this share.
-        chunks: parts of a batch that are changed independently.
+        hue: largest turn of the hue, 0.5 = all colours.
+        chunks: parts of a batch that are changed independently; none = each image.
     """
 
     def __init__(
         self,
         *,
         flip: float = 0.5,
-        shift: float = 0.1,
         scale: Sequence[float] = (0.9, 1.1),
+        shift: float = 0.1,
+        crop: Sequence[int] | None = None,
         colour: float = 0.2,
-        chunks: int = 4,
+        hue: float = 0.0,
+        chunks: int | None = 4,
     ) -> None:
         from torchvision.transforms import v2
-        from torchvision.tv_tensors import Image, Mask
 
-        self.transform = v2.Compose(
-            [
-                v2.RandomHorizontalFlip(flip),
-                v2.RandomAffine(
-                    degrees=0,
-                    translate=(shift, shift),
-                    scale=tuple(scale),
-                    interpolation=v2.InterpolationMode.BILINEAR,
-                    fill={Image: 0, Mask: IGNORE},
-                ),
-                v2.ColorJitter(colour, colour, colour),
-            ]
+        if scale[0] > scale[1]:
+            raise ValueError(f"scale is [smallest, largest], got {list(scale)}")
+        self.scale, self.shift, self.chunks = tuple(scale), shift, chunks
+        self.crop = None if crop is None else tuple(crop)
+        self.finish = v2.Compose(
+            [v2.RandomHorizontalFlip(flip), v2.ColorJitter(colour, colour, colour, hue)]
         )
-        self.image_type, self.mask_type, self.chunks = Image, Mask, chunks
 
     def __call__(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps uint8 images (N, C, H, W) and masks (N, H, W) to such of the size of the window."""
+        chunks = len(images) if self.chunks is None else self.chunks
         parts = [
-            self.transform(self.image_type(some), self.mask_type(theirs))
-            for some, theirs in zip(
-                images.chunk(self.chunks), masks.chunk(self.chunks), strict=True
-            )
+            self._change(*pair)
+            for pair in zip(images.chunk(chunks), masks.chunk(chunks), strict=True)
         ]
         changed_images, changed_masks = zip(*parts, strict=True)
         return (
             torch.cat(changed_images).as_subclass(Tensor),
             torch.cat(changed_masks).as_subclass(Tensor),
         )
+
+    def _change(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        from torchvision.transforms import v2
+        from torchvision.transforms.v2.functional import resize
+        from torchvision.tv_tensors import Image, Mask
+
+        pair = (Image(images), Mask(masks))
+        height, width = masks.shape[-2:]
+        low, high = self.scale
+        factor = low * (high / low) ** float(torch.rand(()))
+        if factor != 1:
+            size = [max(1, round(side * factor)) for side in (height, width)]
+            pair = tuple(resize(part, size) for part in pair)
+        margin = [round(self.shift * width), round(self.shift * height)]
+        cut = v2.RandomCrop(
+            self.crop or (height, width),
+            padding=margin,
+            pad_if_needed=True,
+            fill={Image: 0, Mask: IGNORE},
+        )
+        return self.finish(*cut(*pair))

@@ -14,7 +14,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 
 from seg_l1.data.split import SegmentationData, TensorSplit
 
-Augmentation = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(images uint8 (N, C, H, W), masks uint8 (N, H, W)) -> the same, changed alike."""
 
 
@@ -24,7 +24,8 @@ class Batches:
     Args:
         data, split: what to read.
         batch_size: images per batch; the last batch of a shuffled epoch is dropped when it is not
-            full (batch norm on a few images harms more than they help).
+            full (batch norm on a few images harms more than they help). Images that differ in size
+            come one by one where they are not shuffled: padding would change what is scored.
         shuffle: a new order every epoch.
         augment: applied to whole batches of uint8 images and masks.
         workers: processes that read ahead; None = none for data held in memory, else 2.
@@ -37,14 +38,15 @@ class Batches:
         *,
         batch_size: int,
         shuffle: bool = False,
-        augment: Augmentation | None = None,
+        augment: Augment | None = None,
         seed: int = 0,
         workers: int | None = None,
         device: torch.device | str = "cpu",
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         self.split = data.splits[split]
-        self.batch_size = min(batch_size, len(self.split))
+        alone = self.split.image_size is None and not shuffle
+        self.batch_size = 1 if alone else min(batch_size, len(self.split))
         self.shuffle, self.augment, self.seed = shuffle, augment, seed
         in_memory = isinstance(self.split, TensorSplit)
         self.workers = (0 if in_memory else 2) if workers is None else workers

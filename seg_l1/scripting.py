@@ -1,0 +1,34 @@
+"""What the scripts share: key=value words, their exit codes, their error lines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+
+from seg_l1.errors import UserError, did_you_mean
+
+
+def script(
+    words: Sequence[str],
+    work: Callable[[dict[str, str]], int],
+    *,
+    help_text: str,
+    keys: Sequence[str],
+    needed: Sequence[str],
+) -> int:
+    """Calls `work` with the key=value `words`; returns its exit code, or 2 for a `UserError`."""
+    if {"-h", "--help"} & set(words):
+        print(help_text.strip())
+        return 0
+    try:
+        typed = dict(word.split("=", 1) if "=" in word else (word, "") for word in words)
+        for key in typed:
+            if key not in keys:
+                raise UserError(f"there is no key '{key}'.{did_you_mean(key, keys)}")
+        for key in needed:
+            if not typed.get(key):
+                raise UserError(f"{key}: must be given, as {key}=...")
+        return work(typed)
+    except UserError as error:
+        sys.stderr.write("".join(f"error: {line}\n" for line in (*error.details, str(error))))
+        return 2
