@@ -44,7 +44,7 @@ def load_data(config: Config) -> SegmentationData:
     limit, splits = config["limit"], dict(data.splits)
     for name, split in splits.items():
         most = limit["train"] if name == "train" else limit["val"]
-        splits[name] = split if most is None else _first(split, most)
+        splits[name] = split if most is None else split.subset(range(min(most, len(split))))
     if limit["val_is_train"]:
         splits["val"] = splits["train"]
     return replace(data, splits=splits)
@@ -244,13 +244,6 @@ def find_device(name: str) -> torch.device:
         reason = first_line(error)
         raise UserError(f"device: '{name}' cannot be used here ({reason})") from None
     return device
-
-
-def _first(split: Any, count: int) -> Any:
-    from seg_l1.data.split import TensorSplit
-
-    images, masks = split[range(min(count, len(split)))]
-    return TensorSplit(images, masks, split.names[:count])
 
 
 def _with_class_weights(loss: Config, data: SegmentationData) -> Config:

@@ -14,7 +14,7 @@ from seg_l1.overrides import compose_plain, config_groups
 
 FREE_ON_RESUME = (
     "trainer.epochs", "trainer.early_stopping", "trainer.threads", "trainer.log_every",
-    "device", "dataset.root", "dataset.workers", "traceback",
+    "device", "dataset.root", "dataset.download", "dataset.workers", "traceback",
 )  # fmt: skip
 """Keys whose change leaves a run the run that it was; all others are refused beside `resume`."""
 

@@ -8,6 +8,7 @@ from seg_l1 import limits
 from seg_l1.build import build, load_data
 from seg_l1.overrides import CONF, compose_plain, help_text
 from tests.conftest import TINY
+from tests.standard_files import WRITERS
 
 OPTIONS = sorted(
     f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.stem[0] != "_"
@@ -19,7 +20,17 @@ def compose_option(option, street):
     if option in ("dataset=folder", "dataset=camvid"):
         return compose_plain([*WITHOUT_DIGITS, option, f"dataset.root={street}"])
     group, name = option.split("=")
-    return compose_plain([*TINY, f"{group}='{name}'"])
+    if group == "dataset" and name in WRITERS:
+        WRITERS[name](street.parent / name)
+        small = ["dataset.image_size=[32,40]", f"dataset.root={street.parent / name}"]
+        return compose_plain([*WITHOUT_DIGITS, *small, option])
+    tiny = [o for o in TINY if group != "model" or _has_key(option, o)]
+    return compose_plain([*tiny, f"{group}='{name}'"])
+
+
+def _has_key(option, override):
+    key = override.split("=")[0]
+    return not key.startswith("model.") or key in dict(limits.leaves(compose_plain([option])))
 
 
 @pytest.mark.parametrize("option", OPTIONS)

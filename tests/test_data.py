@@ -5,10 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from seg_l1.data import digits, folder
-from seg_l1.data.augment import Light
+from seg_l1.data import digits, files, folder
+from seg_l1.data.augment import Augmentation
 from seg_l1.data.batches import Batches
-from seg_l1.data.split import IGNORE, TensorSplit, describe
+from seg_l1.data.split import TensorSplit, describe
 from seg_l1.errors import UserError
 from tests.conftest import write_pairs
 
@@ -83,6 +83,44 @@ def test_describe_measures_the_training_split_only():
     assert data.unlabelled == pytest.approx(0.2)
 
 
+def test_present_shares_count_the_training_images_that_show_a_class():
+    """Pixels of a class over labelled pixels of the images with it (Eigen & Fergus 2015)."""
+    masks = torch.tensor([[0, 0, 0, 1], [0, 255, 255, 255], [0, 0, 2, 255]], dtype=torch.uint8)
+    train = TensorSplit(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), masks.view(3, 2, 2), ["a"] * 3)
+    val = TensorSplit(train.images, torch.full((3, 2, 2), 3, dtype=torch.uint8), ["b"] * 3)
+    data = describe({"train": train, "val": val}, ["w", "x", "y", "z"], [])
+    assert data.present_shares == pytest.approx([6 / 8, 1 / 4, 1 / 3, 0])
+    assert data.pixel_shares == pytest.approx([6 / 8, 1 / 8, 1 / 8, 0])
+
+
+def test_padding_counts_in_no_statistic(tmp_path):
+    for split in ("train", "val"):
+        write_pairs(tmp_path / split, 1, (10, 12))
+        write_pairs(tmp_path / split / "more", 1, (16, 9))
+        for kind in ("images", "masks"):
+            (tmp_path / split / "more" / kind / "000.png").rename(
+                tmp_path / split / kind / "001.png"
+            )
+    data = folder.load(root=str(tmp_path), num_classes=2, image_size=None)
+    files = sorted((tmp_path / "train" / "images").iterdir())
+    pixels = np.concatenate([np.array(Image.open(path)).reshape(-1, 3) for path in files]) / 255
+    assert data.mean == pytest.approx(pixels.mean(0).tolist())
+    assert data.std == pytest.approx(pixels.std(0).tolist())
+    assert data.unlabelled == 0
+    assert data.splits["train"].image_size is None
+    assert data.splits["train"][[0, 1]][0].shape == (2, 3, 16, 12)
+    assert data.splits["train"][[1]][0].shape == (1, 3, 16, 9)
+
+
+def test_a_subset_holds_the_pairs_that_it_was_asked_for():
+    split = small_digits().splits["train"]
+    part = split.subset([4, 1])
+    assert part.names == [split.names[4], split.names[1]]
+    assert part.image_size == split.image_size == (48, 48)
+    assert torch.equal(part.images, split.images[[4, 1]])
+    assert torch.equal(part.masks, split.masks[[4, 1]])
+
+
 def test_batches_are_normalised_and_cover_every_image_once():
     data = small_digits()
     batches = Batches(data, "train", batch_size=4, shuffle=True, seed=1)
@@ -102,7 +140,13 @@ def test_batches_are_a_function_of_seed_epoch_and_position(workers):
 
     def batches(seed):
         return Batches(
-            data, "train", batch_size=2, shuffle=True, augment=Light(), seed=seed, workers=workers
+            data,
+            "train",
+            batch_size=2,
+            shuffle=True,
+            augment=Augmentation(),
+            seed=seed,
+            workers=workers,
         )
 
     whole = list(batches(0).epoch(3))
@@ -116,19 +160,6 @@ def test_batches_are_a_function_of_seed_epoch_and_position(workers):
     assert not torch.equal(whole[0][0], next(batches(1).epoch(3))[0])
 
 
-def test_augmentation_moves_image_and_mask_together():
-    masks = torch.zeros(8, 40, 40, dtype=torch.uint8)
-    masks[:, 5:20, 10:30] = 1
-    images = (masks * 200)[:, None].expand(-1, 3, -1, -1).contiguous()
-    changed, moved = Light(flip=0.5, colour=0.0, chunks=8)(images, masks)
-    assert changed.dtype == moved.dtype == torch.uint8
-    assert not torch.equal(moved, masks)
-    assert type(changed) is torch.Tensor
-    known = moved != IGNORE
-    agree = (changed[:, 0] > 100) == (moved == 1)
-    assert agree[known].float().mean() > 0.97
-
-
 def test_folder_without_splits_is_cut_by_the_seed_without_overlap(street):
     data = folder.load(root=str(street), image_size=(16, 24), val_fraction=0.25, test_fraction=0.25)
     sizes = {name: len(split) for name, split in data.splits.items()}
@@ -139,6 +170,40 @@ def test_folder_without_splits_is_cut_by_the_seed_without_overlap(street):
     images, masks = data.splits["train"][[0, 1]]
     assert images.shape == (2, 3, 16, 24)
     assert set(masks.unique().tolist()) == {0, 1}
+
+
+def test_folder_remembers_what_was_drawn_and_the_seed_decides(street):
+    listing = sorted(path.name for path in (street / "images").iterdir())
+    data = folder.load(root=str(street), image_size=(16, 24))
+    for split, held in data.splits.items():
+        assert held.names == [f"images/{listing[i]}" for i in data.indices[split]]
+    again = folder.load(root=str(street), image_size=None)
+    other = folder.load(root=str(street), image_size=(16, 24), seed=1)
+    assert data.indices == again.indices != other.indices
+    assert set(data.indices) == {"train", "val"}
+
+
+def test_folder_keeps_groups_together_and_can_be_stratified(street):
+    for stem in ("002", "007", "009"):  # a class that one image of each split can show
+        mask = np.array(Image.open(street / "masks" / f"{stem}.png"))
+        Image.fromarray(2 * mask).save(street / "masks" / f"{stem}.png")
+    (street / "classes.txt").write_text("road\ncar\nbus\n")
+    for seed in range(5):
+        options = {"root": str(street), "seed": seed, "val_fraction": 1 / 3}
+        strata = folder.load(stratify=True, test_fraction=1 / 3, **options)
+        for split in strata.splits.values():
+            assert (split.masks == 2).flatten(1).any(1).sum() == 1
+        grouped = folder.load(group_pattern=r"^0(\d)", **options)
+        tens = {name: {n[-7:-5] for n in held.names} for name, held in grouped.splits.items()}
+        assert tens == {"train": {"00"}, "val": {"01"}}
+
+
+def test_options_that_do_nothing_to_split_folders_are_remarked(tmp_path):
+    for split in ("train", "val"):
+        write_pairs(tmp_path / split, 2, (10, 12))
+    data = folder.load(root=str(tmp_path), num_classes=2, stratify=True)
+    assert data.indices == {}
+    assert "do nothing" in data.notes[0]
 
 
 def test_folder_reads_what_was_written(tmp_path):
@@ -158,7 +223,7 @@ def test_a_folder_too_large_for_memory_gives_the_same_batches(street):
     held = folder.load(root=str(street), image_size=(16, 24))
     read = folder.load(root=str(street), image_size=(16, 24), memory_mib=0)
     assert isinstance(held.splits["train"], TensorSplit)
-    assert isinstance(read.splits["train"], folder.FileSplit)
+    assert isinstance(read.splits["train"], files.FileSplit)
     assert held.fingerprint == read.fingerprint
     options = {"batch_size": 3, "shuffle": True, "seed": 2}
     pairs = zip(

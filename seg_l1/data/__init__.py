@@ -1,1 +1,1 @@
-"""Images and masks: `digits` (made from scikit-learn's wheel) and `folder` (your own files)."""
+"""Images and masks: scenes of digits, folders of files, the data sets of the literature."""

@@ -54,6 +54,8 @@ def load(
 
     if num_classes != len(CLASSES):
         raise ValueError(f"num_classes is {len(CLASSES)} here, got {num_classes}")
+    if image_size is None:
+        raise ValueError("image_size: scenes have no size of their own, give [H, W]")
     if digit_size[0] > digit_size[1] or digits_per_scene[0] > digits_per_scene[1]:
         raise ValueError("digit_size and digits_per_scene are [smallest, largest]")
     if digit_size[1] > min(image_size):

@@ -14,14 +14,26 @@ IGNORE = 255
 
 
 class Split(Protocol):
-    """Pairs of image and mask, fetched by lists of indices so that a whole batch is one call."""
+    """Pairs of image and mask, fetched by lists of indices so that a whole batch is one call.
+
+    `image_size` is the (H, W) of every pair; None where each has its own, so that (H, W) is the
+    largest of those asked for and the others are padded at the right and at the bottom, images
+    with 0 and masks with `IGNORE`.
+    """
 
     names: list[str]
+
+    @property
+    def image_size(self) -> tuple[int, int] | None: ...
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Returns uint8 images (N, C, H, W) and uint8 masks (N, H, W) of class ids or `IGNORE`."""
+        ...
+
+    def subset(self, indices: Sequence[int]) -> Split:
+        """Returns the split of these pairs alone."""
         ...
 
 
@@ -33,12 +45,19 @@ class TensorSplit:
     masks: Tensor
     names: list[str]
 
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return tuple(self.masks.shape[1:])
+
     def __len__(self) -> int:
         return len(self.names)
 
     def __getitem__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         chosen = torch.as_tensor(indices)
         return self.images[chosen], self.masks[chosen]
+
+    def subset(self, indices: Sequence[int]) -> TensorSplit:
+        return TensorSplit(*self[indices], [self.names[index] for index in indices])
 
 
 @dataclass
@@ -47,7 +66,10 @@ class SegmentationData:
 
     `mean` and `std` are per channel, of the training images scaled to [0, 1]; `pixel_shares` are
     the training pixels of each class as a share of all labelled ones, `unlabelled` the share of
-    the others; `notes` are remarks that a person should read.
+    the others; `notes` are remarks that a person should read. `present_shares` are the pixels of
+    each class as a share of the labelled ones of the training images that show it, 0 for a class
+    that none shows (for the median frequencies of Eigen & Fergus 2015). `indices` are, for every
+    split that was drawn, its positions in the listing that it was drawn from.
     """
 
     splits: dict[str, Split]
@@ -58,6 +80,8 @@ class SegmentationData:
     unlabelled: float
     fingerprint: str
     notes: list[str] = field(default_factory=list)
+    present_shares: list[float] = field(default_factory=list)
+    indices: dict[str, list[int]] = field(default_factory=dict)
 
     @property
     def channels(self) -> int:
@@ -75,10 +99,12 @@ def describe(splits: dict[str, Split], classes: list[str], notes: list[str]) -> 
     digest = hashlib.sha256("\n".join(name for s in splits.values() for name in s.names).encode())
     total = squares = 0.0
     pixels = 0
-    counts = torch.zeros(256, dtype=torch.int64)
+    counts = torch.zeros(len(classes), dtype=torch.int64)
+    beside = torch.zeros_like(counts)  # labelled pixels of the images that show a class
     for name, split in splits.items():
-        for start in range(0, len(split), 64):
-            images, masks = split[range(start, min(start + 64, len(split)))]
+        step = 64 if split.image_size else 1  # one by one, nothing is padded
+        for start in range(0, len(split), step):
+            images, masks = split[range(start, min(start + step, len(split)))]
             digest.update(images.contiguous().numpy().data)
             digest.update(masks.contiguous().numpy().data)
             if name == "train":
@@ -86,10 +112,11 @@ def describe(splits: dict[str, Split], classes: list[str], notes: list[str]) -> 
                 total = total + scaled.sum((0, 2, 3))
                 squares = squares + scaled.square().sum((0, 2, 3))
                 pixels += masks.numel()
-                counts += torch.bincount(masks.flatten(), minlength=256)
+                found = class_pixels(masks, len(classes))
+                counts += found.sum(0)
+                beside += (found.sum(1, keepdim=True) * (found > 0)).sum(0)
     mean = total / pixels
     std = (squares / pixels - mean.square()).clamp_min(1e-6).sqrt()
-    counts = counts[: len(classes)]
     return SegmentationData(
         splits=splits,
         classes=classes,
@@ -99,4 +126,12 @@ def describe(splits: dict[str, Split], classes: list[str], notes: list[str]) -> 
         unlabelled=1 - float(counts.sum()) / pixels,
         fingerprint=digest.hexdigest()[:16],
         notes=notes,
+        present_shares=(counts / beside.clamp_min(1)).tolist(),
     )
+
+
+def class_pixels(masks: Tensor, num_classes: int) -> Tensor:
+    """Counts the pixels of each class in uint8 masks (N, H, W): int64 (N, num_classes)."""
+    rows = 256 * torch.arange(len(masks)).view(-1, 1, 1) + masks
+    counts = torch.bincount(rows.flatten(), minlength=256 * len(masks))
+    return counts.view(-1, 256)[:, :num_classes]

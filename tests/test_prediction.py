@@ -1,0 +1,144 @@
+"""Prediction of pictures: names, values, sizes, and what cannot be read."""
+
+from __future__ import annotations
+
+import runpy
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from seg_l1.prediction import Predictor, _enlarged_argmax, load_predictor
+from seg_l1.run import evaluate_run
+from tests.conftest import TINY, table, write_pairs
+
+MAIN = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "predict.py"))["main"]
+
+
+def brightness(image_size=None, tile=None):
+    """A predictor that calls pixels above 127 class 1: two 1x1 scores, ±(brightness − 0.5)."""
+    net = nn.Conv2d(3, 2, 1)
+    with torch.no_grad():
+        net.weight[0], net.weight[1] = -20 / 3, 20 / 3
+        net.bias.zero_()
+    statistics = ([0.5] * 3, [1.0] * 3)
+    return Predictor(net, ["dark", "light"], *statistics, image_size, tile, 0.25, nullcontext())
+
+
+@pytest.mark.parametrize("tile", [None, (64, 64)])
+def test_class_ids_have_the_size_of_the_picture(tile):
+    pixels = np.random.default_rng(0).integers(0, 2, (5, 7)).repeat(20, 0).repeat(13, 1)
+    picture = Image.fromarray((50 + 150 * pixels).astype(np.uint8)).convert("RGB")
+    ids, confidence = brightness(tile=tile)(picture)
+    assert ids.dtype == np.uint8
+    assert (ids == pixels).all()
+    assert 0.99 < confidence <= 1
+    resized, _ = brightness(image_size=(50, 50), tile=tile)(picture)
+    assert resized.shape == (100, 91)
+    assert (resized == pixels).mean() > 0.9
+
+
+def test_enlarged_argmax_is_the_argmax_of_the_enlarged_scores():
+    logits = torch.randn(1, 7, 9, 11)
+    whole = nn.functional.interpolate(logits, (30, 25), mode="bilinear").argmax(1)[0]
+    assert torch.equal(_enlarged_argmax(logits, (30, 25)).long(), whole)
+
+
+@pytest.fixture
+def trained(street, command, tmp_path):
+    """A run on the street folder."""
+    words = [w for w in TINY if "dataset.num" not in w]
+    where = f"hydra.run.dir={tmp_path / 'run'}"
+    code, _, err = command("dataset=folder", f"dataset.root={street}", *words, where)
+    assert (code, err) == (0, "")
+    return tmp_path / "run"
+
+
+def test_predictions_of_the_validation_images_have_the_scores_of_training(
+    trained, street, tmp_path, capsys
+):
+    """At the size of training, the masks that are written have the mIoU that was reported."""
+    from seg_l1.build import load_data
+    from seg_l1.checkpoints import load
+    from seg_l1.metrics import ConfusionMatrix, scores
+
+    config = load(trained / "checkpoints/best.pt")["config"]
+    val = load_data(config).splits["val"]
+    images, masks = val[range(len(val))]
+    (tmp_path / "in").mkdir()
+    for name, image in zip(val.names, images, strict=True):
+        pixels = image.permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(tmp_path / "in" / Path(name).name)
+    out = tmp_path / "out"
+    assert MAIN([f"run={trained}", f"input={tmp_path / 'in'}", f"output={out}"]) == 0
+    matrix = ConfusionMatrix(2)
+    for name, mask in zip(val.names, masks, strict=True):
+        ids = np.array(Image.open(out / "masks" / Path(name).name))
+        matrix.update(torch.from_numpy(ids)[None].long(), mask[None].long())
+    written = evaluate_run(trained, "val")
+    assert scores(matrix.counts)["miou"] == pytest.approx(written["val/miou"])
+
+
+def test_names_folders_sizes_and_shares_are_kept(trained, tmp_path, capsys):
+    source, out = tmp_path / "in", tmp_path / "out"
+    write_pairs(source / "a", 2, size=(33, 47))
+    Image.new("L", (20, 10)).save(source / "grey.png")
+    Image.new("RGB", (20, 10)).save(source / "grey.jpg")
+    (source / "broken.png").write_bytes(b"no picture")
+    (source / "notes.txt").write_text("not a picture")
+    assert MAIN([f"run={trained}", f"input={source}", f"output={out}"]) == 1
+    captured = capsys.readouterr()
+    assert "broken.png: cannot be read" in captured.err
+    assert "6 of 7 pictures" in captured.out
+    names = ["a/images/000.png", "a/images/001.png", "a/masks/000.png", "a/masks/001.png"]
+    names += ["grey.jpg.png", "grey.png.png"]
+    for kind in ("masks", "overlays"):
+        found = sorted(p.relative_to(out / kind).as_posix() for p in (out / kind).rglob("*.png"))
+        assert found == names
+    assert np.array(Image.open(out / "masks" / names[0])).shape == (33, 47)
+    rows = table(out / "shares.csv")
+    assert [row["file"] for row in rows][-2:] == ["grey.jpg", "grey.png"]
+    for row, name in zip(rows, names, strict=True):
+        ids = np.array(Image.open(out / "masks" / name))
+        assert float(row["car"]) == pytest.approx((ids == 1).mean(), abs=1e-6)
+        assert float(row["road"]) + float(row["car"]) == pytest.approx(1, abs=1e-5)
+    assert [row["class"] for row in table(out / "classes.csv")] == ["road", "car"]
+
+
+def test_one_file_is_predicted_in_tiles(trained, tmp_path, capsys):
+    Image.new("RGB", (200, 90)).save(tmp_path / "one.png")
+    words = [f"run={trained}", f"input={tmp_path / 'one.png'}", f"output={tmp_path / 'out'}"]
+    assert MAIN([*words, "tile=64"]) == 0
+    assert np.array(Image.open(tmp_path / "out/masks/one.png")).shape == (90, 200)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["output=out"], "input: must be given"),
+        (["input=nowhere", "output=out"], "no file or folder 'nowhere'"),
+        (["input=empty", "output=out"], "no picture lies in"),
+        (["input=run", "output=run/out"], "lies in the input folder"),
+        (["input=run", "output=out", "tile=7"], "tile: got '7'"),
+        (["input=run", "output=out", "device=gpu7"], "device"),
+        (["input=run", "outptu=out"], "Did you mean 'output'?"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line(words, expected, trained, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert MAIN([f"run={trained}", *words]) == 2
+    err = capsys.readouterr().err
+    assert expected in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_the_run_started_from_are_not_fetched_again(finished, tmp_path):
+    path, _ = finished
+    predictor = load_predictor(path)
+    assert not predictor.model.training
+    assert predictor.image_size == (48, 48)
