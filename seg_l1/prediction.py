@@ -95,8 +95,8 @@ def load_predictor(
         mean=best["mean"],
         std=best["std"],
         image_size=None if size is None else tuple(size),
-        tile=tile or trainer["tile"],
-        overlap=trainer["tile_overlap"],
+        tile=tile or trainer.get("tile"),
+        overlap=trainer.get("tile_overlap", 0.25),
         autocast=torch.autocast(
             where.type, DTYPES[trainer["precision"]], trainer["precision"] != "fp32"
         ),

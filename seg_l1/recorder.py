@@ -241,7 +241,8 @@ class Recorder:
 
     @property
     def _name(self) -> str:
-        return f"{self._penalty}, α = {self.experiment.config['regularizer']['alpha']:g}"
+        alpha = self.experiment.config["regularizer"]["alpha"]
+        return "no penalty" if self._penalty == "Zero" else f"{self._penalty}, α = {alpha:g}"
 
     def _closing(self, row: Row, test: Row) -> str:
         tested = f", test {test['miou']:.4f}" if test else ""

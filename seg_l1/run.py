@@ -95,6 +95,7 @@ def evaluate_run(
     best = checkpoints.load(RunDirectory.existing(directory).best)
     config = best["config"]
     config["device"] = device or config["device"]
+    config["augmentation"] = {"_target_": None}
     if root is not None:
         config["dataset"]["root"] = root
     data = load_data(config)

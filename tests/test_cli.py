@@ -21,6 +21,7 @@ from tests.test_loop import same_bits
 FILES = {
     "config.yaml", "overrides.yaml", "environment.json", "scope.csv", "metrics.csv",
     "summary.json", "checkpoints", "model.safetensors", "tensorboard", "preview.png", "train.log",
+    "per_class.csv", "confusion.png",
 }  # fmt: skip
 
 
@@ -44,6 +45,32 @@ def test_a_run_leaves_the_files_of_the_contract(finished, tmp_path):
     assert {row["tensor"] for row in scope} <= weights.keys()
 
 
+def test_the_table_of_classes_agrees_with_the_summary(finished):
+    path, _ = finished
+    summary = json.loads((path / "summary.json").read_text())
+    for row in table(path / "per_class.csv"):
+        for split, scores in (("val", summary["best"]), ("test", summary["test"])):
+            expected = scores[f"{split}/iou/{row['class']}"]
+            assert float(row[f"{split}_iou"]) == pytest.approx(expected)
+        assert int(row["test_pixels"]) > 0
+
+
+def test_splits_that_were_drawn_are_saved_with_their_names(command, street, tmp_path):
+    words = [word for word in TINY if "dataset.num" not in word]
+    where = f"hydra.run.dir={tmp_path / 'run'}"
+    group = "dataset.group_pattern='^(.)'"
+    assert command("dataset=folder", f"dataset.root={street}", *words, where)[0] == 0
+    saved = json.loads((tmp_path / "run" / "splits.json").read_text())
+    listing = sorted(f"images/{path.name}" for path in (street / "images").iterdir())
+    assert sorted(i for part in saved["indices"].values() for i in part) == list(range(12))
+    for split, indices in saved["indices"].items():
+        assert saved["names"][split] == [listing[index] for index in indices]
+    again = f"hydra.run.dir={tmp_path / 'again'}"
+    code, _, err = command("dataset=folder", f"dataset.root={street}", *words, again, group)
+    assert code == 2
+    assert "dataset." in err
+
+
 def test_zeros_in_the_summary_are_those_of_the_saved_file(finished):
     path, _ = finished
     summary = json.loads((path / "summary.json").read_text())
@@ -58,7 +85,7 @@ def test_zeros_in_the_summary_are_those_of_the_saved_file(finished):
 
 def test_a_run_says_where_things_are_and_what_to_do_next(finished):
     path, out = finished
-    for words in (str(path.relative_to(path.parents[2])), "exact zeros", "IoU per class",
+    for words in (str(path.relative_to(path.parents[2])), "exact zeros", "test recall",
                   "train.py -m dataset.num_train=16", "tensorboard --logdir outputs"):  # fmt: skip
         assert words in out
     assert "epoch   2/2" in (path / "train.log").read_text()

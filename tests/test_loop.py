@@ -8,6 +8,7 @@ import torch
 from seg_l1 import checkpoints
 from seg_l1.build import build, load_data
 from seg_l1.data.split import TensorSplit
+from seg_l1.errors import UserError
 from seg_l1.loop import Diverged, Stopped
 from seg_l1.overrides import compose_plain
 from tests.conftest import TINY
@@ -203,3 +204,46 @@ def test_a_step_that_the_scaler_skips_skips_the_prox(data):
     assert steps == []
     loop._train_step([next(batches)])
     assert steps == [1.0]
+
+
+@pytest.mark.slow
+def test_a_compiled_network_takes_the_same_steps(data):
+    """Inductor fuses and reorders sums, so the bits differ; the run does not."""
+    rows = {}
+    for compiled in ("false", "true"):
+        loop = experiment(f"trainer.compile={compiled}", "trainer.kkt_every=1", data=data).loop
+        rows[compiled] = list(loop.rows())
+        assert "down.0.0.weight" in loop.state_dict()["model"]
+    for one, other in zip(rows["false"], rows["true"], strict=True):
+        for key in ("train/data_loss", "train/penalty", "val/loss", "sparsity/exact"):
+            assert one[key] == pytest.approx(other[key], rel=0.02, abs=0.01)
+
+
+def test_images_of_their_own_sizes_are_trained_on_in_windows(street):
+    """Pictures of two sizes, whole ones evaluated, in tiles too."""
+    from tests.conftest import write_pairs
+
+    write_pairs(street.parent / "other", 4, size=(70, 90))
+    for kind in ("images", "masks"):
+        for path in (street.parent / "other" / kind).iterdir():
+            path.rename(street / kind / f"large_{path.name}")
+    words = [
+        "dataset=folder",
+        f"dataset.root={street}",
+        "dataset.image_size=null",
+        "augmentation=strong",
+        "augmentation.crop=[16,24]",
+        "trainer.epochs=1",
+    ]
+    tiny = [word for word in TINY if "dataset.num" not in word and "epochs" not in word]
+    scores = []
+    for tile in ("null", "[64,64]"):
+        config = compose_plain([*tiny, *words, f"trainer.tile={tile}"])
+        checkpoints.seed_everything(0)
+        loop = build(config, load_data(config)).loop
+        (row,) = loop.rows()
+        scores.append(row["val/miou"])
+    assert scores[0] == pytest.approx(scores[1], abs=0.1)
+    config = compose_plain([*tiny, *words[:3]])
+    with pytest.raises(UserError, match="crop"):
+        build(config, load_data(config))
