@@ -100,19 +100,19 @@ class RunDirectory:
             )
             for entry in tensors
         ]
-        self.write_text(self.scope, _csv(header, rows))
+        self.write_text(self.scope, csv_text(header, rows))
 
     def write_per_class(
         self, classes: Sequence[str], columns: Mapping[str, Sequence[float]]
     ) -> None:
         """A row per class; see `metrics.per_class` for the columns."""
         rows = zip(classes, *columns.values(), strict=True)
-        self.write_text(self.classes, _csv(("class", *columns), rows))
+        self.write_text(self.classes, csv_text(("class", *columns), rows))
 
     def write_metrics(self, rows: Sequence[dict[str, float]]) -> None:
         """Writes all rows; called after each epoch, so the file never holds half a row."""
         if rows:
-            self.write_text(self.metrics, _csv(rows[0].keys(), [row.values() for row in rows]))
+            self.write_text(self.metrics, csv_text(rows[0].keys(), [row.values() for row in rows]))
 
     def read_metrics(self, epochs: int) -> list[dict[str, float]]:
         """Returns the rows of the first `epochs` epochs."""
@@ -172,7 +172,7 @@ def _git() -> dict[str, Any]:
     return {"commit": ask("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
 
 
-def _csv(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+def csv_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)

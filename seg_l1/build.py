@@ -33,6 +33,12 @@ class Experiment:
     rules: list[Rule]
 
 
+def data_key(config: Config) -> str:
+    """Two configurations with the same key have the same data."""
+    spec = {k: v for k, v in config["dataset"].items() if k not in _BATCH_KEYS}
+    return repr((spec, config["limit"]))
+
+
 def load_data(config: Config) -> SegmentationData:
     """Reads and checks the data set of `config`, cut down to `limit`.
 

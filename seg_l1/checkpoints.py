@@ -15,7 +15,7 @@ from seg_l1.errors import UserError, first_line
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Writes `path` through a temporary file beside it: a reader sees the old file or the new."""
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "wb") as file:
         write(file)
         file.flush()

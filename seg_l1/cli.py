@@ -13,11 +13,21 @@ from pathlib import Path
 from typing import Any
 
 from seg_l1.errors import UserError, first_line
-from seg_l1.overrides import CONF, check_overrides, help_text, parse, plain
+from seg_l1.overrides import (
+    CONF,
+    check_overrides,
+    expand_ranges,
+    help_text,
+    parse,
+    plain,
+    register_resolvers,
+)
+
+register_resolvers()  # a process of a launcher imports this room, and nothing else of the command
 
 
 class JobFailed(Exception):
-    """A job failed and has said so; in a sweep the others go on."""
+    """A run failed and has said so."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -53,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    arguments = [expand_ranges(word) for word in arguments]
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(help_text())
         return 0
@@ -64,24 +75,77 @@ def _run(arguments: list[str]) -> int:
         _job(config, directory, first, resume=True)
         return 0
     if not (flags.hydra_help or flags.info or flags.shell_completion):
+        if flags.multirun and not flags.cfg:
+            return _sweep(flags, overrides)
         check_overrides(flags, overrides)
-    _call_hydra(arguments)
+    others = [word for word in arguments if word not in flags.overrides]
+    _call_hydra([*flags.overrides, *others])  # its parser wants the overrides together
     return 0
 
 
-def task(cfg: Any) -> dict[str, Any]:
-    """One job, as hydra calls it with the composed configuration."""
+def _sweep(flags: Any, overrides: Sequence[Any]) -> int:
+    """Plans a sweep, or goes on with one, and has hydra launch its jobs; returns the exit code."""
+    from seg_l1 import sweep_screen
+    from seg_l1.overrides import plan, sweep_folder
+    from seg_l1.sweep import Sweep
+
+    for override in overrides:
+        if override.key_or_group in ("hydra.sweep.subdir", "hydra/sweeper"):
+            raise UserError(f"{override.key_or_group}: the jobs and their folders are planned here")
+    lines = {o.key_or_group: o.input_line for o in overrides}
+    going_on = next((o.value() for o in overrides if o.key_or_group == "resume_sweep"), None)
+    sweep = Sweep(Path(str(going_on))) if going_on else None
+    typed = [line for key, line in lines.items() if not re.match(r"resume_sweep|hydra\b", key)]
+    if sweep is not None and not typed:
+        typed = sweep.typed
+        overrides = parse(typed)[1]
+    overrides = [o for o in overrides if o.key_or_group != "resume_sweep"]
+    check_overrides(flags, overrides)
+    jobs, configs = plan(flags, overrides)
+    if sweep is None:
+        sweep = Sweep.create(sweep_folder(flags, lines.get("hydra.sweep.dir")), typed, jobs)
+    elif changes := sweep.differences(jobs, configs):
+        raise UserError(f"resume_sweep: this is not the sweep in {sweep.path}", details=changes)
+    words = [line for key, line in lines.items() if re.match(r"hydra\b", key)]
+    words += [f"hydra.sweep.dir='{sweep.path}'", "--multirun"]
+    for flag, value in (("-cd", flags.config_dir), ("-cn", flags.config_name)):
+        words += [flag, value] if value else []
+    with sweep_screen.SweepScreen(sweep) as screen:
+        try:
+            _call_hydra([*typed, *words])
+        except (KeyboardInterrupt, SystemExit):
+            screen.interrupted = True
+        finally:
+            rows = sweep.update()
+    if screen.interrupted:
+        sys.stderr.write(f"go on with: python train.py -m resume_sweep={sweep.path}\n")
+        return 130
+    return int(any(row["status"] != "completed" for row in rows))
+
+
+def task(cfg: Any) -> Any:
+    """A run, or a job of a sweep, as hydra calls it with the composed configuration."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     job = HydraConfig.get()
     directory, overrides = Path(job.runtime.output_dir), list(job.overrides.task)
+    if job.mode == RunMode.MULTIRUN:
+        from seg_l1.jobs import run_job
+        from seg_l1.recorder import Interrupted
+        from seg_l1.sweep import Sweep
+
+        parallel = job.launcher.get("n_jobs") or 1
+        parallel = parallel if parallel > 0 else os.cpu_count() or 1
+        sweep = Sweep(Path(job.sweep.dir))
+        try:
+            return run_job(sweep, job.job.num, plain(cfg), overrides, parallel=parallel)
+        except Interrupted:
+            raise SystemExit(130) from None
     try:
         return _job(plain(cfg), directory, overrides, resume=False)
-    except JobFailed as failed:
-        if job.mode == RunMode.RUN:  # a sweep goes on; a run ends without hydra's own words
-            raise SystemExit(failed.code) from failed
-        raise
+    except JobFailed as failed:  # ends without hydra's own words
+        raise SystemExit(failed.code) from failed
 
 
 def _job(

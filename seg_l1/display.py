@@ -51,6 +51,21 @@ def logging_to_screen() -> Iterator[Console]:
             handler.close()
 
 
+@contextmanager
+def logging_to_file() -> Iterator[Console]:
+    """Sends the log to the file of `open_log` alone; yields a console that shows nothing."""
+    from io import StringIO
+
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield Console(file=StringIO())
+    finally:
+        for handler in list(log.handlers):
+            log.removeHandler(handler)
+            handler.close()
+
+
 def open_log(file: Path) -> None:
     """Adds `file` to where the log goes, until `logging_to_screen` ends."""
     handler = logging.FileHandler(file, encoding="utf-8")

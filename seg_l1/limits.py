@@ -65,6 +65,8 @@ LIMITS: dict[str, Limit] = {
     "seed": _whole(0),
     "device": _TEXT,
     "resume": _or_null(_TEXT),
+    "resume_sweep": _or_null(_TEXT),
+    "sweep.on_error": _choice("continue", "stop"),
     "traceback": _FLAG,
     "limit.train": _or_null(_whole(1)),
     "limit.val": _or_null(_whole(1)),

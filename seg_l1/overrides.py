@@ -5,14 +5,18 @@ Hydra lets `+typo=1` pass and has no hint for a misspelt option or group.
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seg_l1 import limits
 from seg_l1.errors import UserError, did_you_mean, first_line
+
+if TYPE_CHECKING:
+    from seg_l1.sweep import Job
 
 CONF = next(
     folder
@@ -64,7 +68,7 @@ def parse(arguments: list[str]) -> tuple[Any, list[Any]]:
     from hydra.errors import HydraException
 
     register_resolvers(arguments)
-    flags, rest = get_args_parser().parse_known_args(arguments)
+    flags, rest = get_args_parser().parse_known_intermixed_args(arguments)
     wrong = [word for word in rest if word.startswith("-")]
     if wrong:
         raise UserError(f"{wrong[0]}: there is no such flag (see --help)")
@@ -225,17 +229,110 @@ def slug(words: Sequence[str]) -> str:
         key, _, value = word.lstrip("+~").partition("=")
         if key != "resume" and not key.startswith("hydra"):
             text = f"{key.rpartition('.')[2]}-{value}".replace("'", "")
-            parts.append(re.sub(r"[^A-Za-z0-9.+_-]+", "-", text).strip("-"))
+            parts.append(re.sub(r"-?[^A-Za-z0-9.+_-]+", "-", text).strip("-"))
     return "_".join(parts)[:80] or "default"
 
 
-def register_resolvers(arguments: Sequence[str]) -> None:
+def expand_ranges(word: str) -> str:
+    """Writes out `key=logspace(a,b,n)`: n numbers from 10^a to 10^b, as numpy's.
+
+    >>> expand_ranges("regularizer.alpha=logspace(-7,-5,3)")
+    'regularizer.alpha=1e-07,1e-06,1e-05'
+
+    Raises:
+        UserError: if the three are not two numbers and a whole number of at least 1.
+    """
+    key, found, inside = word.partition("=logspace(")
+    if not found:
+        return word
+    try:
+        low, high, count = inside.removesuffix(")").split(",")
+        low, high, count = float(low), float(high), int(count)
+        if count < 1 or not inside.endswith(")") or not math.isfinite(low + high):
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            f"{word}: expected logspace(a,b,n), n numbers from 10^a to 10^b,"
+            " such as logspace(-7,-3,9)"
+        ) from None
+    steps = [low + (high - low) * index / max(1, count - 1) for index in range(count)]
+    return f"{key}={','.join(f'{10**step:.6g}' for step in steps)}"
+
+
+def plan(flags: Any, overrides: Sequence[Any]) -> tuple[list[Job], list[dict[str, Any]]]:
+    """Returns the jobs of a sweep in hydra's order, and their configurations.
+
+    Raises:
+        UserError: if one of these is not as `limits.check` expects it.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    from seg_l1.sweep import Job, same_runs
+
+    own = [o for o in overrides if not re.match(r"hydra\b", o.key_or_group)]
+    swept = [o.get_key_element() for o in own if o.is_sweep_override()]
+    combinations = BasicSweeper.split_arguments(own, None)[0]
+    composed: dict[tuple[str, ...], Any] = {}
+    configs = [_job_config(words, swept, flags, composed) for words in combinations]
+    for config in configs:
+        limits.check(config)
+    jobs = []
+    for index, (words, same) in enumerate(zip(combinations, same_runs(configs), strict=True)):
+        values = dict(word.split("=", 1) for word in words)
+        chosen = {key: values[key] for key in swept}
+        name = slug([word for word in words if not swept or word.split("=", 1)[0] in swept])
+        folder = f"{index}_{name}" if same is None else jobs[same].folder
+        jobs.append(Job(index, folder, words, chosen, same))
+    return jobs, configs
+
+
+def _job_config(
+    words: Sequence[str], swept: Sequence[str], flags: Any, composed: dict[tuple[str, ...], Any]
+) -> dict[str, Any]:
+    """The configuration of a job; what differs in plain values alone is composed once."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    parse = OverridesParser.create().parse_override
+    groups = config_groups(CONF, *([Path(flags.config_dir)] if flags.config_dir else []))
+    late = [w for w in words if (key := w.split("=", 1)[0]) in swept and key not in groups]
+    if any(word.startswith(("+", "~")) for word in late):
+        late = []
+    early = tuple(word for word in words if word not in late)
+    if early not in composed:
+        composed[early] = _compose([parse(word) for word in early], flags)
+    config = composed[early].copy()
+    for word in late:
+        override = parse(word)
+        OmegaConf.update(config, override.key_or_group, override.value())
+    return plain(config)
+
+
+def sweep_folder(flags: Any, typed: str | None) -> Path:
+    """Where hydra would put the sweep: what was `typed` as hydra.sweep.dir=..., or the default."""
+    from hydra import compose, initialize_config_dir
+
+    lines = [typed] if typed else []
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose(flags.config_name or "config", lines, return_hydra_config=True)
+        return Path(str(config.hydra.sweep.dir))
+
+
+def _job_folder(sweep: str, number: int) -> str:
+    """The folder that the plan has for a job."""
+    from seg_l1.sweep import Sweep
+
+    return Sweep(Path(sweep)).jobs[number].folder
+
+
+def register_resolvers(arguments: Sequence[str] = ()) -> None:
     from omegaconf import OmegaConf
 
     typed = [a for a in arguments if "=" in a and not a.startswith("-")]
     for name, function, cached in (
         ("slug", slug, False),
         ("typed_slug", lambda: slug(typed), True),
+        ("job_folder", _job_folder, False),
         ("short_id", lambda: secrets.token_hex(2), True),
     ):
         OmegaConf.register_new_resolver(name, function, use_cache=cached, replace=True)

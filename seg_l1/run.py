@@ -14,15 +14,25 @@ if TYPE_CHECKING:
 
     from seg_l1.artifacts import RunDirectory
     from seg_l1.build import Config, Experiment
+    from seg_l1.data.split import SegmentationData
 
 
 def run(
-    config: Config, directory: Path, *, overrides: list[str], resume: bool, console: Console
+    config: Config,
+    directory: Path,
+    *,
+    overrides: list[str],
+    resume: bool,
+    console: Console,
+    data: SegmentationData | None = None,
 ) -> dict[str, Any]:
     """Trains, evaluates and records one run; returns its summary.
 
     Nothing is written before the data, the configuration and (for `resume`) the checkpoint have
     passed their checks.
+
+    Args:
+        data: what `load_data(config)` returns, where somebody has read it already.
 
     Raises:
         UserError: if the input is wrong.
@@ -41,8 +51,9 @@ def run(
     if config["trainer"]["threads"]:
         torch.set_num_threads(config["trainer"]["threads"])
     checkpoints.seed_everything(config["seed"])
-    display.log.info(f"seg_l1: reading the data, seed {config['seed']} ...")
-    data = load_data(config)
+    if data is None:
+        display.log.info(f"seg_l1: reading the data, seed {config['seed']} ...")
+        data = load_data(config)
     display.log.info(display.data_text(data))
     experiment = build(config, data, pretrained=not resume)
     facts = _facts(experiment)
@@ -127,6 +138,7 @@ def _facts(experiment: Experiment) -> dict[str, Any]:
     except (RuntimeError, ValueError) as error:
         raise UserError(f"model: does not fit the images ({first_line(error)})") from error
     return {
+        "epochs": loop.settings.epochs,
         "parameters": sparsity.parameters(loop.model),
         "penalised_weights": sum(e.tensor.numel() for e in loop.tensors if e.penalized),
         "multiply_adds": count,

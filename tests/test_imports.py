@@ -12,9 +12,10 @@ ORDER = [
     "errors", "limits", "prox", "penalties", "schedules", "scope", "solvers", "library", "noise",
     "data", "models", "losses", "certificate", "ledger", "metrics", "sparsity", "checkpoints",
     "artifacts", "pictures", "board", "tiles", "evaluation", "loop", "display", "build", "recorder",
-    "run", "prediction", "overrides", "resume", "cli", "scripting",
+    "run", "prediction", "sweep", "jobs", "sweep_screen", "overrides", "resume", "callback", "cli",
+    "scripting",
 ]  # fmt: skip
-HYDRA_ROOMS = {"build", "overrides", "resume", "cli"}
+HYDRA_ROOMS = {"build", "overrides", "resume", "callback", "cli"}
 
 
 def imports(path):

@@ -1,0 +1,25 @@
+"""What hydra calls while a sweep runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+
+from seg_l1.errors import UserError
+
+
+class KeepTable(Callback):
+    """Keeps `sweep.json` and `sweep.csv` current, in whatever process a job ends."""
+
+    def on_job_end(self, config: Any, job_return: Any, **kwargs: Any) -> None:
+        from hydra.types import RunMode
+
+        from seg_l1.sweep import Sweep
+
+        if config.hydra.mode == RunMode.MULTIRUN:
+            try:
+                Sweep(Path(config.hydra.sweep.dir)).update()
+            except UserError:  # a launcher of somebody else's, without a plan
+                pass

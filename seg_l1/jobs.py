@@ -1,0 +1,118 @@
+"""One job of a sweep, in whatever process the launcher gave it."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seg_l1.errors import UserError, first_line
+
+if TYPE_CHECKING:
+    from seg_l1.build import Config
+    from seg_l1.data.split import SegmentationData
+    from seg_l1.sweep import Sweep
+
+_data: tuple[str, SegmentationData] | None = None
+"""What the last job of this process read: the next one mostly needs the same."""
+
+_threads: int | None = None
+"""Threads that torch takes by itself in this process."""
+
+
+def run_job(
+    sweep: Sweep, index: int, config: Config, overrides: list[str], *, parallel: int = 1
+) -> str:
+    """Runs job `index`, or goes on with it where it was interrupted; returns its status.
+
+    Nothing happens for a job that is done, or the same as another, or after a failure of another
+    under `sweep.on_error=stop`. An error is written into the job's own log and summary.
+
+    Args:
+        parallel: jobs at a time; without `trainer.threads` each gets its share of the cores.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, when everything is saved.
+    """
+    from seg_l1 import display
+    from seg_l1.recorder import Interrupted
+    from seg_l1.run import run
+
+    rows = sweep.rows()
+    mine = rows[index]
+    failed = any(row["status"] == "failed" for row in rows if row["index"] != index)
+    if sweep.jobs[index].same_as is not None or mine["status"] == "completed":
+        return mine["status"]
+    if failed and config["sweep"]["on_error"] == "stop":
+        return "pending"
+    record = sweep.run(index)
+    resume = mine["status"] in ("running", "interrupted") and record.last.is_file()
+    if not resume:
+        _clear(record.path)
+    with display.logging_to_file() as console:
+        try:
+            _reset(config, parallel)
+            run(
+                config,
+                record.path,
+                overrides=overrides,
+                resume=resume,
+                console=console,
+                data=_read(config),
+            )
+            return "completed"
+        except Interrupted:
+            raise
+        except Exception as error:
+            _record(record, error)
+            return "failed"
+
+
+def _reset(config: Config, parallel: int) -> None:
+    """Leaves nothing of the job before in this process but what was read."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    torch._dynamo.reset()
+    global _threads
+    _threads = _threads or torch.get_num_threads()
+    share = max(1, min(_threads, (os.cpu_count() or 1) // parallel)) if parallel > 1 else 0
+    torch.set_num_threads(config["trainer"]["threads"] or share or _threads)
+
+
+def _read(config: Config) -> SegmentationData:
+    """The data of `config`; those that the job before read are not read again."""
+    global _data
+    from seg_l1.build import data_key, load_data
+
+    key = data_key(config)
+    if _data is None or _data[0] != key:
+        _data = None  # so that two never lie in memory
+        _data = (key, load_data(config))
+    return _data[1]
+
+
+def _clear(path: Path) -> None:
+    """Removes what an attempt left that cannot go on."""
+    import shutil
+
+    if path.exists():
+        shutil.rmtree(path)
+
+
+def _record(record: Any, error: Exception) -> None:
+    """Writes the traceback into the job's log, and status and error into its summary."""
+    record.path.mkdir(parents=True, exist_ok=True)
+    with open(record.log, "a", encoding="utf-8") as file:
+        file.write("".join(traceback.format_exception(error)))
+    known = {}
+    if record.summary.is_file():
+        known = record.read_summary()
+    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    message = f"{kind}{first_line(error)}"
+    record.write_json(record.summary, {**known, "status": "failed", "error": message})

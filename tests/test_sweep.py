@@ -1,0 +1,255 @@
+"""Sweeps: what is planned, what runs once, what survives a failure or a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seg_l1 import overrides, sweep
+from seg_l1.errors import UserError
+from seg_l1.overrides import compose_plain, expand_ranges, parse, plan
+from tests.conftest import TINY, table
+
+ROOT = Path(__file__).parents[1]
+SMALL = [*TINY, "trainer.kkt_every=null", "trainer.threads=1"]
+
+
+def planned(*words):
+    flags, parsed = parse(["-m", *SMALL, *map(expand_ranges, words)])
+    return plan(flags, parsed)
+
+
+def test_ranges_are_those_of_numpy():
+    for low, high, count in ((-7, -3, 9), (-2, 1, 1), (0, -4, 3), (-5.5, -4.5, 4)):
+        words = expand_ranges(f"regularizer.alpha=logspace({low},{high},{count})")
+        values = [float(value) for value in words.removeprefix("regularizer.alpha=").split(",")]
+        assert values == pytest.approx(np.logspace(low, high, count), rel=1e-5)
+    assert expand_ranges("seed=0,1") == "seed=0,1"
+
+
+@pytest.mark.parametrize("inside", ["1,2", "1,2,0", "a,b,3", "1,2,3", "1,2,3)4", "inf,1,2)"])
+def test_a_range_that_is_none_is_refused(inside):
+    with pytest.raises(UserError, match="logspace"):
+        expand_ranges(f"regularizer.alpha=logspace({inside}")
+
+
+def test_jobs_are_the_product_and_their_configurations_those_of_hydra():
+    words = ["regularizer=none,elastic_net", "regularizer.alpha=logspace(-6,-5,2)", "seed=0,1"]
+    words += ["optimizer=sgd,adam", "optimizer.lr=0.01"]
+    jobs, configs = planned(*words)
+    assert len(jobs) == 16
+    assert [job.index for job in jobs] == list(range(16))
+    for job, config in zip(jobs, configs, strict=True):
+        assert config == compose_plain(job.overrides)
+        chosen = {"regularizer", "regularizer.alpha", "seed", "optimizer"}
+        assert job.swept.keys() == chosen
+    assert len({json.dumps(job.swept) for job in jobs}) == 16
+
+
+def test_combinations_that_mean_the_same_run_are_found():
+    jobs, configs = planned("regularizer=none,l1,elastic_net", "regularizer.alpha=1e-5,1e-4")
+    assert [job.same_as for job in jobs] == [None, 0, None, None, None, None]
+    assert jobs[1].folder == jobs[0].folder
+    jobs, _ = planned("regularizer=none,l1", "regularizer.l1_ratio=0.2,0.8", "seed=0,1")
+    assert [job.same_as for job in jobs] == [None, None, 0, 1, None, None, 4, 5]
+    jobs, _ = planned("regularizer=elastic_net", "regularizer.l1_ratio=0.2,0.8")
+    assert [job.same_as for job in jobs] == [None, None]
+    jobs, _ = planned("regularizer=none", "regularizer.drop_connect=0,0.1")
+    assert [job.same_as for job in jobs] == [None, None]
+    assert sweep.same_runs([configs[0], configs[2], configs[0]]) == [None, None, 0]
+
+
+def test_folder_names_tell_what_differs_and_hold_no_odd_sign():
+    jobs, _ = planned("regularizer=l1,l2", "dataset.digit_size=[12,16],[12,14]")
+    assert jobs[0].folder == "0_regularizer-l1_digit_size-12-16"
+    assert not set("".join(job.folder for job in jobs)) & set("=, []'\"")
+
+
+def test_a_wrong_value_in_one_job_ends_the_sweep_before_it_begins(command, tmp_path):
+    code, _, err = command("-m", "regularizer.alpha=1e-5,-1", *SMALL)
+    assert (code, err.count("\n")) == (2, 1)
+    assert not (tmp_path / "outputs").exists()
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    """A sweep in which one setting diverges; returns its folder, what it printed, its exit code."""
+    folder = tmp_path_factory.mktemp("sweep")
+    words = ["regularizer=none,l1", "regularizer.alpha=1e-5,1e-4", "optimizer.lr=0.01,1e30"]
+    done = train(folder, "-m", *words, "hydra.sweep.dir=it")
+    return folder / "it", done
+
+
+def bare(folder, *words):
+    line = [sys.executable, str(ROOT / "train.py"), *words]
+    return subprocess.run(line, cwd=folder, capture_output=True, text=True)
+
+
+def train(folder, *words):
+    return bare(folder, *SMALL, *words)
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_after_a_failure_and_says_so(swept):
+    path, done = swept
+    assert done.returncode == 1
+    assert done.stderr == ""
+    rows = table(path / "sweep.csv")
+    assert [row["status"] for row in rows] == ["completed", "failed"] * 4
+    assert [row["same_as"] for row in rows] == ["", "", "0", "1", "", "", "", ""]
+    assert "Diverged" in rows[1]["error"]
+    assert rows[0]["val/miou"] == rows[2]["val/miou"] != ""
+    folders = {row["folder"] for row in rows}
+    assert {p.name for p in path.iterdir() if p.is_dir()} == folders
+    assert len(folders) == 6
+    assert "Traceback" in (path / rows[5]["folder"] / "train.log").read_text()
+    for row in rows:
+        summary = json.loads((path / row["folder"] / "summary.json").read_text())
+        assert summary["status"] == row["status"]
+        if row["status"] == "completed":
+            assert float(row["val/miou"]) == summary["best"]["val/miou"]
+    content = json.loads((path / "sweep.json").read_text())
+    assert content["typed"][-1] == "optimizer.lr=0.01,1e30"
+    assert [job["status"] for job in content["jobs"]] == [row["status"] for row in rows]
+    assert "4 completed, 4 failed" in done.stdout
+    assert f"see {path.name}/{rows[5]['folder']}/train.log" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_job_has_the_numbers_of_the_run_alone(swept, tmp_path):
+    """The jobs of a process share nothing: not the random state, not the threads."""
+    path, _ = swept
+    alone = ["regularizer=l1", "regularizer.alpha=1e-4", "optimizer.lr=0.01"]
+    assert train(tmp_path, *alone, "hydra.run.dir=alone").returncode == 0
+    (job,) = path.glob("6_*")
+    one, other = (table(folder / "metrics.csv") for folder in (job, tmp_path / "alone"))
+    for mine, theirs in zip(one, other, strict=True):
+        for key, value in mine.items():
+            assert key.startswith("time/") or value == theirs[key], key
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_with_what_is_missing_alone(swept):
+    path, _ = swept
+    (gone,) = path.glob("4_*")
+    done = [p for p in path.glob("*/metrics.csv") if p.parent.name.endswith("_lr-0.01")]
+    before = {p: p.stat().st_mtime_ns for p in done if p.parent != gone}
+    old = (gone / "metrics.csv").read_text()
+    for file in sorted(gone.rglob("*"), reverse=True):
+        file.rmdir() if file.is_dir() else file.unlink()
+    gone.rmdir()
+    assert "only in the sweep" in bare(path.parent, "-m", "seed=0,1", "resume_sweep=it").stdout
+    done = bare(path.parent, "-m", "resume_sweep=it")
+    assert done.returncode == 1  # the failed ones fail again
+    new, was = (gone / "metrics.csv").read_text(), old
+    assert [row.split(",")[:8] for row in new.split()] == [
+        row.split(",")[:8] for row in was.split()
+    ]
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+@pytest.mark.slow
+def test_a_changed_configuration_is_refused_with_the_difference(swept):
+    path, _ = swept
+    typed = json.loads((path / "sweep.json").read_text())["typed"]
+    changed = [word for word in typed if "model.width" not in word]
+    done = bare(path.parent, "-m", *changed, "model.width=8", "resume_sweep=it")
+    assert done.returncode == 2
+    assert "model.width: 4 in the sweep, now 8" in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_on_error_stop_leaves_the_rest_for_later(tmp_path):
+    words = ["optimizer.lr=1e30,0.01", "sweep.on_error=stop", "hydra.sweep.dir=it"]
+    done = train(tmp_path, "-m", *words)
+    assert done.returncode == 1
+    rows = table(tmp_path / "it" / "sweep.csv")
+    assert [row["status"] for row in rows] == ["failed", "pending"]
+
+
+STOPPED = ["seed=0,1,2", "trainer.epochs=4", "dataset.num_train=64"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The sweep that nobody stops."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert train(folder, "-m", *STOPPED, "hydra.sweep.dir=it").returncode == 0
+    return folder / "it"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_sweep_that_was_stopped_ends_like_one_that_was_not(number, whole, tmp_path):
+    """Stopped in the middle of its second job, it goes on from that job's checkpoint."""
+    line = [sys.executable, str(ROOT / "train.py"), "-m", *SMALL, *STOPPED, "hydra.sweep.dir=it"]
+    process = subprocess.Popen(
+        line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    second = tmp_path / "it" / "1_seed-1" / "metrics.csv"
+    deadline = time.monotonic() + 120
+    while not (second.is_file() and len(table(second)) >= 2):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, number)
+    _, err = process.communicate()
+    if number == signal.SIGINT:
+        assert process.returncode == 130
+        assert "resume_sweep=it" in err
+    done = bare(tmp_path, "-m", "resume_sweep=it")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "going on after epoch" in (tmp_path / "it/1_seed-1/train.log").read_text()
+    for job in ("0_seed-0", "1_seed-1", "2_seed-2"):
+        one, other = (table(path / job / "metrics.csv") for path in (tmp_path / "it", whole))
+        assert len(one) == len(other) == 4
+        for mine, theirs in zip(one, other, strict=True):
+            for key, value in mine.items():
+                assert key.startswith("time/") or value == theirs[key], key
+
+
+@pytest.mark.slow
+def test_jobs_run_beside_each_other_under_joblib(tmp_path):
+    words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "regularizer=none,l1"]
+    done = train(tmp_path, "-m", *words, "regularizer.alpha=1e-5,1e-4", "hydra.sweep.dir=it")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = table(tmp_path / "it" / "sweep.csv")
+    assert [row["status"] for row in rows] == ["completed"] * 4
+    assert [row["same_as"] for row in rows] == ["", "0", "", ""]
+
+
+def test_data_are_read_once_for_jobs_that_share_them(command, monkeypatch):
+    from seg_l1 import build
+
+    calls = []
+    original = build.load_data
+    monkeypatch.setattr(build, "load_data", lambda config: calls.append(1) or original(config))
+    assert command("-m", "seed=0,1,2", *SMALL, "trainer.epochs=1")[0] == 0
+    assert len(calls) == 1
+
+
+def test_the_folder_of_a_sweep_is_not_taken_twice(command):
+    words = ["-m", "seed=0", "trainer.epochs=1", *SMALL, "hydra.sweep.dir=it"]
+    assert command(*words)[0] == 0
+    code, _, err = command(*words)
+    assert code == 2
+    assert "resume_sweep=it" in err
+
+
+def test_what_is_no_sweep_cannot_go_on(command):
+    code, _, err = command("-m", "resume_sweep=nowhere", *SMALL)
+    assert code == 2
+    assert "is no sweep" in err
+
+
+def test_names_that_the_plan_needs_are_refused(command):
+    for word in ("hydra.sweep.subdir=x", "hydra/sweeper=basic"):
+        assert command("-m", "seed=0,1", word, *SMALL)[0] == 2
+    assert overrides.slug(["a=1"]) == "a-1"
