@@ -81,7 +81,7 @@ class SweepScreen:
         own = _own(rows)
         done = sum(progress(row) for row in own)
         text = counts(rows)
-        if done > self.before:
+        if self.before < done < len(own):
             left = (time.monotonic() - self.begun) / (done - self.before) * (len(own) - done)
             text += f"; about {duration(left)} to go"
         return Text(text)
@@ -101,9 +101,10 @@ def table(rows: list[dict[str, Any]], room: int) -> Table:
         kept = sorted(rows, key=lambda row: (rank[row["status"]], -row["index"]))[: max(1, room)]
         rows = sorted(kept, key=lambda row: row["index"])
     best = max((row["val/miou"] or 0 for row in rows), default=0)
+    left = {*rows[0]["swept"], "status"}
     shown = Table(box=None, pad_edge=False)
     for name in ("#", *rows[0]["swept"], "status", "epoch", "val mIoU", "zeros"):
-        shown.add_column(name, justify="left" if name in rows[0]["swept"] else "right")
+        shown.add_column(name, justify="left" if name in left else "right")
     for row in rows:
         score, zeros = row["val/miou"], row["sparsity/exact"]
         same = "" if row["same_as"] is None else f" (= {row['same_as']})"
