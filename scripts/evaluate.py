@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 
+from seg_l1.artifacts import finite
 from seg_l1.run import evaluate_run
 from seg_l1.scripting import script
 
@@ -21,7 +22,7 @@ KEYS = ("run", "split", "dataset.root", "device")
 def work(typed: dict[str, str]) -> int:
     root, device = typed.get("dataset.root"), typed.get("device")
     scores = evaluate_run(typed["run"], typed.get("split"), root=root, device=device)
-    print(json.dumps(scores, indent=2))
+    print(json.dumps(finite(scores), indent=2))
     return 0
 
 

@@ -59,17 +59,20 @@ class RunDirectory:
             raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
 
     @classmethod
-    def existing(cls, path: str | Path) -> RunDirectory:
-        """Returns the run at `path`.
+    def existing(cls, path: str | Path, *, key: str = "resume") -> RunDirectory:
+        """Returns the run at `path`, which can go on (`key` "resume") or has weights ("run").
 
         Raises:
-            UserError: if there is no run with a configuration and a checkpoint.
+            UserError: naming `key`, if a file is missing for that.
         """
         run = cls(Path(path))
-        for needed in (run.config, run.overrides, run.last):
+        words, wanted = "that can go on", (run.config, run.overrides, run.last)
+        if key == "run":
+            words, wanted = "with trained weights", (run.best,)
+        for needed in wanted:
             if not needed.is_file():
                 raise UserError(
-                    f"resume: '{path}' is not a run that can go on ({needed.relative_to(run.path)}"
+                    f"{key}: '{path}' is not a run {words} ({needed.relative_to(run.path)}"
                     " is missing). Give a folder of outputs/runs."
                 )
         return run
@@ -79,7 +82,7 @@ class RunDirectory:
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
         """Writes JSON; NaN and infinities become null, which every reader understands."""
-        text = json.dumps(_finite(content), indent=2, allow_nan=False)
+        text = json.dumps(finite(content), indent=2, allow_nan=False)
         self.write_text(path, text + "\n")
 
     def read_summary(self) -> dict[str, Any]:
@@ -112,7 +115,9 @@ class RunDirectory:
     def write_metrics(self, rows: Sequence[dict[str, float]]) -> None:
         """Writes all rows; called after each epoch, so the file never holds half a row."""
         if rows:
-            self.write_text(self.metrics, csv_text(rows[0].keys(), [row.values() for row in rows]))
+            header = {key: None for row in reversed(rows) for key in row}  # an older version's less
+            lines = [[row.get(key, float("nan")) for key in header] for row in rows]
+            self.write_text(self.metrics, csv_text(header, lines))
 
     def read_metrics(self, epochs: int) -> list[dict[str, float]]:
         """Returns the rows of the first `epochs` epochs."""
@@ -184,11 +189,12 @@ def _number(text: str) -> float:
     return int(text) if text.lstrip("-").isdigit() else float(text)
 
 
-def _finite(content: Any) -> Any:
+def finite(content: Any) -> Any:
+    """`content` with None for NaN and infinities, which JSON does not have."""
     if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
+        return {key: finite(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
+        return [finite(value) for value in content]
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return content

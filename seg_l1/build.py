@@ -51,9 +51,11 @@ def load_data(config: Config) -> SegmentationData:
     for name, split in splits.items():
         most = limit["train"] if name == "train" else limit["val"]
         splits[name] = split if most is None else split.subset(range(min(most, len(split))))
+    indices = {name: chosen[: len(splits[name])] for name, chosen in data.indices.items()}
     if limit["val_is_train"]:
         splits["val"] = splits["train"]
-    return replace(data, splits=splits)
+        indices |= {"val": indices["train"]} if indices else {}
+    return replace(data, splits=splits, indices=indices)
 
 
 def build(config: Config, data: SegmentationData, *, pretrained: bool = True) -> Experiment:
@@ -103,7 +105,8 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
     augmentation = config["augmentation"]
     augment = instantiate("augmentation", augmentation) if augmentation["_target_"] else None
     train = batches("train", augment)
-    if train.split.image_size is None and train.batch_size > 1 and not augmentation.get("crop"):
+    several = config["dataset"]["batch_size"] > 1
+    if train.split.image_size is None and several and not augmentation.get("crop"):
         raise UserError(
             "dataset.image_size=null: images that keep their own sizes make no batch; give"
             " augmentation=strong augmentation.crop=[H,W], or dataset.batch_size=1"
@@ -123,7 +126,9 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
         noise=DropConnect(regularizer["drop_connect"], tensors),
         train=train,
         val=batches("val"),
-        fixed=_fixed_sample(batches("train", shuffle=False), trainer["kkt_images"]),
+        fixed=_fixed_sample(
+            batches("train", _window(augmentation), shuffle=False), trainer["kkt_images"]
+        ),
         classes=data.classes,
         alpha=regularizer["alpha"],
         schedule=penalty_schedule(regularizer, steps),
@@ -137,10 +142,20 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
 
 
 def _fixed_sample(batches: Batches, images: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The first training batches, not augmented, of at least `images` images or all there are."""
+    """The first full training batches, not augmented, of at least `images` images or all."""
     from itertools import islice
 
-    return list(islice(batches.epoch(), -(-images // batches.batch_size)))
+    full = max(1, len(batches.split) // batches.batch_size)
+    return list(islice(batches.epoch(), min(full, -(-images // batches.batch_size))))
+
+
+def _window(augmentation: Config) -> Any:
+    """Nothing but the crop of an augmentation, if it has one: what images of any size need."""
+    from seg_l1.data.augment import Augmentation
+
+    crop = augmentation.get("crop")
+    same = {"flip": 0.0, "scale": (1.0, 1.0), "shift": 0.0, "colour": 0.0}
+    return Augmentation(**same, crop=crop) if crop else None
 
 
 def build_model(

@@ -47,7 +47,7 @@ def evaluate(
     device = next(model.parameters()).device
     confusion = ConfusionMatrix(len(classes), device)
     boundaries = [kind(len(classes), tolerance, device) for kind in (BoundaryF1, BoundaryIoU)]
-    calibration = CalibrationError(device=device)
+    calibration = CalibrationError()
     total, pixels = torch.zeros((), device=device), torch.zeros((), device=device)
     model.eval()
     for images, masks in batches.epoch():

@@ -214,8 +214,8 @@ class Loop:
         lam = self.schedule(self.step - 1)
         penalty = float(self.objective.penalty_term(self.alpha * lam).detach())
         self.epoch += 1
-        if val["miou"] > self.best_miou:
-            self.best_epoch, self.best_miou = self.epoch, val["miou"]
+        if val["miou"] > self.best_miou or self.best_epoch == 0:
+            self.best_epoch, self.best_miou = self.epoch, max(self.best_miou, val["miou"])
         row = {
             "epoch": self.epoch,
             "step": self.step,

@@ -121,11 +121,12 @@ class Lovasz(nn.Module):
         share, truth = (x.movedim(1, 0).flatten(1) for x in _masked(logits, target))
         errors, order = (truth - share).abs().sort(descending=True)  # not valid: 0, at the end
         truth = truth.gather(1, order)
+        truth = truth.double()  # differences of neighbours among millions of pixels
         positives = truth.sum(1, keepdim=True)
         union = positives + (1 - truth).cumsum(1)
         jaccard = 1 - (positives - truth.cumsum(1)) / union.clamp_min(1)
         slopes = jaccard.diff(dim=1, prepend=torch.zeros_like(positives))
-        return _mean((errors * slopes).sum(1), positives[:, 0] > 0)
+        return _mean((errors * slopes.to(errors.dtype)).sum(1), positives[:, 0] > 0)
 
 
 class CrossEntropyDice(nn.Module):

@@ -72,19 +72,19 @@ class CalibrationError:
     Pooled over the valid pixels of the split, in counts: no pixel is kept.
     """
 
-    def __init__(self, bins: int = 15, device: torch.device | str = "cpu") -> None:
+    def __init__(self, bins: int = 15) -> None:
         self.bins = bins
-        self.sums = torch.zeros(3, bins, dtype=torch.float64, device=device)
+        self.sums = torch.zeros(3, bins, dtype=torch.float64)
 
     def update(self, logits: Tensor, target: Tensor) -> None:
         """Adds logits (N, K, H, W) with class ids (N, H, W)."""
         valid = target != IGNORE
         best, prediction = logits.float().max(1)
-        confidence = (best - logits.float().logsumexp(1)).exp()[valid].double()
-        right = (prediction == target)[valid].double()
+        confidence = (best - logits.float().logsumexp(1)).exp()[valid]
+        right = (prediction == target)[valid].float()
         bins = (confidence * self.bins).ceil().long().clamp(1, self.bins) - 1
         for sums, weights in zip(self.sums, (None, right, confidence), strict=True):
-            sums += torch.bincount(bins, weights, minlength=self.bins)
+            sums += torch.bincount(bins, weights, minlength=self.bins).cpu()
 
     def compute(self) -> float:
         """NaN without a valid pixel."""
@@ -97,7 +97,7 @@ class BoundaryIoU:
 
     The band of class c are its pixels with another class at most `tolerance` rows and columns away
     (outside of the image and unlabelled pixels are no other class). Pooled over the split, mean
-    over the classes that have a band in truth or prediction.
+    over the classes that have a band in truth or prediction. A tolerance of 0 counts as 1.
     """
 
     def __init__(
@@ -109,7 +109,8 @@ class BoundaryIoU:
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Adds class ids of shape (N, H, W)."""
         valid = target != IGNORE
-        mine, true = (_boundary(ids, valid, self.tolerance) for ids in (prediction, target))
+        reach = max(1, self.tolerance)
+        mine, true = (_boundary(ids, valid, reach) for ids in (prediction, target))
         for sums, ids in zip(self.sums, (mine[mine == true], mine, true), strict=True):
             sums += torch.bincount(ids[ids >= 0], minlength=self.num_classes)
 

@@ -181,7 +181,8 @@ def _one_at_a_time(overrides: Sequence[Any]) -> Iterator[list[Any]]:
 def _values(override: Any) -> list[str]:
     if override.is_sweep_override():
         return list(override.sweep_string_iterator())
-    return [override.get_value_element_as_str()]
+    value = override.value()
+    return [value if isinstance(value, str) else override.get_value_element_as_str()]
 
 
 def compose_plain(overrides: Sequence[str]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from seg_l1.checkpoints import write_atomically
 from seg_l1.data.batches import Batches
 from seg_l1.data.split import IGNORE
+from seg_l1.tiles import tiled
 
 
 def palette(classes: Sequence[str]) -> np.ndarray:
@@ -40,13 +41,25 @@ def overlay(image: np.ndarray, mask: np.ndarray, colours: np.ndarray) -> np.ndar
 
 @torch.no_grad()
 def predictions(
-    model: nn.Module, batches: Batches, count: int
+    model: nn.Module,
+    batches: Batches,
+    count: int,
+    tile: Sequence[int] | None = None,
+    overlap: float = 0.25,
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Returns (image (H, W, 3), truth, prediction) of `count` pictures, evenly over the split."""
+    """Returns (image (H, W, 3), truth, prediction) of `count` pictures, evenly over the split.
+
+    Those that differ in size are padded to the largest, with black and "not labelled".
+    """
     total = len(batches.split)
-    images, masks = batches.split[torch.linspace(0, total - 1, min(count, total)).long().tolist()]
+    chosen = torch.linspace(0, total - 1, min(count, total)).long().tolist()
+    images, masks = batches.split[chosen]
+    predicted = torch.full_like(masks, IGNORE, dtype=torch.int64)
     model.eval()
-    predicted = model(batches.normalise(images)).argmax(1).cpu()
+    for index, answer in zip(chosen, predicted, strict=True):
+        image = batches.split[[index]][0]
+        logits = tiled(model, batches.normalise(image), tile, overlap)
+        answer[: image.shape[2], : image.shape[3]] = logits[0].argmax(0).cpu()
     rgb = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
     return [
         (image.permute(1, 2, 0).numpy(), mask.numpy(), answer.numpy())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
+from torch.nn.functional import interpolate, pad
 
 from seg_l1.data.files import SUFFIXES, as_tensor, open_picture
 from seg_l1.errors import UserError
@@ -24,7 +23,8 @@ from seg_l1.tiles import tiled, tiles
 class Predictor:
     """The best network of a run, with all that lies between a picture and its classes.
 
-    `image_size` is the (H, W) that the network was trained on, None = every picture's own.
+    `image_size` is the (H, W) that the network was trained on, None = every picture's own; `fit`
+    says how a picture gets there, see `SegmentationData`.
     """
 
     model: nn.Module
@@ -35,6 +35,7 @@ class Predictor:
     tile: Sequence[int] | None
     overlap: float
     autocast: torch.autocast | nullcontext
+    fit: str = "resize"
 
     @torch.no_grad()
     def __call__(self, picture: np.ndarray | object) -> tuple[np.ndarray, float]:
@@ -46,7 +47,12 @@ class Predictor:
         """
         device = next(self.model.parameters()).device
         height, width = picture.height, picture.width
-        image = as_tensor(picture, len(self.mean), self.image_size)[None]
+        padded = self.fit == "pad" and self.image_size is not None
+        image = as_tensor(picture, len(self.mean), None if padded else self.image_size)[None]
+        if padded:
+            extra = [max(0, a - b) for a, b in zip(self.image_size, (height, width), strict=True)]
+            top, left = extra[0] // 2, extra[1] // 2
+            image = pad(image, (left, extra[1] - left, top, extra[0] - top))
         scale = [torch.tensor(x, device=device).view(-1, 1, 1) * 255 for x in (self.mean, self.std)]
 
         def network(part: Tensor) -> Tensor:
@@ -56,6 +62,8 @@ class Predictor:
         self.model.eval()
         if self.image_size is not None:
             logits = tiled(network, image, self.tile, self.overlap)
+            if padded:
+                logits = logits[..., top : top + height, left : left + width]
             confidence = float(logits.softmax(1).amax(1).mean())
             return _enlarged_argmax(logits, (height, width)).cpu().numpy(), confidence
         ids, total = torch.empty(height, width, dtype=torch.uint8), 0.0
@@ -82,7 +90,7 @@ def load_predictor(
     from seg_l1.build import build_model, find_device
     from seg_l1.loop import DTYPES
 
-    best = checkpoints.load(RunDirectory.existing(directory).best)
+    best = checkpoints.load(RunDirectory.existing(directory, key="run").best)
     config = best["config"]
     trainer, size = config["trainer"], config["dataset"]["image_size"]
     where = find_device(device or config["device"])
@@ -100,6 +108,7 @@ def load_predictor(
         autocast=torch.autocast(
             where.type, DTYPES[trainer["precision"]], trainer["precision"] != "fp32"
         ),
+        fit=best.get("fit", "resize"),
     )
 
 
@@ -120,7 +129,8 @@ def predict_files(
         on_file: called with the number of pictures done and of all.
 
     Raises:
-        UserError: if there is no picture, or `target` cannot be written or lies in `source`.
+        UserError: if there is no picture, or if `target` cannot be written, lies in `source`, or
+            holds masks/ or overlays/ that no prediction wrote.
     """
     from PIL import Image
 
@@ -128,6 +138,11 @@ def predict_files(
     base = source if source.is_dir() else source.parent
     if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
         raise UserError(f"output: '{target}' lies in the input folder, choose another place")
+    for kind in ("masks", "overlays"):
+        if (target / kind).exists() and not (target / "shares.csv").is_file():
+            raise UserError(
+                f"output: '{target / kind}' exists, and is no prediction's; choose another place"
+            )
     colours = palette(predictor.classes)
     names = _names([file.relative_to(base) for file in files])
     rows, unreadable = [], []
@@ -177,13 +192,11 @@ def _find(source: Path) -> list[Path]:
 
 
 def _names(files: Sequence[Path]) -> list[Path]:
-    """The names with the suffix .png, in place of the old one where that leaves them different."""
+    """The names with .png in place of their suffix, or behind it where two would become one."""
     short = [file.with_suffix(".png") for file in files]
-    count = Counter(short)
-    return [
-        one if count[one] == 1 else file.with_name(f"{file.name}.png")
-        for file, one in zip(files, short, strict=True)
-    ]
+    if len(set(short)) == len(short):
+        return short
+    return [file.with_name(f"{file.name}.png") for file in files]
 
 
 def _enlarged_argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:

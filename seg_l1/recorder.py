@@ -114,7 +114,7 @@ class Recorder:
         test = final if split == "test" else {}
         row = self.rows[loop.best_epoch - 1]
         layers = sparsity.layer_zeros(loop.tensors)
-        shown = pictures.predictions(loop.model, loop.val, self._trainer["pictures"])
+        shown = self._predictions()
         title = (
             f"{self._name}: validation mIoU {row['val/miou']:.3f},"
             f" {100 * row['sparsity/exact']:.1f} % zeros, epoch {row['epoch']}"
@@ -144,7 +144,7 @@ class Recorder:
         status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
         try:
             self._summarise(status, error=f"{type(error).__name__}: {error}".splitlines()[0])
-        except OSError:
+        except Exception:  # the first error is the one to tell
             pass
 
     def close(self) -> None:
@@ -169,11 +169,18 @@ class Recorder:
     def _board_pictures(self, epoch: int) -> None:
         from seg_l1 import pictures
 
-        shown = pictures.predictions(self.loop.model, self.loop.val, self._trainer["pictures"])
+        shown = self._predictions()
         colours = pictures.palette(self.experiment.data.classes)
         name = "validation: image, truth, prediction"
         self.board.picture(name, pictures.sheet(shown, colours), epoch)
         self.board.histograms(self.loop.tensors, epoch)
+
+    def _predictions(self) -> list[tuple[Any, Any, Any]]:
+        from seg_l1 import pictures
+
+        loop, settings = self.loop, self.loop.settings
+        tile = (settings.tile, settings.tile_overlap)
+        return pictures.predictions(loop.model, loop.val, self._trainer["pictures"], *tile)
 
     def _board_hparams(self, row: Row, test: Row) -> None:
         config = self.experiment.config
@@ -214,11 +221,13 @@ class Recorder:
             "classes": data.classes,
             "mean": data.mean,
             "std": data.std,
+            "fit": data.fit,
             "fingerprint": data.fingerprint,
         }
 
     def _summarise(self, status: str, error: str | None = None, **more: Any) -> dict[str, Any]:
-        best = self.rows[self.loop.best_epoch - 1] if self.loop.best_epoch else None
+        # an error in the midst of an epoch comes before its row
+        best = next((row for row in self.rows if row["epoch"] == self.loop.best_epoch), None)
         summary = {
             "status": status,
             "error": error,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,13 +104,27 @@ def evaluate_run(
     from seg_l1.build import build, load_data
     from seg_l1.sparsity import sparsity
 
-    best = checkpoints.load(RunDirectory.existing(directory).best)
+    best = checkpoints.load(RunDirectory.existing(directory, key="run").best)
     config = best["config"]
     config["device"] = device or config["device"]
-    config["augmentation"] = {"_target_": None}
+    config["augmentation"], config["trainer"]["kkt_images"] = {"_target_": None}, 0
+    if config["dataset"]["image_size"] is None:
+        config["dataset"]["batch_size"] = 1
     if root is not None:
         config["dataset"]["root"] = root
     data = load_data(config)
+    if data.classes != best["classes"]:
+        raise UserError(
+            f"dataset.root: its classes are {', '.join(data.classes)}, the run was trained on"
+            f" {', '.join(best['classes'])}"
+        )
+    if data.indices and data.fingerprint != best["fingerprint"]:
+        raise UserError(
+            "dataset.root: these are not the files that the run's splits were drawn from, so images"
+            " of its training may be among those to score. Give a folder with test/images and"
+            " test/masks."
+        )
+    data = replace(data, mean=best["mean"], std=best["std"])
     split = split or ("test" if "test" in data.splits else "val")
     if split not in data.splits:
         raise UserError(f"split: there is no '{split}', only {', '.join(data.splits)}")
@@ -130,9 +145,11 @@ def _facts(experiment: Experiment) -> dict[str, Any]:
 
     loop = experiment.loop
     device = next(loop.model.parameters()).device
-    size = loop.train.split[[0]][0].shape[1:]
-    image = torch.zeros(1, *size, device=device)
+    image = torch.zeros(1, *loop.fixed[0][0].shape[1:], device=device)
+    tile = loop.settings.tile
     try:
+        if tile and (tile[0] < image.shape[2] or tile[1] < image.shape[3]):
+            loop.model.eval()(image[..., : tile[0], : tile[1]])
         count = sparsity.multiply_adds(loop.model, image)
         fed = ledger.feeding_norms(loop.model, image)
     except (RuntimeError, ValueError) as error:

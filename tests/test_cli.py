@@ -472,3 +472,29 @@ def test_a_folder_data_set_trains(street, command, tmp_path):
 def test_debug_shows_the_traceback(flag, command):
     code, _, err = command("regularizer.alpha=-1", *flag)
     assert (code, "Traceback" in err) == (2, True)
+    assert "regularizer.alpha: got -1" in err
+
+
+@pytest.mark.parametrize("flag", ["debug=true", "debug=false"])
+def test_debug_runs(flag, command):
+    assert command(flag, *TINY, "trainer.epochs=1")[0] == 0
+
+
+def test_metrics_of_an_older_version_keep_their_columns(tmp_path):
+    record = RunDirectory(tmp_path)
+    record.write_metrics([{"epoch": 1, "val/miou": 0.5}, {"epoch": 2, "new": 3.0, "val/miou": 0.6}])
+    rows = record.read_metrics(2)
+    assert [row["val/miou"] for row in rows] == [0.5, 0.6]
+    assert rows[1]["new"] == 3
+    assert rows[0]["new"] != rows[0]["new"]
+
+
+def test_limits_cut_what_is_saved_about_the_splits(command, street, tmp_path):
+    words = [word for word in TINY if "dataset.num" not in word]
+    folder = ["dataset=folder", f"dataset.root={street}", "limit.train=4", "limit.val=1"]
+    assert command(*folder, *words, "hydra.run.dir=run")[0] == 0
+    saved = json.loads((tmp_path / "run" / "splits.json").read_text())
+    listing = sorted(f"images/{path.name}" for path in (street / "images").iterdir())
+    for split, count in (("train", 4), ("val", 1)):
+        assert saved["names"][split] == [listing[i] for i in saved["indices"][split]]
+        assert len(saved["names"][split]) == count

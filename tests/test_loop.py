@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -247,3 +248,44 @@ def test_images_of_their_own_sizes_are_trained_on_in_windows(street):
     config = compose_plain([*tiny, *words[:3]])
     with pytest.raises(UserError, match="crop"):
         build(config, load_data(config))
+
+
+def test_an_error_in_the_certificate_is_the_one_that_is_told(command, monkeypatch, tmp_path):
+    def fail(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("seg_l1.loop.gradients", fail)
+    code, _, err = command(*TINY, "trainer.kkt_every=1", "hydra.run.dir=run")
+    assert code == 1
+    assert "out of memory" in err
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert "out of memory" in summary["error"]
+
+
+def test_a_run_whose_validation_has_no_label_still_ends(data):
+    unlabelled = replace(data, splits={**data.splits, "val": TensorSplit(
+        data.splits["val"].images, torch.full_like(data.splits["val"].masks, 255),
+        data.splits["val"].names)})  # fmt: skip
+    loop = experiment(data=unlabelled).loop
+    rows = list(loop.rows())
+    assert loop.best_epoch == 1
+    assert all(row["val/miou"] != row["val/miou"] for row in rows)
+
+
+def test_windows_of_small_images_beside_large_ones_hold_no_padding(street):
+    from tests.conftest import write_pairs
+
+    write_pairs(street.parent / "other", 4, size=(200, 300))
+    for kind in ("images", "masks"):
+        for path in (street.parent / "other" / kind).iterdir():
+            path.rename(street / kind / f"large_{path.name}")
+    words = ["dataset=folder", f"dataset.root={street}", "dataset.image_size=null"]
+    words += ["augmentation=strong", "augmentation.crop=[16,24]", "augmentation.scale=[1,1]"]
+    tiny = [word for word in TINY if "dataset.num" not in word]
+    config = compose_plain([*tiny, *words])
+    loop = build(config, load_data(config)).loop
+    for epoch in range(5):
+        for _, masks in loop.train.epoch(epoch):
+            assert (masks != 255).all()
+    assert all(images.shape[2:] == (16, 24) for images, _ in loop.fixed)

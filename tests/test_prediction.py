@@ -94,7 +94,7 @@ def test_names_folders_sizes_and_shares_are_kept(trained, tmp_path, capsys):
     captured = capsys.readouterr()
     assert "broken.png: cannot be read" in captured.err
     assert "6 of 7 pictures" in captured.out
-    names = ["a/images/000.png", "a/images/001.png", "a/masks/000.png", "a/masks/001.png"]
+    names = [f"a/{kind}/00{index}.png.png" for kind in ("images", "masks") for index in (0, 1)]
     names += ["grey.jpg.png", "grey.png.png"]
     for kind in ("masks", "overlays"):
         found = sorted(p.relative_to(out / kind).as_posix() for p in (out / kind).rglob("*.png"))
@@ -114,6 +114,36 @@ def test_one_file_is_predicted_in_tiles(trained, tmp_path, capsys):
     words = [f"run={trained}", f"input={tmp_path / 'one.png'}", f"output={tmp_path / 'out'}"]
     assert MAIN([*words, "tile=64"]) == 0
     assert np.array(Image.open(tmp_path / "out/masks/one.png")).shape == (90, 200)
+
+
+def test_masks_that_no_prediction_wrote_are_not_written_over(trained, tmp_path, capsys):
+    """A folder of pictures beside the masks that people drew."""
+    write_pairs(tmp_path / "mine", 2)
+    before = (tmp_path / "mine/masks/000.png").read_bytes()
+    words = [f"run={trained}", f"output={tmp_path / 'mine'}"]
+    for source in ("mine/images", "mine/masks/000.png"):
+        assert MAIN([*words, f"input={tmp_path / source}"]) == 2
+        assert "no prediction's" in capsys.readouterr().err
+    assert (tmp_path / "mine/masks/000.png").read_bytes() == before
+    out = f"output={tmp_path / 'out'}"
+    for _ in range(2):  # its own output it may replace
+        assert MAIN([f"run={trained}", out, f"input={tmp_path / 'mine/images'}"]) == 0
+
+
+def test_what_training_padded_is_padded_here():
+    predictor = brightness(image_size=(12, 12))
+    predictor.fit = "pad"
+    pixels = np.random.default_rng(0).integers(0, 2, (8, 10)).astype(np.uint8)
+    ids, _ = predictor(Image.fromarray(50 + 150 * pixels).convert("RGB"))
+    assert (ids == pixels).all()
+
+
+@pytest.mark.parametrize("mode", ["I;16", "F"])
+def test_a_picture_of_more_than_8_bits_is_refused_not_clipped(mode, trained, tmp_path, capsys):
+    Image.new(mode, (20, 20)).save(tmp_path / "deep.tiff")
+    words = [f"run={trained}", f"input={tmp_path / 'deep.tiff'}", f"output={tmp_path / 'out'}"]
+    assert MAIN(words) == 1
+    assert f"mode {mode}" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,14 @@ from __future__ import annotations
 
 import json
 import runpy
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from tests.conftest import TINY
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -44,3 +49,53 @@ def test_evaluate_names_the_splits(finished, capsys):
     path, _ = finished
     assert script("evaluate")([f"run={path}", "split=tset"]) == 2
     assert "train, val, test" in capsys.readouterr().err
+
+
+def test_evaluate_refuses_other_classes_and_files_that_the_splits_were_not_drawn_from(
+    street, command, tmp_path, capsys
+):
+    words = [word for word in TINY if "dataset.num" not in word]
+    folder = ["dataset=folder", f"dataset.root={street}"]
+    assert command(*folder, *words, "hydra.run.dir=run")[0] == 0
+    run = f"run={tmp_path / 'run'}"
+    assert script("evaluate")([run]) == 0
+    capsys.readouterr()
+    grown = tmp_path / "grown"
+    shutil.copytree(street, grown)
+    for kind in ("images", "masks"):
+        shutil.copy(grown / kind / "003.png", grown / kind / "a.png")
+    assert script("evaluate")([run, f"dataset.root={grown}"]) == 2
+    assert "drawn from" in capsys.readouterr().err
+    (street / "classes.txt").write_text("car\nroad\n")
+    assert script("evaluate")([run]) == 2
+    assert "its classes are car, road" in capsys.readouterr().err
+
+
+def test_evaluate_normalises_as_the_run_did(street, command, tmp_path, capsys):
+    """Darker pictures are darker to the network, whatever their own mean."""
+    for split in ("train", "val"):
+        shutil.copytree(street, tmp_path / "data" / split)
+    shutil.copy(street / "classes.txt", tmp_path / "data")
+    words = [word for word in TINY if "dataset.num" not in word and "epochs" not in word]
+    root = f"dataset.root={tmp_path / 'data'}"
+    assert command("dataset=folder", root, *words, "trainer.epochs=8", "hydra.run.dir=run")[0] == 0
+    scores = []
+    for factor in (1.0, 0.3):
+        for path in (tmp_path / "data").rglob("images/*.png"):
+            pixels = factor * np.array(Image.open(path))
+            Image.fromarray(pixels.astype(np.uint8)).save(path)
+        capsys.readouterr()
+        assert script("evaluate")([f"run={tmp_path / 'run'}"]) == 0
+        scores.append(json.loads(capsys.readouterr().out)["val/loss"])
+    assert scores[1] > scores[0] + 1e-3
+
+
+def test_a_run_on_pictures_of_their_own_sizes_is_evaluated(street, command, tmp_path, capsys):
+    words = [word for word in TINY if "dataset.num" not in word]
+    sizes = ["dataset.image_size=null", "augmentation=strong", "augmentation.crop=[16,16]"]
+    folder = ["dataset=folder", f"dataset.root={street}", "hydra.run.dir=run"]
+    assert command(*folder, *words, *sizes)[0] == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert script("evaluate")([f"run={tmp_path / 'run'}"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["val/miou"] == pytest.approx(summary["best"]["val/miou"])

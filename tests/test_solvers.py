@@ -511,3 +511,35 @@ def test_factors_multiply_to_the_weight_and_only_one_sleeps():
         torch.testing.assert_close(torch.stack(list(parts)).prod(0), w)
         assert ((torch.stack(list(parts)) == 0).sum(0) <= 1).all()
         assert (parts[0].abs() != parts[-1].abs()).all()
+
+
+def test_groups_that_were_dead_live_again_after_a_rollback():
+    """Kept factors of dead groups are infinite, and belong to the weights they were made of."""
+    torch.manual_seed(0)
+    net = nn.Linear(8, 6, bias=False)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    Proximal(penalties.GroupL1(), scope(net), optimizer, strength=0.5)
+    before = net.weight.detach().clone()
+    for _ in range(300):
+        net.weight.grad = 1e-3 * torch.randn_like(net.weight)
+        optimizer.step()
+    assert (net.weight == 0).all()
+    net.load_state_dict({"weight": 10 + before})
+    net.weight.grad = 1e-3 * torch.randn_like(net.weight)
+    optimizer.step()
+    assert (net.weight != 0).all()
+
+
+def test_clipping_counts_for_every_penalty_and_no_stale_factor():
+    net = nn.ModuleList([nn.Linear(3, 2), nn.Linear(3, 2)])
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    one = Factorized(penalties.L1(), scope(net[0]), optimizer, strength=0.1)
+    other = Proximal(penalties.L1(), scope(net[1]), optimizer, strength=0.1)
+    for _ in range(3):
+        net.zero_grad()
+        (net[0](torch.ones(1, 3)) + net[1](torch.ones(1, 3))).square().sum().backward()
+        gradients = [p.grad for p in net.parameters()]
+        norm = torch.stack([g.norm() for g in gradients]).norm()
+        assert float(one.clip_grad_norm_(0.01)) == pytest.approx(float(norm))
+        assert other.clip_factor == one.clip_factor < 1
+        optimizer.step()

@@ -6,13 +6,14 @@ batches as one that was never stopped, with any number of workers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
-from seg_l1.data.split import SegmentationData, TensorSplit
+from seg_l1.data.split import SegmentationData, Split, TensorSplit
 
 Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(images uint8 (N, C, H, W), masks uint8 (N, H, W)) -> the same, changed alike."""
@@ -25,7 +26,7 @@ class Batches:
         data, split: what to read.
         batch_size: images per batch; the last batch of a shuffled epoch is dropped when it is not
             full (batch norm on a few images harms more than they help). Images that differ in size
-            come one by one where they are not shuffled: padding would change what is scored.
+            come one by one where they are not augmented: padding would change what is scored.
         shuffle: a new order every epoch.
         augment: applied to whole batches of uint8 images and masks.
         workers: processes that read ahead; None = none for data held in memory, else 2.
@@ -45,7 +46,7 @@ class Batches:
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         self.split = data.splits[split]
-        alone = self.split.image_size is None and not shuffle
+        alone = self.split.image_size is None and augment is None
         self.batch_size = 1 if alone else min(batch_size, len(self.split))
         self.shuffle, self.augment, self.seed = shuffle, augment, seed
         in_memory = isinstance(self.split, TensorSplit)
@@ -67,23 +68,35 @@ class Batches:
             order = SequentialSampler(self.split)
         indices = list(BatchSampler(order, self.batch_size, drop_last=self.shuffle))[start:]
         loader = DataLoader(
-            self.split,
+            _OneByOne(self.split) if self.split.image_size is None else self.split,
             sampler=indices,
             batch_size=None,
             num_workers=self.workers,
             generator=_generator(self.seed, number),
         )
-        for index, (images, masks) in enumerate(loader, start):
+        for index, pairs in enumerate(loader, start):
+            pairs = [pairs] if self.split.image_size else pairs
             if self.augment is not None:
                 with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(_mix(self.seed, number, index))
-                    images, masks = self.augment(images, masks)
+                    torch.default_generator.manual_seed(_mix(self.seed, number, index))
+                    pairs = [self.augment(*pair) for pair in pairs]
+            images, masks = (torch.cat(parts) for parts in zip(*pairs, strict=True))
             yield self.normalise(images), masks.to(self.device, torch.int64)
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) -> float32 of mean 0 and standard deviation 1 per channel."""
         images = images.to(self.device, torch.float32)
         return images.sub_(self.mean).div_(self.std).to(memory_format=self.memory_format)
+
+
+@dataclass(frozen=True)
+class _OneByOne:
+    """A split of images of their own sizes, as a list of pairs: cut first, they need no padding."""
+
+    split: Split
+
+    def __getitem__(self, indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        return [self.split[[index]] for index in indices]
 
 
 def _mix(*numbers: int) -> int:

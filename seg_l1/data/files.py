@@ -217,6 +217,8 @@ def open_picture(path: Path, upright: bool = True) -> Picture:
             return Image.fromarray(loadmat(path)["GTcls"][0]["Segmentation"][0])
         with Image.open(path) as picture:
             picture.load()
+            if picture.mode[0] in "IF":
+                raise ValueError(f"it has mode {picture.mode}, expected 8 bits per channel")
             return ImageOps.exif_transpose(picture) if upright else picture
     except Exception as error:
         raise UserError(f"{path}: cannot be read as an image ({error})") from None

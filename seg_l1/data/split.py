@@ -69,7 +69,8 @@ class SegmentationData:
     the others; `notes` are remarks that a person should read. `present_shares` are the pixels of
     each class as a share of the labelled ones of the training images that show it, 0 for a class
     that none shows (for the median frequencies of Eigen & Fergus 2015). `indices` are, for every
-    split that was drawn, its positions in the listing that it was drawn from.
+    split that was drawn, its positions in the listing that it was drawn from. `fit` says how a
+    picture becomes as large as the network expects: "resize", or "pad" (with 0, evenly).
     """
 
     splits: dict[str, Split]
@@ -82,6 +83,7 @@ class SegmentationData:
     notes: list[str] = field(default_factory=list)
     present_shares: list[float] = field(default_factory=list)
     indices: dict[str, list[int]] = field(default_factory=dict)
+    fit: str = "resize"
 
     @property
     def channels(self) -> int:

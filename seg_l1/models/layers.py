@@ -60,16 +60,20 @@ def adapt_first_convolution(net: nn.Module, channels: int) -> None:
 
 
 def replace_dropout(net: nn.Module, rate: float) -> None:
-    """Gives every dropout layer of `net` the same rate.
+    """Gives every dropout layer of `net` the same rate, those that drop whole branches too.
 
     Raises:
         ValueError: if there is none and the rate is not 0.
     """
-    layers = [m for m in net.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
-    if rate and not layers:
+    found = False
+    for layer in net.modules():
+        if isinstance(layer, nn.modules.dropout._DropoutNd):
+            layer.p, found = rate, True
+        elif type(layer).__name__ in ("DropPath", "StochasticDepth"):
+            name, found = "drop_prob" if hasattr(layer, "drop_prob") else "p", True
+            setattr(layer, name, rate)
+    if rate and not found:
         raise ValueError(f"dropout: got {rate}, but this network has no dropout layer")
-    for layer in layers:
-        layer.p = rate
 
 
 class _BatchNorm(nn.BatchNorm2d):

@@ -79,12 +79,15 @@ class Solver:
     def clip_grad_norm_(self, max_norm: float) -> Tensor:
         """Clips the gradients of the optimizer's parameters to a norm; returns the norm before.
 
-        The penalty of the next step takes the same factor: otherwise clipping the gradient of the
-        data term would raise α.
+        Every penalty at this optimizer takes the same factor in its next step: otherwise clipping
+        the gradient of the data term would raise α.
         """
         weights = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(weights, max_norm)
-        self.clip_factor = min(1.0, max_norm / (float(norm) + 1e-6)) if norm.isfinite() else 1.0
+        factor = min(1.0, max_norm / (float(norm) + 1e-6)) if norm.isfinite() else 1.0
+        for solver in _attached:
+            if solver.optimizer is self.optimizer:
+                solver.clip_factor = factor
         return norm
 
     def state_dict(self) -> dict[str, Any]:

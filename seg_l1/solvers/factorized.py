@@ -92,6 +92,8 @@ class Factorized(Solver):
         for index, (entry, parts) in enumerate(zip(self.entries, self.factors, strict=True)):
             if entry.tensor.requires_grad:
                 entry.tensor.copy_(_product(parts))
+            for part in parts:
+                part.grad = None  # it belongs to no later step, and to no norm
             self.version[index] = entry.tensor._version
 
     @torch.no_grad()

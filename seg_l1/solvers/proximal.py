@@ -69,8 +69,20 @@ class Proximal(Solver):
         self.scales = getattr(penalty, "scales", False)
         self.look_at = 0
         self.accounts = [Account() for _ in self.entries]
+        self.version: list[int | None] = [None] * len(self.entries)
+
+    def before_step(self) -> None:
+        """Forgets factors that were kept for weights which somebody has written since."""
+        if self.scales:
+            versions = [entry.tensor._version for entry in self.entries]
+            for account, now, then in zip(self.accounts, versions, self.version, strict=True):
+                account.kept = account.kept if now == then else None
 
     def after_step(self) -> None:
+        self._apply()
+        self.version = [entry.tensor._version for entry in self.entries]
+
+    def _apply(self) -> None:
         if self.strength and self.count >= self.look_at:
             self._look()
         groups = self.optimizer.param_groups
@@ -142,6 +154,7 @@ class Proximal(Solver):
         for entry, account in zip(self.entries, self.accounts, strict=True):
             if account.kept is not None:
                 account.kept = account.kept.to(entry.tensor.device, copy=True)
+        self.version = [entry.tensor._version for entry in self.entries]
 
     def _check(self) -> None:
         super()._check()
