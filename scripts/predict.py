@@ -5,8 +5,8 @@
 
 Writes, under the names of the pictures: output/masks/*.png (the grey value is the class id),
 output/overlays/*.png, output/shares.csv (share of the pixels per class, confidence) and
-output/classes.csv (id, name, colour). `tile` is the side of the tiles in which pictures larger than
-memory are read, in pixels.
+output/classes.csv (id, name, colour). `tile` is the side, in pixels, of the tiles in which large
+pictures are read by a run with dataset.image_size=null; other runs resize them.
 
 Exit codes as `train.py`: 0 done, 1 some pictures could not be read (the others are done),
 2 the input was wrong.
@@ -35,11 +35,17 @@ def work(typed: dict[str, str]) -> int:
     sides = None if tile is None else [int(tile)] * 2
     predictor = load_predictor(typed["run"], device=typed.get("device"), tile=sides)
     output = Path(typed["output"])
+    if tile is not None and predictor.image_size is not None:
+        height, width = predictor.image_size
+        sys.stderr.write(
+            f"note: pictures are resized to {height}x{width}, as in training, so that tile has no"
+            " effect; it is for runs with dataset.image_size=null\n"
+        )
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     console = Console(stderr=True)
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     with bar as progress:
-        task = progress.add_task("pictures")
+        task = progress.add_task("pictures", total=None)
         total = 0
 
         def on_file(done: int, count: int) -> None:

@@ -139,8 +139,11 @@ def data_text(data: SegmentationData) -> str:
     channels, height, width = images.shape[1:]
     sizes = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
     shares = [f"{100 * share:.2f} %" for share in data.pixel_shares]
+    size = f"{height}x{width} (height x width)"
+    if data.splits["train"].image_size is None:
+        size = f"their own sizes, the first {size}"
     lines = [
-        f"data: {sizes} images of {height}x{width} (height x width), {channels} channels",
+        f"data: {sizes} images of {size}, {channels} channels",
         per_class("share of labelled training pixels", data.classes, shares),
         *(f"note: {note}" for note in data.notes),
     ]
@@ -165,7 +168,8 @@ def classes_table(
     table.add_column("class")
     shown = {"val IoU": columns["val_iou"]} if split != "val" else {}
     for name in ("iou", "dice", "precision", "recall"):
-        shown[f"{split} {'IoU' if name == 'iou' else name}"] = columns[f"{split}_{name}"]
+        label = {"iou": "IoU", "precision": "prec."}.get(name, name)
+        shown[f"{split} {label}"] = columns[f"{split}_{name}"]
     for name in (*shown, "pixels"):
         table.add_column(name, justify="right")
     pixels = columns[f"{split}_pixels"]

@@ -30,8 +30,7 @@ class CrossEntropy(nn.Module):
 
     def __init__(self, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
-        weights = None if class_weights is None else torch.tensor(class_weights)
-        self.register_buffer("class_weights", weights, persistent=False)
+        self.register_buffer("class_weights", _vector(class_weights), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         weight = None if self.class_weights is None else self.class_weights.to(logits.dtype)
@@ -85,7 +84,7 @@ class Dice(nn.Module):
 
 
 class Tversky(nn.Module):
-    """1 − mean over the classes in y of (TP + s) / (TP + a·FP + b·FN + s) (Salehi et al., 2017).
+    """Mean over the classes in y of 1 − (TP + s) / (TP + a·FP + b·FN + s) (Salehi et al., 2017).
 
     With p = softmax(ŷ), TP = Σ p·y, FP = Σ p·(1−y) and FN = Σ (1−p)·y over the valid pixels of the
     whole batch; 0 where nothing is labelled. a = b = ½ is Dice of twice the s, a = b = 1 the IoU.
@@ -94,11 +93,21 @@ class Tversky(nn.Module):
         fp_weight: a, the price of a false positive; theirs is α = 0.3.
         fn_weight: b, the price of a false negative; theirs is β = 0.7.
         smooth: s, keeps the quotient defined.
+        class_weights: c, the mean over the classes is Σ c·loss / Σ c; none = all 1.
     """
 
-    def __init__(self, fp_weight: float = 0.3, fn_weight: float = 0.7, smooth: float = 1.0) -> None:
+    def __init__(
+        self,
+        fp_weight: float = 0.3,
+        fn_weight: float = 0.7,
+        smooth: float = 1.0,
+        class_weights: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
+        if fp_weight + fn_weight == 0:
+            raise ValueError("fp_weight and fn_weight: 0 both, so that no mistake has a price")
         self.fp_weight, self.fn_weight, self.smooth = fp_weight, fn_weight, smooth
+        self.register_buffer("class_weights", _vector(class_weights), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         share, truth = _masked(logits, target)
@@ -106,7 +115,7 @@ class Tversky(nn.Module):
         positives, found = truth.sum((0, 2, 3)), share.sum((0, 2, 3))
         price = self.fp_weight * (found - overlap) + self.fn_weight * (positives - overlap)
         index = (overlap + self.smooth) / (overlap + price + self.smooth).clamp_min(1e-7)
-        return _mean(1 - index, positives > 0)
+        return _mean(1 - index, positives > 0, self.class_weights)
 
 
 class Lovasz(nn.Module):
@@ -115,18 +124,25 @@ class Lovasz(nn.Module):
     J is the Lovász extension of 1 − IoU of a class: Σ_i e_(i)·(J_i − J_(i−1)), with the errors e of
     the valid pixels of the whole batch in falling order and J_i the 1 − IoU of a prediction that is
     wrong at the first i. For hard predictions it is 1 − IoU; 0 where nothing is labelled.
+
+    Args:
+        class_weights: c, the mean over the classes is Σ c·J / Σ c; none = all 1.
     """
+
+    def __init__(self, class_weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.register_buffer("class_weights", _vector(class_weights), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         share, truth = (x.movedim(1, 0).flatten(1) for x in _masked(logits, target))
         errors, order = (truth - share).abs().sort(descending=True)  # not valid: 0, at the end
-        truth = truth.gather(1, order)
-        truth = truth.double()  # differences of neighbours among millions of pixels
+        truth = truth.gather(1, order).double()  # neighbours of millions of pixels are subtracted
         positives = truth.sum(1, keepdim=True)
         union = positives + (1 - truth).cumsum(1)
         jaccard = 1 - (positives - truth.cumsum(1)) / union.clamp_min(1)
         slopes = jaccard.diff(dim=1, prepend=torch.zeros_like(positives))
-        return _mean((errors * slopes.to(errors.dtype)).sum(1), positives[:, 0] > 0)
+        losses = (errors * slopes.to(errors.dtype)).sum(1)
+        return _mean(losses, positives[:, 0] > 0, self.class_weights)
 
 
 class CrossEntropyDice(nn.Module):
@@ -222,6 +238,18 @@ def _masked(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return share, (truth * valid).to(share.dtype)
 
 
-def _mean(losses: Tensor, present: Tensor) -> Tensor:
-    """Mean of the losses (K,) of the classes that are present; 0 where none is."""
-    return (losses * present).sum() / present.sum().clamp_min(1)
+def _mean(losses: Tensor, present: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean, by weight, of the losses (K,) of the classes that are present; 0 where none is."""
+    share = present.to(losses.dtype) if weights is None else present * weights.to(losses.dtype)
+    return (losses * share).sum() / share.sum().clamp_min(1e-7)
+
+
+def _vector(weights: Sequence[float] | None) -> Tensor | None:
+    """Weights of classes as a tensor.
+
+    Raises:
+        ValueError: if all are 0.
+    """
+    if weights is not None and not any(weights):
+        raise ValueError("class_weights: all are 0, so that nothing is learnt")
+    return None if weights is None else torch.tensor(weights, dtype=torch.float32)

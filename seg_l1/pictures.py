@@ -36,7 +36,8 @@ def overlay(image: np.ndarray, mask: np.ndarray, colours: np.ndarray) -> np.ndar
     valid = mask != IGNORE
     paint = colours[np.where(valid, mask, 0)]
     visible = (valid & paint.any(-1))[..., None]
-    return np.where(visible, (0.25 * grey + 0.75 * paint).astype(np.uint8), grey)
+    mixed = (grey.astype(np.uint16) + 3 * paint.astype(np.uint16)) // 4
+    return np.where(visible, mixed.astype(np.uint8), grey)
 
 
 @torch.no_grad()

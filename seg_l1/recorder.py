@@ -67,7 +67,7 @@ class Recorder:
         penalised = sum(entry.penalized for entry in loop.tensors)
         shrinkage = self.facts["shrinkage"]
         display.log.info(
-            f"{config['model']['_target_'].rsplit('.', 1)[-1]}:"
+            f"{self._network}:"
             f" {self.facts['parameters']:,} parameters, of which"
             f" {self.facts['penalised_weights']:,} in {penalised} of {len(loop.tensors)}"
             f" tensors are penalised (scope.csv);"
@@ -80,8 +80,8 @@ class Recorder:
         if resume:
             display.log.info(f"going on after epoch {loop.epoch}, step {loop.step}")
 
-    def train(self, bar: Any) -> None:
-        """Runs the loop to its end and records every epoch."""
+    def train(self, bar: Any, on_epoch: Callable[[Row], None] = lambda row: None) -> None:
+        """Runs the loop to its end and records every epoch, after which it calls `on_epoch`."""
         from seg_l1 import display
         from seg_l1.loop import Stopped
 
@@ -92,6 +92,7 @@ class Recorder:
                     bar.row = row
                     line = display.epoch_line(row, self.loop.settings.epochs, self.loop.improved)
                     display.log.info(line)
+                    on_epoch(row)
             except Stopped:
                 self._save()
                 raise Interrupted(
@@ -192,7 +193,7 @@ class Recorder:
                 "solver": regularizer["solver"],
                 "optimizer": config["optimizer"]["_target_"].rsplit(".", 1)[-1],
                 "lr": config["optimizer"]["lr"],
-                "model": config["model"]["_target_"].rsplit(".", 1)[-1],
+                "model": self._network,
                 "epochs": self._trainer["epochs"],
                 "seed": config["seed"],
             },
@@ -247,6 +248,13 @@ class Recorder:
     @property
     def _penalty(self) -> str:
         return self.experiment.config["regularizer"]["penalty"]["_target_"].rsplit(".", 1)[-1]
+
+    @property
+    def _network(self) -> str:
+        model = self.experiment.config["model"]
+        name = model.get("arch") or model["_target_"].rsplit(".", 1)[-1]
+        flat = "flat " if model.get("growth") == 1 else ""
+        return f"{flat}{name}" + (f" on {model['encoder']}" if "encoder" in model else "")
 
     @property
     def _name(self) -> str:

@@ -209,3 +209,27 @@ def test_regularized_loss_reports_the_terms_of_the_objective(batch):
     r = 2 * net[0].weight.abs().sum() + net[1].weight.abs().sum()
     assert terms.penalty.item() == pytest.approx(0.1 * r.item(), rel=1e-6)
     assert terms.total.item() == pytest.approx(terms.data.item() + terms.penalty.item())
+
+
+@pytest.mark.parametrize("kind", [Tversky, Lovasz])
+def test_class_weights_weigh_the_mean_over_classes(kind, batch):
+    """A loss that counts one class alone, for each class, says what the weighted mean is."""
+    logits, target = batch
+    weights = [0.5, 2.0, 0.0, 3.0]
+    alone = [kind(class_weights=torch.eye(4)[k].tolist())(logits, target) for k in range(4)]
+    expected = sum(w * one for w, one in zip(weights, alone, strict=True)) / sum(weights)
+    torch.testing.assert_close(kind(class_weights=weights)(logits, target), expected)
+    torch.testing.assert_close(
+        kind(class_weights=[2.0] * 4)(logits, target), kind()(logits, target)
+    )
+
+
+@pytest.mark.parametrize("kind", [CrossEntropy, Focal, Tversky, Lovasz])
+def test_weights_that_are_all_zero_are_refused(kind):
+    with pytest.raises(ValueError, match="all are 0"):
+        kind(class_weights=[0.0, 0.0])
+
+
+def test_mistakes_must_have_a_price():
+    with pytest.raises(ValueError, match="price"):
+        Tversky(fp_weight=0, fn_weight=0)

@@ -23,7 +23,7 @@ class SMP(nn.Module):
         encoder: such as "resnet18", or "tu-<name>" for one of timm.
         encoder_weights: None, or the name of trained weights, such as "imagenet"; any name for an
             encoder of timm, which has it in its own.
-        options: further arguments of the architecture, such as {"encoder_depth": 3}.
+        options: further arguments of the architecture, such as {"decoder_attention_type": "scse"}.
         dropout: the rate of all dropout layers of the network.
 
     Raises:
