@@ -80,7 +80,7 @@ def mnist(
         raise UserError(f"dataset.image_size: got {[height, width]}, expected at least [28, 28]")
     folder = Path(root).expanduser()
     raw = [f"MNIST/raw/{Path(name).stem}" for name, _ in MNIST.resources]
-    how = f"unpack the four .gz files of {MNIST.mirrors[1]} into {folder / 'MNIST/raw'}"
+    how = f"unpack the four .gz files of {MNIST.mirrors[0]} into {folder / 'MNIST/raw'}"
 
     def read(split: str) -> TensorSplit:
         def make(fetch: bool) -> tuple[Tensor, Tensor]:
