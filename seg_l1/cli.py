@@ -86,6 +86,7 @@ def _run(arguments: list[str]) -> int:
 def _sweep(flags: Any, overrides: Sequence[Any]) -> int:
     """Plans a sweep, or goes on with one, and has hydra launch its jobs; returns the exit code."""
     from seg_l1 import sweep_screen
+    from seg_l1.jobs import read_data
     from seg_l1.overrides import plan, sweep_folder
     from seg_l1.sweep import Sweep
 
@@ -102,6 +103,7 @@ def _sweep(flags: Any, overrides: Sequence[Any]) -> int:
     overrides = [o for o in overrides if o.key_or_group != "resume_sweep"]
     check_overrides(flags, overrides)
     jobs, configs = plan(flags, overrides)
+    read_data(configs[0])  # what is wrong with the data is wrong for all: said before anything runs
     if sweep is None:
         sweep = Sweep.create(sweep_folder(flags, lines.get("hydra.sweep.dir")), typed, jobs)
     elif changes := sweep.differences(jobs, configs):

@@ -59,7 +59,7 @@ def run_job(
                 overrides=overrides,
                 resume=resume,
                 console=console,
-                data=_read(config),
+                data=read_data(config),
             )
             return "completed"
         except Interrupted:
@@ -85,7 +85,7 @@ def _reset(config: Config, parallel: int) -> None:
     torch.set_num_threads(config["trainer"]["threads"] or share or _threads)
 
 
-def _read(config: Config) -> SegmentationData:
+def read_data(config: Config) -> SegmentationData:
     """The data of `config`; those that the job before read are not read again."""
     global _data
     from seg_l1.build import data_key, load_data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from typing import Any
@@ -51,7 +52,8 @@ class SweepScreen:
         self._print(f"\n{counts(rows)}")
         for row in rows:
             if row["status"] == "failed" and row["same_as"] is None:
-                self._print(f"{describe(row)}\n  see {self.sweep.run(row['index']).log}")
+                log = self.sweep.run(row["index"]).log
+                sys.stderr.write(f"error: job {row['index']} {describe(row)} (see {log})\n")
         path = self.sweep.path
         self._print(
             f"\neverything lies in {path}\n  sweep.csv  sweep.json\n\nnext:\n"
@@ -124,10 +126,10 @@ def describe(row: dict[str, Any]) -> str:
     """One line about a job that has ended."""
     words = " ".join(f"{key}={value}" for key, value in row["swept"].items())
     if row["status"] == "failed":
-        return f"failed     {words}: {row['error']}"
+        return f"failed {words}: {row['error']}"
     same = "" if row["same_as"] is None else f", the same run as job {row['same_as']}"
     return (
-        f"completed  {words}: mIoU val {row['val/miou']:.4f},"
+        f"completed {words}: mIoU val {row['val/miou']:.4f},"
         f" {100 * row['sparsity/exact']:.1f} % zeros{same}"
     )
 
