@@ -219,8 +219,10 @@ def _options(group: str, folders: Sequence[Path]) -> list[str]:
     return sorted(name for name in found if not name.startswith("_"))
 
 
-def slug(words: Sequence[str]) -> str:
+def slug(words: Sequence[str], bare: Sequence[str] = ()) -> str:
     """Overrides as a folder name: no '=', ',' or blank, at most 80 characters.
+
+    Of the keys in `bare` the value alone is told.
 
     >>> slug(["regularizer=l1", "regularizer.alpha=1e-5"])
     'regularizer-l1_alpha-1e-5'
@@ -229,7 +231,8 @@ def slug(words: Sequence[str]) -> str:
     for word in words:
         key, _, value = word.lstrip("+~").partition("=")
         if key != "resume" and not key.startswith("hydra"):
-            text = f"{key.rpartition('.')[2]}-{value}".replace("'", "")
+            text = value if key in bare else f"{key.rpartition('.')[2]}-{value}"
+            text = text.replace("'", "")
             parts.append(re.sub(r"-?[^A-Za-z0-9.+_-]+", "-", text).strip("-"))
     return "_".join(parts)[:80] or "default"
 
@@ -273,6 +276,7 @@ def plan(flags: Any, overrides: Sequence[Any]) -> tuple[list[Job], list[dict[str
     own = [o for o in overrides if not re.match(r"hydra\b", o.key_or_group)]
     swept = [o.get_key_element() for o in own if o.is_sweep_override()]
     combinations = BasicSweeper.split_arguments(own, None)[0]
+    groups = config_groups(CONF, *([Path(flags.config_dir)] if flags.config_dir else []))
     composed: dict[tuple[str, ...], Any] = {}
     configs = [_job_config(words, swept, flags, composed) for words in combinations]
     for config in configs:
@@ -281,7 +285,8 @@ def plan(flags: Any, overrides: Sequence[Any]) -> tuple[list[Job], list[dict[str
     for index, (words, same) in enumerate(zip(combinations, same_runs(configs), strict=True)):
         values = dict(word.split("=", 1) for word in words)
         chosen = {key: values[key] for key in swept}
-        name = slug([word for word in words if not swept or word.split("=", 1)[0] in swept])
+        told = [word for word in words if not swept or word.split("=", 1)[0] in swept]
+        name = slug(told, bare=groups)
         folder = f"{index}_{name}" if same is None else jobs[same].folder
         jobs.append(Job(index, folder, words, chosen, same))
     return jobs, configs

@@ -193,8 +193,7 @@ class Recorder:
                 "solver": regularizer["solver"],
                 "optimizer": config["optimizer"]["_target_"].rsplit(".", 1)[-1],
                 "lr": config["optimizer"]["lr"],
-                "model": self._network,
-                "epochs": self._trainer["epochs"],
+                "network": self._network,  # the first five in the alphabet are shown unasked
                 "seed": config["seed"],
             },
             {
