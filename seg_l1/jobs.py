@@ -52,7 +52,7 @@ def run_job(
         _clear(record.path)
     with display.logging_to_file() as console:
         try:
-            _reset(config, parallel)
+            reset(config, parallel)
             run(
                 config,
                 record.path,
@@ -65,11 +65,11 @@ def run_job(
         except Interrupted:
             raise
         except Exception as error:
-            _record(record, error)
+            record_failure(record, error)
             return "failed"
 
 
-def _reset(config: Config, parallel: int) -> None:
+def reset(config: Config, parallel: int) -> None:
     """Leaves nothing of the job before in this process but what was read."""
     import gc
 
@@ -105,7 +105,7 @@ def _clear(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def _record(record: Any, error: Exception) -> None:
+def record_failure(record: Any, error: Exception) -> None:
     """Writes the traceback into the job's log, and status and error into its summary."""
     record.path.mkdir(parents=True, exist_ok=True)
     with open(record.log, "a", encoding="utf-8") as file:

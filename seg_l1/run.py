@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from seg_l1.artifacts import RunDirectory
     from seg_l1.build import Config, Experiment
     from seg_l1.data.split import SegmentationData
+    from seg_l1.evaluation import Row
 
 
 def run(
@@ -26,6 +28,7 @@ def run(
     resume: bool,
     console: Console,
     data: SegmentationData | None = None,
+    on_epoch: Callable[[Row], None] = lambda row: None,
 ) -> dict[str, Any]:
     """Trains, evaluates and records one run; returns its summary.
 
@@ -34,6 +37,7 @@ def run(
 
     Args:
         data: what `load_data(config)` returns, where somebody has read it already.
+        on_epoch: called with the row of each epoch, after it is saved; may raise to end the run.
 
     Raises:
         UserError: if the input is wrong.
@@ -71,7 +75,7 @@ def run(
     try:
         recorder.start(resume)
         with display.Bar(console, experiment.loop) as bar:
-            recorder.train(bar)
+            recorder.train(bar, on_epoch)
         return recorder.finish()
     except BaseException as error:
         recorder.failed(error)

@@ -13,17 +13,25 @@ def script(
     work: Callable[[dict[str, str]], int],
     *,
     help_text: str,
-    keys: Sequence[str],
+    keys: Sequence[str] | None,
     needed: Sequence[str],
 ) -> int:
-    """Calls `work` with the key=value `words`; returns its exit code, or 2 for a `UserError`."""
+    """Calls `work` with the key=value `words`; returns its exit code, or 2 for a `UserError`.
+
+    Args:
+        keys: those that there are; None = `work` checks them.
+    """
     if {"-h", "--help"} & set(words):
         print(help_text.strip())
         return 0
     try:
         typed = dict(word.split("=", 1) if "=" in word else (word, "") for word in words)
+        bare = next((word for word in words if "=" not in word), None)
+        if bare is not None and keys is not None:
+            known = " ".join(f"{key}=..." for key in keys)
+            raise UserError(f"{bare}: words look like {known}")
         for key in typed:
-            if key not in keys:
+            if keys is not None and key not in keys:
                 raise UserError(f"there is no key '{key}'.{did_you_mean(key, keys)}")
         for key in needed:
             if not typed.get(key):

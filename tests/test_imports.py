@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors", "limits", "prox", "penalties", "schedules", "scope", "solvers", "library", "noise",
     "data", "models", "losses", "certificate", "ledger", "metrics", "sparsity", "checkpoints",
-    "artifacts", "pictures", "board", "tiles", "evaluation", "loop", "display", "build", "recorder",
-    "run", "prediction", "sweep", "jobs", "sweep_screen", "overrides", "resume", "callback", "cli",
-    "scripting",
+    "artifacts", "tiles", "pictures", "board", "evaluation", "loop", "display", "build", "recorder",
+    "run", "prediction", "plots", "report", "sweep", "jobs", "sweep_screen", "overrides", "search",
+    "resume", "callback", "cli", "scripting",
 ]  # fmt: skip
 HYDRA_ROOMS = {"build", "overrides", "resume", "callback", "cli"}
 
