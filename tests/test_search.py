@@ -99,7 +99,7 @@ def formula(monkeypatch):
     monkeypatch.setattr(run_room, "run", trained)
     monkeypatch.setattr(search_room, "compose_plain", composed_quickly)
     monkeypatch.setattr(jobs, "read_data", lambda config: None)
-    monkeypatch.setattr(jobs, "_reset", lambda config, parallel: None)
+    monkeypatch.setattr(jobs, "reset", lambda config, parallel: None)
     event.listen(Engine, "connect", unsafe)
     yield
     event.remove(Engine, "connect", unsafe)
