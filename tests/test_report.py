@@ -463,7 +463,7 @@ def test_output_and_several_folders(tmp_path, no_figures):
         (["empty"], "holds no completed run"),
         (["failed"], "holds no completed run, but 1 others"),
         (["sweep", "outptu=x"], "Did you mean 'output'?"),
-        (["sweep", "--loud"], "there is no key '--loud'"),
+        (["sweep", "--loud"], "--loud: words look like"),
         (["sweep", "output=file/x"], "cannot be written"),
     ],
 )
