@@ -17,6 +17,7 @@ from seg_l1 import plots, report
 from seg_l1.errors import UserError
 from seg_l1.report import figures, page, runs, statistics, tables
 
+pytestmark = pytest.mark.slow
 MAIN = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "report.py"))["main"]
 TARGETS = {name: target for target, name in runs.NAMES.items()}
 FIGURES = ("miou", "trade_off", "gap", "classes", "weights")

@@ -35,6 +35,7 @@ from seg_l1.search import DEFAULTS, distribution, read_words
 from tests.conftest import TINY, table
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.slow
 SMALL = [*TINY, "trainer.kkt_every=null", "trainer.threads=1"]
 SPACE = ["regularizer.alpha=log(1e-7,1e-3)", "optimizer.lr=log(1e-3,3e-2)", "model.width=int(4,8)"]
 DRAWN = ["model.width", "optimizer.lr", "regularizer.alpha"]
