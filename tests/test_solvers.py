@@ -449,9 +449,11 @@ class TestSteps:
         net, optimizer, state = self.make(solver, kind)
         self.step(net, optimizer, 2)
         state.detach()
-        saved = optimizer.state_dict()
-        self.step(net, optimizer)
-        torch.optim.__dict__[kind](net.parameters(), lr=0.01).load_state_dict(saved)
+        plain = getattr(torch.optim, kind)(net.parameters(), lr=0.01)
+        plain.load_state_dict(optimizer.state_dict())
+        assert plain.state_dict()["param_groups"] == optimizer.state_dict()["param_groups"]
+        assert set(plain.state) <= set(net.parameters())
+        assert bool(plain.state) == (kind == "Adam")
 
     def test_clipped_gradients_clip_the_penalty_of_that_step_alone(self, solver, kind):
         """Under SGD a step clipped by half is a step at half the rate."""
