@@ -62,7 +62,7 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
     """Builds network, objective, optimizer, solver and loop for `data`.
 
     Args:
-        pretrained: see `build_model`.
+        pretrained: False where a checkpoint follows: no weights are asked for, nor is `start`.
 
     Raises:
         UserError: if the configuration makes no sense.
@@ -78,7 +78,10 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
     device = find_device(config["device"])
     trainer, regularizer = config["trainer"], config["regularizer"]
     layout = torch.channels_last if trainer["channels_last"] else torch.contiguous_format
-    model = build_model(config, data.channels, data.num_classes, pretrained=pretrained)
+    start = config["start"] if pretrained else None
+    model = build_model(config, data.channels, data.num_classes, pretrained=not start)
+    if start:
+        load_start(model, start)
     model = model.to(device, memory_format=layout)
     criterion = instantiate("loss", _with_class_weights(config["loss"], data)).to(device)
     _check_class_weights(criterion, data.classes)
@@ -171,6 +174,24 @@ def build_model(
     return instantiate("model", spec, in_channels=channels, num_classes=num_classes)
 
 
+def load_start(model: nn.Module, start: str) -> None:
+    """Loads weights and batch-norm statistics: of the best epoch of a run, or of a checkpoint.
+
+    Raises:
+        UserError: if there is no such file, or it is of another network.
+    """
+    from seg_l1 import checkpoints
+    from seg_l1.artifacts import RunDirectory
+
+    path = Path(start)
+    file = RunDirectory.existing(path, key="start").best if path.is_dir() else path
+    state = checkpoints.load(file)
+    try:
+        model.load_state_dict(state["loop"]["model"] if "loop" in state else state["model"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise UserError(f"start: {file} is of another network ({first_line(error)})") from None
+
+
 def penalty_schedule(regularizer: Config, steps_per_epoch: int) -> Callable[[int], float]:
     """Returns λ(t) as a function of the optimizer step: `lam` times what `schedule` names."""
     from seg_l1.schedules import Constant, Decay, Ramp
@@ -235,6 +256,7 @@ _BATCH_KEYS = ("batch_size", "workers", "class_weights")
 def _solvers() -> dict[str, Any]:
     from seg_l1.solvers.dual_averaging import DualAveraging
     from seg_l1.solvers.factorized import Factorized
+    from seg_l1.solvers.frozen import Frozen
     from seg_l1.solvers.proximal import Proximal
     from seg_l1.solvers.subgradient import Subgradient
 
@@ -243,6 +265,7 @@ def _solvers() -> dict[str, Any]:
         "subgradient": Subgradient,
         "factorized": Factorized,
         "dual_averaging": DualAveraging,
+        "frozen": Frozen,
     }
 
 

@@ -5,16 +5,15 @@ Exit codes: 0 done, 1 failed while running, 2 the input was wrong, 130 interrupt
 
 from __future__ import annotations
 
-import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from seg_l1.errors import UserError, first_line
+from seg_l1.launch import call_hydra, jobs_at_a_time
 from seg_l1.overrides import (
-    CONF,
     check_overrides,
     expand_ranges,
     help_text,
@@ -34,8 +33,10 @@ class JobFailed(Exception):
         self.code = code
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command with the arguments `argv` and returns the exit code."""
+def main(
+    argv: Sequence[str] | None = None, command: Callable[[list[str]], int] | None = None
+) -> int:
+    """Runs `command`, by default that of train.py, with the arguments; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     # hydra takes true for a value, and no option of a group may be one
     arguments = [re.sub("^debug=(true|false)$", r"debug='\1'", word) for word in arguments]
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a table must not end a run
     try:
-        return _run(arguments)
+        return (command or _run)([expand_ranges(word) for word in arguments])
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
@@ -63,11 +64,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    arguments = [expand_ranges(word) for word in arguments]
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(help_text())
         return 0
     flags, overrides = parse(arguments)
+    for override in overrides:
+        if re.match(r"path\b", override.key_or_group):
+            raise UserError(f"{override.key_or_group}: belongs to python scripts/path.py")
     if any(override.key_or_group == "resume" for override in overrides):
         from seg_l1.resume import resumed
 
@@ -79,7 +82,7 @@ def _run(arguments: list[str]) -> int:
             return _sweep(flags, overrides)
         check_overrides(flags, overrides)
     others = [word for word in arguments if word not in flags.overrides]
-    _call_hydra([*flags.overrides, *others])  # its parser wants the overrides together
+    call_hydra([*flags.overrides, *others], task)  # its parser wants the overrides together
     return 0
 
 
@@ -106,7 +109,7 @@ def _sweep(flags: Any, overrides: Sequence[Any]) -> int:
     read_data(configs[0])  # what is wrong with the data is wrong for all: said before anything runs
     if sweep is None:
         sweep = Sweep.create(sweep_folder(flags, lines.get("hydra.sweep.dir")), typed, jobs)
-    elif changes := sweep.differences(jobs, configs):
+    elif changes := sweep.differences(jobs, configs, typed):
         raise UserError(f"resume_sweep: this is not the sweep in {sweep.path}", details=changes)
     words = [line for key, line in lines.items() if re.match(r"hydra\b", key)]
     words += [f"hydra.sweep.dir='{sweep.path}'", "--multirun"]
@@ -114,7 +117,7 @@ def _sweep(flags: Any, overrides: Sequence[Any]) -> int:
         words += [flag, value] if value else []
     with sweep_screen.SweepScreen(sweep) as screen:
         try:
-            _call_hydra([*typed, *words])
+            call_hydra([*typed, *words], task)
         except (KeyboardInterrupt, SystemExit):
             screen.interrupted = True
         finally:
@@ -137,11 +140,9 @@ def task(cfg: Any) -> Any:
         from seg_l1.recorder import Interrupted
         from seg_l1.sweep import Sweep
 
-        parallel = job.launcher.get("n_jobs") or 1
-        parallel = parallel if parallel > 0 else os.cpu_count() or 1
         sweep = Sweep(Path(job.sweep.dir))
         try:
-            return run_job(sweep, job.job.num, plain(cfg), overrides, parallel=parallel)
+            return run_job(sweep, job.job.num, plain(cfg), overrides, parallel=jobs_at_a_time())
         except Interrupted:
             raise SystemExit(130) from None
     try:
@@ -185,16 +186,3 @@ def _say(error: BaseException, code: int, traceback: bool) -> int:
         hint = "" if isinstance(error, UserError) else " (debug=true shows where)"
         sys.stderr.write(f"error: {kind}{str(error).strip() or repr(error)}{hint}\n")
     return code
-
-
-def _call_hydra(arguments: list[str]) -> None:
-    import hydra
-    from hydra.core.global_hydra import GlobalHydra
-
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `main` instead of hydra's printer
-    before, sys.argv = sys.argv, [sys.argv[0], *arguments]
-    try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
-    finally:
-        sys.argv = before
-        GlobalHydra.instance().clear()

@@ -72,7 +72,7 @@ HOUSE = {
 }
 
 
-def _house_style(draw: Callable[..., Figure | None]) -> Callable[..., Figure | None]:
+def house_style(draw: Callable[..., Figure | None]) -> Callable[..., Figure | None]:
     @wraps(draw)
     def drawn(*arguments: Any, **named: Any) -> Figure | None:
         with rc_context(HOUSE):
@@ -119,7 +119,7 @@ def style(curve: Curve, curves: Sequence[Curve]) -> Style:
     return Style(colour, marker, LINES[index % len(LINES)], FILLS[index % len(FILLS)])
 
 
-@_house_style
+@house_style
 def against_alpha(
     curves: Sequence[Curve], panels: Sequence[tuple[str, str, str]], *, zero_line: bool = False
 ) -> Figure | None:
@@ -135,7 +135,7 @@ def against_alpha(
         return None
     rows = math.ceil(len(curves) / 4)
     height = 3.1 + 0.2 * rows + 0.15 * max(0, len(curves) - 4)
-    figure = _figure(4.6 * len(panels) + 0.6 * (len(panels) == 1), height)
+    figure = new_figure(4.6 * len(panels) + 0.6 * (len(panels) == 1), height)
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     alphas = sorted({c.alpha for curve in penalised for c in curve.configurations})
     place, spacing = _alpha_axis(alphas)
@@ -233,7 +233,7 @@ def _known(curves: Sequence[Curve], name: str) -> bool:
     return any(c.scores(name) for curve in curves for c in curve.configurations)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -255,10 +255,10 @@ def _legend(figure: Figure, curves: Sequence[Curve], *more: Any, lines: bool = T
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8.5)
 
 
-@_house_style
+@house_style
 def trade_off(curves: Sequence[Curve], front: Sequence[Configuration], metric: str) -> Figure:
     """Runs and configurations as points (zeros in percent, score), with the front joined, named."""
-    figure = _figure(7.4, 4.5 + 0.2 * math.ceil(len(curves) / 4))
+    figure = new_figure(7.4, 4.5 + 0.2 * math.ceil(len(curves) / 4))
     axes = figure.subplots()
     points = []
     for curve in curves:
@@ -335,7 +335,7 @@ def _outside(box: Bbox, frame: Bbox) -> float:
     return box.width * box.height - _overlap(box, frame)
 
 
-@_house_style
+@house_style
 def classes(
     curves: Sequence[Curve],
     names: Sequence[str],
@@ -360,7 +360,7 @@ def classes(
     column = 0.31 if dense else 0.52
     label = 0.075 * max(map(len, names)) + 0.35
     width = max(sum(widths[i] * column for i in row) + 0.35 * len(row) for row in rows) + label + 1
-    figure = _figure(
+    figure = new_figure(
         max(5.2, width), len(rows) * (cell * len(names) + (1.3 if dense else 0.95)) + 0.1
     )
     limit = max((float(np.nanmax(np.abs(t))) for t in tables if np.isfinite(t).any()), default=1.0)
@@ -436,7 +436,7 @@ def _wrap(text: str, width: int) -> str:
     return fill(text, max(width, 14))
 
 
-@_house_style
+@house_style
 def histograms(panels: Sequence[tuple[str, Curve, np.ndarray]], bins: int = 81) -> Figure | None:
     """Counts of weights per bin, one panel per network, on shared axes; exact zeros as a bar.
 
@@ -448,7 +448,7 @@ def histograms(panels: Sequence[tuple[str, Curve, np.ndarray]], bins: int = 81) 
         return None
     limit = max((float(np.quantile(np.abs(w), 0.999)) for _, _, w in panels if w.size), default=1.0)
     edges = np.linspace(-1, 1, bins + 1) * (limit or 1.0)
-    figure = _figure(3.1 * len(panels) + 0.4, 3.3)
+    figure = new_figure(3.1 * len(panels) + 0.4, 3.3)
     all_axes = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     curves = [curve for _, curve, _ in panels]
     for axes, (title, curve, weights) in zip(all_axes, panels, strict=True):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from seg_l1.artifacts import RunDirectory
     from seg_l1.build import Experiment
     from seg_l1.evaluation import Row
+    from seg_l1.loop import Loop
 
 
 class Interrupted(Exception):
@@ -100,8 +101,12 @@ class Recorder:
                     f" python train.py resume={self.record.path}"
                 ) from None
 
-    def finish(self) -> dict[str, Any]:
-        """Evaluates the best weights, and writes pictures, weights and summary."""
+    def finish(self, polish: Callable[[Loop], None] | None = None) -> dict[str, Any]:
+        """Evaluates the best weights, and writes pictures, weights and summary.
+
+        Args:
+            polish: see `run.run`.
+        """
         from seg_l1 import checkpoints, display, pictures, sparsity
         from seg_l1.certificate import NAMES
         from seg_l1.ledger import sources
@@ -110,6 +115,8 @@ class Recorder:
         loop, data = self.loop, self.experiment.data
         best = checkpoints.load(self.record.best)
         loop.model.load_state_dict(best["model"])
+        if polish is not None:
+            self._polish(polish, done=best.get("polished", False))
         split = "val" if self.experiment.test is None else "test"
         final, counts = loop.evaluate(self.experiment.test or loop.val)
         test = final if split == "test" else {}
@@ -139,6 +146,20 @@ class Recorder:
             display.log.info(text)
         display.log.info(self._closing(row, test))
         return summary
+
+    def _polish(self, polish: Callable[[Loop], None], *, done: bool) -> None:
+        from seg_l1 import checkpoints
+        from seg_l1.sparsity import sparsity
+
+        row = self.rows[self.loop.best_epoch - 1]
+        if not done:  # a killed run comes here twice
+            polish(self.loop)
+            state = {**self._weights(), "epoch": row["epoch"], "polished": True}
+            checkpoints.save(self.record.best, state)
+        val, _ = self.loop.evaluate(self.loop.val)
+        row |= {f"val/{name}": value for name, value in val.items()} | sparsity(self.loop.tensors)
+        row["gap/miou"] = row["train/miou"] - row["val/miou"]
+        self.record.write_metrics(self.rows)
 
     def failed(self, error: BaseException) -> None:
         """Notes in the summary why the run ended early, as far as the disk allows."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from seg_l1.build import Config, Experiment
     from seg_l1.data.split import SegmentationData
     from seg_l1.evaluation import Row
+    from seg_l1.loop import Loop
 
 
 def run(
@@ -29,6 +30,7 @@ def run(
     console: Console,
     data: SegmentationData | None = None,
     on_epoch: Callable[[Row], None] = lambda row: None,
+    polish: Callable[[Loop], None] | None = None,
 ) -> dict[str, Any]:
     """Trains, evaluates and records one run; returns its summary.
 
@@ -37,6 +39,8 @@ def run(
 
     Args:
         data: what `load_data(config)` returns, where somebody has read it already.
+        polish: called with the best weights in the network after the last epoch; what it makes of
+            them is scored anew, and saved as the best.
         on_epoch: called with the row of each epoch, after it is saved; may raise to end the run.
 
     Raises:
@@ -76,7 +80,7 @@ def run(
         recorder.start(resume)
         with display.Bar(console, experiment.loop) as bar:
             recorder.train(bar, on_epoch)
-        return recorder.finish()
+        return recorder.finish(polish)
     except BaseException as error:
         recorder.failed(error)
         raise

@@ -93,7 +93,7 @@ class Sweep:
         """What is known of each job: the plan, "status", "error" and `SHOWN`."""
         rows: list[dict[str, Any]] = []
         for job in self.jobs:
-            known = rows[job.same_as] if job.same_as is not None else self._read(job)
+            known = rows[job.same_as] if job.same_as is not None else state(self.run(job.index))
             row = {**asdict(job), "status": known["status"], "error": known["error"]}
             rows.append({**row, **{name: known[name] for name in SHOWN}})
         return rows
@@ -108,8 +108,14 @@ class Sweep:
         _write(self.table, csv_text(header, lines))
         return rows
 
-    def differences(self, jobs: Sequence[Job], configs: Sequence[Mapping[str, Any]]) -> list[str]:
-        """What `jobs`, with their `configs`, would change about this sweep; see `FREE`."""
+    def differences(
+        self, jobs: Sequence[Job], configs: Sequence[Mapping[str, Any]], typed: Sequence[str] = ()
+    ) -> list[str]:
+        """What `jobs`, with their `configs`, would change about this sweep; see `FREE`.
+
+        A key that only one of both knows is one of another version of this program, and does not
+        count unless it was `typed`, then or now.
+        """
         from seg_l1.build import from_yaml
 
         ours, theirs = ([job.swept for job in some] for some in (self.jobs, jobs))
@@ -117,27 +123,32 @@ class Sweep:
             lines = [f"not in the sweep: {_words(x)}" for x in theirs if x not in ours]
             lines += [f"only in the sweep: {_words(x)}" for x in ours if x not in theirs]
             return lines or ["the jobs come in another order"]
-        found = []
+        named = {word.lstrip("+~").partition("=")[0] for word in (*self.typed, *typed)}
+        found: dict[str, list[int]] = {}
         for job, config in zip(self.jobs, configs, strict=True):
             file = self.run(job.index).config
             if job.same_as is not None or not file.is_file():
                 continue
             before, now = (dict(leaves(x)) for x in (from_yaml(file), config))
-            for key in sorted(before.keys() | now.keys()):
-                if key not in FREE and before.get(key) != now.get(key):
+            keys = before.keys() & now.keys() | (before.keys() ^ now.keys()) & named
+            for key in sorted(keys - {*FREE}):
+                if before.get(key) != now.get(key):
                     words = f"{key}: {before.get(key)} in the sweep, now {now.get(key)}"
-                    found.append(f"job {job.index}, {words}")
-        return found
+                    found.setdefault(words, []).append(job.index)
+        many = {words: f" and {len(x) - 1} more" * (len(x) > 1) for words, x in found.items()}
+        return [f"job {found[words][0]}{more}, {words}" for words, more in many.items()]
 
-    def _read(self, job: Job) -> dict[str, Any]:
-        known = dict.fromkeys(("error", *SHOWN))
-        try:
-            summary = self.run(job.index).read_summary()
-        except (OSError, ValueError):
-            return {**known, "status": "pending"}
-        best, last = summary.get("best") or {}, summary.get("last") or {}
-        scores = {**best, **(summary.get("test") or {}), **summary, "last_epoch": last.get("epoch")}
-        return {name: scores.get(name) for name in ("status", *known)}
+
+def state(record: RunDirectory) -> dict[str, Any]:
+    """What a run directory says of its run: "status", "error" and `SHOWN`."""
+    known = dict.fromkeys(("error", *SHOWN))
+    try:
+        summary = record.read_summary()
+    except (OSError, ValueError):
+        return {**known, "status": "pending"}
+    best, last = summary.get("best") or {}, summary.get("last") or {}
+    scores = {**best, **(summary.get("test") or {}), **summary, "last_epoch": last.get("epoch")}
+    return {name: scores.get(name) for name in ("status", *known)}
 
 
 def same_runs(configs: Sequence[Mapping[str, Any]]) -> list[int | None]:

@@ -24,6 +24,8 @@ class SweepScreen:
     A thread looks at the run directories every `every` seconds.
     """
 
+    kind = "sweep"
+
     def __init__(self, sweep: Sweep, *, every: float = 1.0) -> None:
         self.sweep, self.every, self.interrupted = sweep, every, False
         self.console = console = Console(highlight=False, soft_wrap=True)
@@ -32,11 +34,11 @@ class SweepScreen:
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         rows = sweep.rows()
-        self.before = sum(progress(row) for row in _own(rows))
+        self.before = work_done(rows)
         self.told = {row["index"] for row in rows if row["status"] in ENDED}
 
     def __enter__(self) -> SweepScreen:
-        self._print(f"sweep: {self.sweep.path}\n{counts(self.sweep.rows())}")
+        self._print(f"{self.kind}: {self.sweep.path}\n{counts(self.sweep.rows())}")
         if self.live is not None:
             self.live.start()
         self.thread.start()
@@ -54,8 +56,12 @@ class SweepScreen:
             if row["status"] == "failed" and row["same_as"] is None:
                 log = self.sweep.run(row["index"]).log
                 sys.stderr.write(f"error: job {row['index']} {describe(row)} (see {log})\n")
+        self._print(self.closing())
+
+    def closing(self) -> str:
+        """What is said at the end."""
         path = self.sweep.path
-        self._print(
+        return (
             f"\neverything lies in {path}\n  sweep.csv  sweep.json\n\nnext:\n"
             f"  python scripts/report.py {path}\n  tensorboard --logdir {path}"
         )
@@ -80,11 +86,9 @@ class SweepScreen:
         self.console.print(text, markup=False)
 
     def _line(self, rows: list[dict[str, Any]]) -> Text:
-        own = _own(rows)
-        done = sum(progress(row) for row in own)
-        text = counts(rows)
-        if self.before < done < len(own):
-            left = (time.monotonic() - self.begun) / (done - self.before) * (len(own) - done)
+        text, done = counts(rows), work_done(rows)
+        if self.before < done < 1:
+            left = (time.monotonic() - self.begun) / (done - self.before) * (1 - done)
             text += f"; about {duration(left)} to go"
         return Text(text)
 
@@ -94,6 +98,14 @@ def progress(row: dict[str, Any]) -> float:
     if row["status"] in ENDED:
         return 1.0
     return row["last_epoch"] / row["epochs"] if row["last_epoch"] and row["epochs"] else 0.0
+
+
+def work_done(rows: list[dict[str, Any]]) -> float:
+    """The share of all jobs that is done, by their epochs where those are known of each."""
+    own = _own(rows)
+    known = all(row["epochs"] for row in own)
+    work = [row["epochs"] if known else 1 for row in own]
+    return sum(n * progress(row) for n, row in zip(work, own, strict=True)) / max(1, sum(work))
 
 
 def table(rows: list[dict[str, Any]], room: int) -> Table:

@@ -12,10 +12,10 @@ ORDER = [
     "errors", "limits", "prox", "penalties", "schedules", "scope", "solvers", "library", "noise",
     "data", "models", "losses", "certificate", "ledger", "metrics", "sparsity", "checkpoints",
     "artifacts", "tiles", "pictures", "board", "evaluation", "loop", "display", "build", "recorder",
-    "run", "prediction", "plots", "report", "sweep", "jobs", "sweep_screen", "overrides", "search",
-    "resume", "callback", "cli", "scripting",
+    "run", "prediction", "plots", "report", "sweep", "jobs", "sweep_screen", "overrides", "launch",
+    "search", "path", "resume", "callback", "cli", "scripting",
 ]  # fmt: skip
-HYDRA_ROOMS = {"build", "overrides", "resume", "callback", "cli"}
+HYDRA_ROOMS = {"build", "overrides", "launch", "resume", "callback", "cli"}
 
 
 def imports(path):

@@ -19,9 +19,10 @@ SHARES = {"train": (0.0, 0.6), "val": (0.6, 0.8), "test": (0.8, 1.0)}
 """The part of the digits (in their order) and of each photograph (left to right) per split."""
 
 
-def split_range(split: str, length: int) -> range:
-    """Returns the positions out of `length` that belong to `split`."""
+def split_range(split: str, length: int, part: int = 0, parts: int = 1) -> range:
+    """Returns the positions out of `length` that belong to `part` of `parts` of `split`."""
     low, high = SHARES[split]
+    low, high = (low + (high - low) * share / parts for share in (part, part + 1))
     return range(round(low * length), round(high * length))
 
 
@@ -34,6 +35,7 @@ def load(
     num_test: int = 256,
     digits_per_scene: tuple[int, int] = (6, 9),
     digit_size: tuple[int, int] = (12, 16),
+    parts: int = 1,
     seed: int = 0,
 ) -> SegmentationData:
     """Composes the data set; the same arguments give the same scenes.
@@ -45,6 +47,8 @@ def load(
         digits_per_scene: smallest and largest number of digits asked for; a digit for which there
             is no free place is left out.
         digit_size: smallest and largest side of a digit in pixels.
+        parts: of the training split: scenes of one share no digit and no piece of photograph with
+            those of another, and are a group that folds keep together.
         seed: draws the scenes; not the seed of the training.
 
     Raises:
@@ -67,27 +71,34 @@ def load(
         {"train": num_train, "val": num_val, "test": num_test}.items()
     ):
         rng = np.random.default_rng([seed, number])
-        chosen = split_range(split, len(source.target))
-        glyphs = source.images[chosen.start : chosen.stop] / 16
-        labels = source.target[chosen.start : chosen.stop]
-        inks = {side: _enlarged(glyphs, side) for side in range(digit_size[0], digit_size[1] + 1)}
-        strips = []
-        for photo in photos:
-            columns = split_range(split, photo.shape[1])
-            strips.append(photo[:, columns.start : columns.stop])
+        many_parts = parts if split == "train" else 1
         images = np.empty((count, *image_size, 3), dtype=np.uint8)
         masks = np.zeros((count, *image_size), dtype=np.uint8)
-        for image, mask in zip(images, masks, strict=True):
-            scene = _crop(rng, strips[rng.integers(len(strips))], image_size)
-            many = rng.integers(digits_per_scene[0], digits_per_scene[1] + 1)
-            _paint(rng, scene, mask, inks, labels, many)
-            image[:] = np.rint(scene * 255)
+        for part in range(many_parts):
+            chosen = split_range(split, len(source.target), part, many_parts)
+            glyphs = source.images[chosen.start : chosen.stop] / 16
+            labels = source.target[chosen.start : chosen.stop]
+            sides = range(digit_size[0], digit_size[1] + 1)
+            inks = {side: _enlarged(glyphs, side) for side in sides}
+            strips = []
+            for photo in photos:
+                columns = split_range(split, photo.shape[1], part, many_parts)
+                strips.append(photo[:, columns.start : columns.stop])
+            scenes = slice(part, None, many_parts)
+            for image, mask in zip(images[scenes], masks[scenes], strict=True):
+                scene = _crop(rng, strips[rng.integers(len(strips))], image_size)
+                many = rng.integers(digits_per_scene[0], digits_per_scene[1] + 1)
+                _paint(rng, scene, mask, inks, labels, many)
+                image[:] = np.rint(scene * 255)
         splits[split] = TensorSplit(
             torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(),
             torch.from_numpy(masks),
             [f"{split}_{index:04d}" for index in range(count)],
         )
-    return describe(splits, CLASSES, notes=[])
+    data = describe(splits, CLASSES, notes=[])
+    if parts > 1:
+        data.groups = [f"part {index % parts}" for index in range(num_train)]
+    return data
 
 
 def _enlarged(glyphs: np.ndarray, side: int) -> np.ndarray:

@@ -74,7 +74,9 @@ def load(
             " a class there (0/255 masks), give dataset.mask_values=[0,255]."
         )
     if drawn is None and (group_pattern is not None or stratify):
-        data.notes.append("group_pattern and stratify do nothing: the splits are given by folders")
+        data.notes.append(
+            "the splits are given by folders: group_pattern and stratify serve folds alone"
+        )
     return data
 
 

@@ -71,6 +71,8 @@ class SegmentationData:
     that none shows (for the median frequencies of Eigen & Fergus 2015). `indices` are, for every
     split that was drawn, its positions in the listing that it was drawn from. `fit` says how a
     picture becomes as large as the network expects: "resize", or "pad" (with 0, evenly).
+    `groups` names for every training image the group that folds must not tear apart; empty where
+    each image stands alone.
     """
 
     splits: dict[str, Split]
@@ -84,6 +86,7 @@ class SegmentationData:
     present_shares: list[float] = field(default_factory=list)
     indices: dict[str, list[int]] = field(default_factory=dict)
     fit: str = "resize"
+    groups: list[str] = field(default_factory=list)
 
     @property
     def channels(self) -> int:

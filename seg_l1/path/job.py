@@ -1,0 +1,147 @@
+"""One job of a path: the strengths one after the other on one fold, each a run of its own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from seg_l1.artifacts import RunDirectory
+from seg_l1.jobs import read_data, record_failure, reset
+from seg_l1.overrides import register_resolvers
+from seg_l1.path.plan import Job, Plan
+from seg_l1.path.trace import trace
+from seg_l1.sweep import state
+
+register_resolvers()  # a process of a launcher imports this room first
+
+
+def task(cfg: Any) -> str:
+    """A job as hydra's launchers call it: `cfg.path` says which, `path.json` all else."""
+    from seg_l1.launch import jobs_at_a_time
+    from seg_l1.recorder import Interrupted
+
+    plan = Plan(Path(cfg.path.folder))
+    try:
+        return follow(plan, plan.jobs[cfg.path.job], parallel=jobs_at_a_time())
+    except Interrupted:
+        raise SystemExit(130) from None
+
+
+def follow(plan: Plan, job: Job, *, refit_at: float | None = None, parallel: int = 1) -> str:
+    """Trains the points of `job` that are missing; returns "completed" or "failed".
+
+    Args:
+        refit_at: the strength that the path ends with; its run is `plan.refit`, which is scored on
+            the test split too.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, when everything is saved.
+    """
+    with plan.lock(job.name, wait=True):
+        whole = read_data(plan.config)
+        data = plan.data(whole, job)
+
+        def fit(alpha: float, before: RunDirectory | None) -> RunDirectory:
+            position = plan.order.index(alpha)
+            config, words = plan.point(job, position, before and before.last)
+            if alpha == refit_at:
+                one_run(config, words, plan.refit, whole)
+                return plan.refit
+            record = plan.run(job, position)
+            one_run(config, words, record, data, parallel=parallel)
+            return record
+
+        return _trace(plan, fit, refit_at)
+
+
+def progress(plan: Plan, job: Job) -> str:
+    """How far a job is, from its run directories: "completed", "failed" or "pending"."""
+
+    def look(alpha: float, before: RunDirectory | None) -> RunDirectory:
+        record = plan.run(job, plan.order.index(alpha))
+        status = state(record)["status"]
+        if status != "completed":
+            raise RunFailed if status == "failed" else _Missing
+        return record
+
+    return _trace(plan, look)
+
+
+def _trace(plan: Plan, fit: Callable[..., RunDirectory], until: float | None = None) -> str:
+    """Follows the path with `fit`; a network is dead when all is zero, or it tells one class."""
+    settings = plan.settings
+    alphas = plan.order if until is None else plan.order[: plan.order.index(until) + 1]
+
+    def last(record: RunDirectory) -> dict[str, float]:
+        return record.read_summary()["last"]
+
+    def dead(record: RunDirectory) -> bool:
+        row = last(record)
+        told = sum(bool(value) for name, value in row.items() if name.startswith("val/iou/"))
+        return row["sparsity/exact"] == 1 or told <= 1
+
+    points = trace(
+        alphas,
+        fit,
+        dead=dead,
+        merit=lambda record: last(record)["val/miou"],
+        warm_start=settings["warm_start"],
+        collapse=settings["collapse"],
+    )
+    try:
+        for _ in points:
+            pass
+    except RunFailed:
+        return "failed"
+    except _Missing:
+        return "pending"
+    return "completed"
+
+
+class _Missing(Exception):
+    """A run is not there yet."""
+
+
+class RunFailed(Exception):
+    """A run failed, and has said so in its own folder."""
+
+
+def one_run(
+    config: dict[str, Any],
+    words: list[str],
+    record: RunDirectory,
+    data: Any,
+    *,
+    polish: Callable[[Any], None] | None = None,
+    parallel: int = 1,
+) -> None:
+    """Runs what `record` is to hold, or goes on with it, or does nothing where it is complete."""
+    from seg_l1 import display
+    from seg_l1.recorder import Interrupted
+    from seg_l1.run import run
+
+    status = record.read_summary()["status"] if record.summary.is_file() else "pending"
+    if status == "completed":
+        return
+    resume = status in ("running", "interrupted") and record.last.is_file()
+    if not resume and record.path.exists():
+        shutil.rmtree(record.path)
+    with display.logging_to_file() as console:
+        try:
+            reset(config, parallel)
+            run(
+                config,
+                record.path,
+                overrides=words,
+                resume=resume,
+                console=console,
+                data=data,
+                polish=polish,
+            )
+        except Interrupted:
+            raise
+        except Exception as error:
+            record_failure(record, error)
+            raise RunFailed(str(record.log)) from error

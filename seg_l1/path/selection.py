@@ -1,0 +1,60 @@
+"""Choosing a strength from the scores of folds: the best one, and the one-standard-error rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+SMALLER_IS_BETTER = ("loss",)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What the scores of several folds say about the strengths; see `select`.
+
+    `mean` and `error` are per strength, NaN where a fold has no score; `best` and `one_se` are
+    positions in `alphas`. Without several folds `error` is NaN and `one_se` is `best`.
+    """
+
+    alphas: list[float]
+    mean: np.ndarray
+    error: np.ndarray
+    best: int
+    one_se: int
+
+
+def select(
+    alphas: Sequence[float], scores: np.ndarray, *, folds: int, metric: str = "miou"
+) -> Selection:
+    """Returns mean and standard error per strength, and both choices.
+
+    The best strength has the best mean (of equals the largest). The one-standard-error choice is
+    the largest strength whose mean is no more than one standard error of the best one away from it
+    (Breiman, Friedman, Olshen & Stone 1984, 3.4.3), so it is never smaller than the best. The
+    standard error is sd/√K with ddof = 1; repeated folds enter the sd and not K, since they hold
+    the same images.
+
+    Args:
+        scores: (repeats · folds, strengths), NaN where a path ended before. A strength that lacks
+            a score is not chosen.
+        folds: K.
+
+    Raises:
+        ValueError: if no strength has all its scores.
+    """
+    scores = np.asarray(scores, dtype=float)
+    complete = np.isfinite(scores).all(0)
+    if not complete.any():
+        raise ValueError("no strength has a score on every fold")
+    mean = np.where(complete, scores.mean(0), np.nan)
+    error = np.full(len(alphas), np.nan)
+    if folds > 1:
+        error[complete] = scores[:, complete].std(0, ddof=1) / folds**0.5
+    merit = np.where(complete, -mean if metric in SMALLER_IS_BETTER else mean, -np.inf)
+    largest_first = np.argsort(alphas)[::-1]
+    best = int(largest_first[merit[largest_first].argmax()])
+    near = merit >= merit[best] - np.nan_to_num(error[best])
+    one_se = int(largest_first[near[largest_first].argmax()])
+    return Selection(list(alphas), mean, error, best, one_se if folds > 1 else best)

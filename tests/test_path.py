@@ -1,0 +1,572 @@
+"""Paths: against scikit-learn on a convex problem, by definition elsewhere, killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.linear_model import enet_path, lasso_path
+from torch import nn
+
+from seg_l1 import attach, checkpoints, cli, penalties
+from seg_l1.artifacts import RunDirectory
+from seg_l1.build import build, load_data
+from seg_l1.data.partition import group_keys
+from seg_l1.errors import UserError
+from seg_l1.overrides import compose_plain
+from seg_l1.path import stability
+from seg_l1.path.controller import path_command
+from seg_l1.path.folds import draw_folds, fold_data
+from seg_l1.path.grid import geometric, strength_for, zero_share
+from seg_l1.path.plan import Plan
+from seg_l1.path.refit import blend, recalibrate
+from seg_l1.path.selection import select
+from seg_l1.path.trace import order, trace
+from seg_l1.solvers.frozen import Frozen
+from tests.conftest import TINY, table
+from tests.oracles import X, Y
+
+SMALL = [*TINY, "dataset.num_train=20", "path.num=3", "regularizer=l1", "path.folder=p"]
+"""A path of three strengths on tiny digits scenes."""
+
+
+# ---------------------------------------------------------------- the convex truth
+
+
+def image_of(samples: np.ndarray) -> torch.Tensor:
+    """Samples as the pixels of one image: (N, F) -> (1, F, 16, N / 16)."""
+    return torch.from_numpy(samples.T.reshape(1, samples.shape[1], 16, -1).copy())
+
+
+def linear_path(penalty, alphas, *, lr=0.05, steps=20_000):
+    """Our path on a 1×1 convolution without bias: the weights at each strength."""
+    images, target = image_of(X), torch.from_numpy(Y).reshape(1, 1, 16, -1)
+
+    def fit(alpha, start):
+        net = nn.Conv2d(X.shape[1], 1, 1, bias=False, dtype=torch.float64)
+        nn.init.zeros_(net.weight) if start is None else net.load_state_dict(start)
+        optimizer = torch.optim.SGD(net.parameters(), lr=lr, momentum=0.5)
+        attach(optimizer, net, penalty, alpha=alpha)
+        before = None
+        for step in range(steps):
+            optimizer.zero_grad()
+            (0.5 * (net(images) - target).square().mean()).backward()
+            optimizer.step()
+            if step % 50 == 0:
+                now = net.weight.detach().clone()
+                if before is not None and torch.equal(now, before):
+                    break
+                before = now
+        return {k: v.clone() for k, v in net.state_dict().items()}
+
+    return [state["weight"].flatten().numpy() for _, state in trace(alphas, fit)]
+
+
+@pytest.fixture(scope="module")
+def dense_gradient():
+    """The convolution at w = 0, its scope and its gradient."""
+    net = nn.Conv2d(X.shape[1], 1, 1, bias=False, dtype=torch.float64)
+    nn.init.zeros_(net.weight)
+    images, target = image_of(X), torch.from_numpy(Y).reshape(1, 1, 16, -1)
+    loss = 0.5 * (net(images) - target).square().mean()
+    solver = attach(torch.optim.SGD(net.parameters(), lr=1.0), net, alpha=0.0)
+    return solver.entries, list(torch.autograd.grad(loss, list(net.parameters())))
+
+
+@pytest.mark.parametrize("direction", ["down", "up"])
+def test_the_path_is_that_of_lasso_path(direction, dense_gradient):
+    top = strength_for(1.0, penalties.L1(), *dense_gradient)
+    assert top == pytest.approx(np.abs(X.T @ Y).max() / len(Y), rel=1e-6)
+    grid = order(geometric(top, 1e-3 * top, 10), direction)
+    ours = linear_path(penalties.L1(), grid)
+    _, truth, _ = lasso_path(X, Y, alphas=sorted(grid, reverse=True), tol=1e-12, max_iter=10**6)
+    theirs = truth.T if direction == "down" else truth.T[::-1]
+    assert np.abs(np.array(ours) - theirs).max() <= 1e-6
+    assert [(w != 0).sum() for w in ours] == [(w != 0).sum() for w in theirs]
+
+
+def test_the_path_is_that_of_enet_path():
+    ratio = 0.7
+    penalty = penalties.ElasticNet(l1_ratio=ratio)
+    grid = geometric(1.0, 1e-3, 10)
+    _, truth, _ = enet_path(X, Y, l1_ratio=ratio, alphas=grid, tol=1e-12, max_iter=10**6)
+    assert np.abs(np.array(linear_path(penalty, grid)) - truth.T).max() <= 1e-6
+
+
+def test_a_one_per_cent_wrong_penalty_is_seen(monkeypatch):
+    grid = geometric(1.0, 1e-2, 4)
+    _, truth, _ = lasso_path(X, Y, alphas=grid, tol=1e-12, max_iter=10**6)
+    right = penalties.L1.prox
+    monkeypatch.setattr(
+        penalties.L1, "prox", lambda self, w, s, *, out=None: right(self, w, 1.01 * s, out=out)
+    )
+    assert np.abs(np.array(linear_path(penalties.L1(), grid)) - truth.T).max() > 1e-4
+
+
+# ---------------------------------------------------------------- strengths
+
+
+def test_a_grid_has_equal_ratios_and_its_ends():
+    grid = geometric(1e-2, 1e-5, 7)
+    assert (grid[0], grid[-1], len(grid)) == (1e-2, 1e-5, 7)
+    assert np.allclose(np.diff(np.log(grid)), np.log(1e-3) / 6, atol=1e-5)
+    assert geometric(0.5, 0.1, 1) == [0.5]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize(
+    ("penalty", "factor"), [(penalties.L1(), 1.0), (penalties.ElasticNet(l1_ratio=0.25), 4.0)]
+)
+def test_a_reference_strength_is_a_quantile_of_the_gradients(
+    penalty, factor, share, dense_gradient
+):
+    entries, slopes = dense_gradient
+    sizes = np.sort(slopes[0].abs().flatten().numpy())
+    expected = factor * sizes[int(np.ceil(share * len(sizes))) - 1]
+    found = strength_for(share, penalty, entries, slopes)
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert zero_share(penalty, entries, slopes, found) >= share
+    assert zero_share(penalty, entries, slopes, found * 0.999) < share
+
+
+def test_the_reference_of_groups_is_that_of_the_group_lasso():
+    net = nn.Conv2d(3, 4, 2, bias=False)
+    entries = attach(torch.optim.SGD(net.parameters(), lr=1.0), net, alpha=0.0).entries
+    slope = torch.randn_like(net.weight)
+    expected = float(slope.flatten(1).norm(dim=1).max()) / 12**0.5
+    found = strength_for(1.0, penalties.GroupL1(), entries, [slope])
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("penalty", [penalties.L2(), penalties.Bridge(depth=3)])
+def test_penalties_without_a_reference_strength_say_so(penalty, dense_gradient):
+    with pytest.raises(ValueError, match="strength"):
+        strength_for(0.5, penalty, *dense_gradient)
+
+
+# ---------------------------------------------------------------- the order of a path
+
+
+def followed(alphas, deaths=(), merits=None, **options):
+    """(strength, start) of every fit; the state of a fit is its strength."""
+    calls = []
+
+    def fit(alpha, start):
+        calls.append((alpha, start))
+        return alpha
+
+    merit = None if merits is None else merits.__getitem__
+    list(trace(alphas, fit, dead=lambda a: a in deaths, merit=merit, **options))
+    return calls
+
+
+def test_each_strength_starts_from_the_one_before():
+    assert order([1, 3, 2], "down") == [3, 2, 1]
+    assert followed([3, 2, 1]) == [(3, None), (2, 3), (1, 2)]
+    assert followed([3, 2, 1], warm_start=False) == [(3, None), (2, None), (1, None)]
+
+
+def test_downwards_a_dead_network_is_no_start():
+    assert followed([4, 3, 2, 1], deaths={4, 3}) == [(4, None), (3, None), (2, None), (1, 2)]
+
+
+def test_upwards_a_path_ends_at_a_dead_network():
+    assert followed([1, 2, 3, 4], deaths={2}) == [(1, None), (2, 1)]
+
+
+def test_a_path_ends_at_a_collapse_upwards_alone():
+    merits = {1: 0.8, 2: 0.81, 3: 0.39, 4: 0.1}
+    assert [a for a, _ in followed([1, 2, 3, 4], merits=merits, collapse=0.5)] == [1, 2, 3]
+    assert [a for a, _ in followed([4, 3, 2, 1], merits=merits, collapse=0.5)] == [4, 3, 2, 1]
+
+
+# ---------------------------------------------------------------- selection
+
+
+def test_the_choices_are_those_of_the_textbook():
+    """Numbers worked out by hand: means .60 .70 .74 .73, sd of the best .02, K = 4."""
+    alphas = [1e-3, 1e-4, 1e-5, 1e-6]
+    scores = np.array(
+        [[0.60, 0.70, 0.72, 0.73], [0.60, 0.72, 0.74, 0.73],
+         [0.58, 0.70, 0.74, 0.73], [0.62, 0.68, 0.76, 0.73]]
+    )  # fmt: skip
+    found = select(alphas, scores, folds=4)
+    assert found.mean == pytest.approx([0.60, 0.70, 0.74, 0.73])
+    assert found.error[2] == pytest.approx((0.0008 / 3) ** 0.5 / 2)  # .00816
+    assert (alphas[found.best], alphas[found.one_se]) == (1e-5, 1e-5)
+    wide = scores + np.array([[0, 0, -0.06, 0], [0, 0, 0.06, 0]] * 2)
+    assert alphas[select(alphas, wide, folds=4).one_se] == 1e-4  # .74 − .0355 ≤ .70
+    assert alphas[select(alphas, 1 - wide, folds=4, metric="loss").one_se] == 1e-4
+
+
+def test_of_equals_the_larger_strength_is_best():
+    assert select([1e-6, 1e-4, 1e-5], np.full((3, 3), 0.5), folds=3).best == 1
+
+
+def test_a_strength_that_lacks_a_score_is_not_chosen():
+    scores = np.array([[np.nan, 0.4, 0.3], [0.9, 0.5, 0.3]])
+    found = select([3.0, 2.0, 1.0], scores, folds=2)
+    assert (found.best, found.one_se) == (1, 1)
+    assert np.isnan(found.mean[0]) and np.isnan(found.error[0])
+    with pytest.raises(ValueError, match="every fold"):
+        select([1.0], np.array([[np.nan]]), folds=2)
+
+
+@given(
+    st.integers(2, 6).flatmap(
+        lambda n: st.lists(
+            st.lists(st.floats(0, 1), min_size=n, max_size=n), min_size=2, max_size=5
+        )
+    ),
+    st.sampled_from(["miou", "loss"]),
+)
+def test_the_one_standard_error_choice_by_definition(scores, metric):
+    values = np.array(scores)
+    alphas = [10.0**-k for k in range(values.shape[1])]
+    found = select(alphas, values, folds=len(values), metric=metric)
+    sign = -1 if metric == "loss" else 1
+    means = [sign * float(np.mean(column)) for column in values.T]
+    best = max(range(len(alphas)), key=lambda k: (means[k], alphas[k]))
+    error = np.std(values[:, best], ddof=1) / len(values) ** 0.5
+    fit = [alphas[k] for k in range(len(alphas)) if means[k] >= means[best] - error]
+    assert alphas[found.one_se] == max(fit) >= alphas[found.best]
+
+
+# ---------------------------------------------------------------- folds
+
+
+def digits(*words):
+    return load_data(compose_plain([*TINY, "dataset.num_train=20", *words]))
+
+
+def test_folds_are_disjoint_and_cover_the_training_images():
+    folds = draw_folds(digits(), 4, 2, seed=0)
+    assert len(folds) == 8
+    for repeat in (folds[:4], folds[4:]):
+        assert sorted(sum(repeat, [])) == list(range(20))
+        assert {len(fold) for fold in repeat} == {5}
+    assert folds[:4] != folds[4:]
+
+
+def test_groups_are_not_torn_apart():
+    data = digits()
+    data.groups = [f"scene {index // 3}" for index in range(20)]
+    for fold in draw_folds(data, 3, 1, seed=0):
+        inside = {data.groups[i] for i in fold}
+        outside = {data.groups[i] for i in range(20) if i not in fold}
+        assert not inside & outside
+    pattern = r"(\d)$"
+    for fold in draw_folds(digits(), 3, 1, seed=0, group_pattern=pattern):
+        names = data.splits["train"].names
+        inside = set(group_keys([names[i] for i in fold], pattern))
+        assert not inside & set(
+            group_keys([n for i, n in enumerate(names) if i not in fold], pattern)
+        )
+
+
+def test_more_folds_than_images_are_refused():
+    with pytest.raises(UserError, match=r"path.folds=21: there are only 20 training images"):
+        draw_folds(digits(), 21, 1, seed=0)
+
+
+def test_parts_of_the_digits_share_no_digit_and_no_piece_of_photograph(monkeypatch):
+    from seg_l1.data import digits as room
+
+    ranges = [room.split_range("train", 1797, part, 5) for part in range(5)]
+    joined = [index for each in ranges for index in each]
+    assert joined == list(room.split_range("train", 1797))
+    whole, cut = digits(), digits("dataset.parts=5")
+    assert not whole.groups and [set(cut.groups[k::5]) for k in range(5)] == [
+        {f"part {k}"} for k in range(5)
+    ]
+    assert torch.equal(whole.splits["val"].images, cut.splits["val"].images)
+    assert compose_plain(["path.folds=3"])["dataset"]["parts"] == 3
+
+
+def test_the_data_of_a_fold_is_measured_on_its_own_training_images():
+    data = digits()
+    (fold, *_) = draw_folds(data, 4, 1, seed=0)
+    cut = fold_data(data, fold)
+    assert sorted(cut.splits) == ["train", "val"]
+    kept = [i for i in range(20) if i not in fold]
+    images = data.splits["train"].images[kept].double() / 255
+    assert cut.mean == pytest.approx(images.mean((0, 2, 3)).tolist())
+    assert torch.equal(cut.splits["val"].masks, data.splits["train"].masks[fold])
+    assert cut.indices == {"train": kept, "val": fold}
+
+
+# ---------------------------------------------------------------- the refit
+
+
+@pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
+def test_a_frozen_support_stays_whatever_the_optimizer_remembers(kind):
+    net = nn.Conv2d(4, 4, 3)
+    options = {"momentum": 0.9} if kind == "SGD" else {}
+    optimizer = getattr(torch.optim, kind)(net.parameters(), lr=0.05, **options)
+
+    def step():
+        optimizer.zero_grad()
+        net(torch.randn(2, 4, 8, 8)).square().mean().backward()
+        optimizer.step()
+
+    for _ in range(3):
+        step()  # moments fill
+    with torch.no_grad():
+        net.weight[net.weight.abs() < 0.1] = 0
+    alive, before = net.weight != 0, net.weight.detach().clone()
+    solver = attach(optimizer, net, alpha=0.0, solver=Frozen)
+    for _ in range(5):
+        step()
+    assert torch.equal(net.weight != 0, alive) and 0 < alive.float().mean() < 1
+    assert (net.weight != before)[alive].all()
+    saved = solver.state_dict()
+    solver.support[0].fill_(True)
+    solver.load_state_dict(saved)
+    assert torch.equal(solver.support[0], alive)
+
+
+def test_a_blend_is_a_mean_of_the_two_networks():
+    one, other = nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3)
+    first, second = deepcopy(one.weight.data), other.weight.data
+    blend(one, other.state_dict(), 0.25)
+    assert torch.allclose(one.weight, 0.25 * second + 0.75 * first)
+
+
+def test_batch_norm_is_measured_over_one_epoch():
+    net = nn.Sequential(nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3), nn.Dropout(0.5))
+    images = [torch.randn(4, 1, 5, 5) + k for k in range(3)]
+
+    class Epoch:
+        def epoch(self):
+            return ((image, None) for image in images)
+
+    recalibrate(net, Epoch())
+    outputs = [net[0](image).detach() for image in images]
+    means = torch.stack([out.mean((0, 2, 3)) for out in outputs]).mean(0)
+    spreads = torch.stack([out.transpose(0, 1).flatten(1).var(1) for out in outputs]).mean(0)
+    assert torch.allclose(net[1].running_mean, means, atol=1e-6)
+    assert torch.allclose(net[1].running_var, spreads, atol=1e-6)
+    assert net[1].momentum == 0.1 and not net.training
+
+
+def test_a_run_starts_from_the_weights_of_another(finished, command):
+    path, _ = finished
+    config = compose_plain([*TINY, f"start={path}"])
+    data = load_data(config)
+    loop = build(config, data).loop
+    best = checkpoints.load(path / "checkpoints/best.pt")["model"]
+    assert all(torch.equal(value, best[name]) for name, value in loop.model.state_dict().items())
+    last = checkpoints.load(path / "checkpoints/last.pt")["loop"]["model"]
+    loop = build({**config, "start": str(path / "checkpoints/last.pt")}, data).loop
+    assert all(torch.equal(value, last[name]) for name, value in loop.model.state_dict().items())
+    code, _, err = command(*TINY, f"start={path}", "model.width=8")
+    assert code == 2 and "is of another network" in err
+    code, _, err = command(*TINY, "start=nowhere")
+    assert code == 2 and "nowhere" in err
+
+
+# ---------------------------------------------------------------- stability
+
+
+def test_overlaps_by_definition():
+    supports = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 0, 0]]).bool()
+    assert stability.jaccard(supports) == pytest.approx((1 / 3 + 1 + 1 / 3) / 3)
+    assert stability.jaccard(torch.zeros(2, 5).bool()) == 1
+    drawn = torch.rand(2, 200_000) < torch.tensor([[0.3], [0.6]])
+    assert stability.by_chance(drawn) == pytest.approx(stability.jaccard(drawn), abs=5e-3)
+
+
+# ---------------------------------------------------------------- the command
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch, capsys):
+    """Calls the command in an empty folder; returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words):
+        code = cli.main(words, lambda arguments: path_command(arguments, "help\n"))
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def without_times(folder):
+    """What a path decided and measured: selection, table and weights."""
+    drop = ("wall_time_s",)
+    rows = [{k: v for k, v in row.items() if k not in drop} for row in table(folder / "path.csv")]
+    weights = checkpoints.load(folder / "refit/checkpoints/best.pt")["model"]
+    return json.loads((folder / "selection.json").read_text()), rows, weights
+
+
+def same(one, other) -> bool:
+    return one[:2] == other[:2] and all(torch.equal(v, other[2][k]) for k, v in one[2].items())
+
+
+@pytest.mark.slow
+def test_folds_selection_refit_and_relaxation(path, tmp_path):
+    words = [*SMALL, "path.folds=2", "path.relax_epochs=1", "path.relax_blend=0.5"]
+    code, out, err = path(*words)
+    assert (code, err) == (0, ""), out
+    folder = tmp_path / "p"
+    chosen = json.loads((folder / "selection.json").read_text())
+    scores = np.array(list(chosen["scores"].values()))
+    rows = table(folder / "path.csv")
+    assert [row["status"] for row in rows] == ["completed"] * 6
+    assert scores.ravel().tolist() == [float(row["val/miou"]) for row in rows]
+    by_hand = select(chosen["alphas"], scores, folds=2)
+    assert chosen["mean"] == by_hand.mean.tolist()
+    assert chosen["chosen_alpha"] == chosen["one_se_alpha"] == chosen["alphas"][by_hand.one_se]
+    shares = chosen["reference"]
+    assert shares["low"] == pytest.approx(chosen["alphas"][-1], rel=1e-5)
+    assert shares["high"] == pytest.approx(chosen["alphas"][0], rel=1e-5)
+
+    for number in range(2):
+        cut = json.loads(
+            (folder / f"fold{number}/00_alpha-{chosen['alphas'][0]:g}/splits.json").read_text()
+        )
+        assert len(cut["indices"]["train"]) == len(cut["indices"]["val"]) == 10
+    tested = [
+        p.parent.name for p in folder.rglob("summary.json") if json.loads(p.read_text())["test"]
+    ]
+    assert sorted(tested) == ["refit", "relaxed"]
+    refit, relaxed = (RunDirectory(folder / name) for name in ("refit", "relaxed"))
+    config = checkpoints.load(refit.best)["config"]
+    assert config["regularizer"]["alpha"] == chosen["chosen_alpha"]
+    ends = [checkpoints.load(run.best)["model"] for run in (refit, relaxed)]
+    name = "merge.0.0.weight"
+    assert torch.equal(ends[0][name] != 0, ends[1][name] != 0)
+    assert not torch.equal(ends[0][name], ends[1][name])
+    assert {"path.png", "stability.png", "stability.csv"} <= {p.name for p in folder.iterdir()}
+
+    before = without_times(folder)
+    code, again, _ = path(*words)
+    assert code == 0 and "relaxed: mIoU" in again
+    assert same(without_times(folder), before)
+
+
+@pytest.mark.slow
+def test_a_warm_start_takes_over_weights_and_nothing_else(path, tmp_path):
+    assert path(*SMALL, "path.alphas=[1e-3,1e-4]", "trainer.epochs=3")[0] == 0
+    first, second = (tmp_path / f"p/path/{name}" for name in ("00_alpha-0.001", "01_alpha-0.0001"))
+    config = checkpoints.load(second / "checkpoints/best.pt")["config"]
+    assert config["start"] == "p/path/00_alpha-0.001/checkpoints/last.pt"
+    assert config["trainer"]["epochs"] == 1
+    loop = build(config, load_data(config)).loop
+    last = checkpoints.load(first / "checkpoints/last.pt")["loop"]
+    assert all(torch.equal(v, last["model"][k]) for k, v in loop.model.state_dict().items())
+    assert not loop.optimizer.state
+    refit = json.loads((tmp_path / "p/refit/summary.json").read_text())
+    name = "01_alpha-0.0001" if config["start"] else ""
+    point = json.loads((tmp_path / f"p/path/{name}/summary.json").read_text())
+    chosen = json.loads((tmp_path / "p/selection.json").read_text())["chosen_alpha"]
+    if (
+        chosen == 1e-4
+    ):  # without folds the refit is the same run again, and scored on the test split
+        assert refit["best"]["val/miou"] == point["best"]["val/miou"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["reference", "first point", "second fold", "refit", "relaxed"])
+def test_the_same_command_goes_on_after_a_kill(path, tmp_path, moment):
+    """What is left of a kill is a run without its end: it is made from a finished path."""
+    words = [*SMALL, "path.folds=2", "path.relax_epochs=1"]
+    assert path(*words)[0] == 0
+    folder = tmp_path / "p"
+    before = without_times(folder)
+    plan = Plan(folder)
+    runs = {
+        "reference": RunDirectory(folder / "reference"),
+        "first point": plan.run(plan.jobs[0], 0),
+        "second fold": plan.run(plan.jobs[1], 1),
+        "refit": plan.refit,
+        "relaxed": plan.relaxed,
+    }
+    for name in list(runs)[list(runs).index(moment) + 1 :]:
+        shutil.rmtree(runs[name].path)
+    summary = runs[moment].read_summary()
+    runs[moment].write_json(runs[moment].summary, {**summary, "status": "running"})
+    if moment == "reference":
+        content = json.loads(plan.file.read_text())
+        plan.file.write_text(json.dumps({**content, "alphas": None}))
+    code, _, err = path(*words)
+    assert (code, err) == (0, "")
+    assert same(without_times(folder), before)
+
+
+@pytest.mark.slow
+def test_a_failed_run_is_named_and_tried_again(path, tmp_path, monkeypatch):
+    from seg_l1.loop import Diverged, Loop
+
+    right = Loop._train_step
+
+    def wrong(self, batches):
+        if self.alpha == 1e-4:
+            raise Diverged("planted")
+        return right(self, batches)
+
+    words = [*SMALL, "path.alphas=[1e-3,1e-4,1e-5]"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "_train_step", wrong)
+        code, out, err = path(*words)
+    assert code == 1 and "planted" in err and "01_alpha-0.0001" in err
+    assert [row["status"] for row in Plan(tmp_path / "p").table(Plan(tmp_path / "p").jobs)] == [
+        "completed", "failed", "pending",
+    ]  # fmt: skip
+    assert path(*words)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["regularizer=none"], "no strength to choose"),
+        (["regularizer.alpha=1e-5"], "path.alphas=[...]"),
+        (["-m"], "without -m"),
+        (["resume=x"], "the same command again"),
+        (["path.folds=0"], "got 0"),
+        (["path.folds=21", "dataset.parts=20"], "there are only 20 groups"),
+                (["path.alphas=[1e-5,1e-5]"], "twice"),
+        (["path.alphas=[-1]"], "path.alphas"),
+        (["path.low=0.9", "path.high=0.5"], "path.low"),
+        (["path.metric=f1"], "path.metric"),
+        (["path.flods=2"], "path.folds"),
+        (["seed=0,1"], "one value"),
+        (["regularizer=l2", "trainer.epochs=1"], "give path.alphas"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(path, tmp_path, words, said):
+    code, out, err = path(*SMALL, *words)
+    assert code == 2 and said in err and "Traceback" not in out + err
+
+
+def test_another_path_does_not_go_on_in_the_folder(path, tmp_path):
+    plan = Plan.create(
+        tmp_path / "p",
+        words=SMALL,
+        config=compose_plain(SMALL),
+        fingerprint="",
+        folds=[],
+        alphas=None,
+    )
+    code, out, err = path(*SMALL, "optimizer.lr=0.5")
+    assert code == 2 and "optimizer.lr: 0.01 in the path, now 0.5" in out + err
+    code, _, err = path(*SMALL)
+    assert code == 2 and "the data is not what it was" in err
+    with (
+        plan.lock("controller", wait=False),
+        pytest.raises(UserError, match="another process"),
+        plan.lock("controller", wait=False),
+    ):
+        pass
+
+
+def test_train_reads_no_path(command):
+    code, _, err = command(*TINY, "path.num=3")
+    assert code == 2 and "scripts/path.py" in err
