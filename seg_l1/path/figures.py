@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from seg_l1 import checkpoints
 from seg_l1.checkpoints import write_atomically
@@ -47,7 +48,8 @@ def path_figure(plan: Plan, found: Selection) -> Figure:
     colours = colormaps["viridis"](np.linspace(0, 0.95, len(layers)))
     for colour, (name, values) in zip(colours, layers.items(), strict=True):
         shown = np.where(values > 0, values, np.nan)
-        norms.plot(alphas, shown, color=colour, linewidth=1.2, label=name)
+        dead = "" if np.isfinite(shown).any() else " (0)"
+        norms.plot(alphas, shown, color=colour, linewidth=1.2, label=name + dead)
     norms.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=5.5)
     norms.set(title="norm of each penalised tensor", ylabel="‖w‖₂ (mean over runs)", yscale="log")
     for row in plan.scores("gap/miou"):
@@ -123,6 +125,8 @@ def stability_figure(supports: dict[str, Tensor]) -> Figure:
         axes.set_title(f"{name}\n{100 * float(share.mean()):.1f} % alive", fontsize=7.5)
         axes.grid(False)
         axes.tick_params(labelsize=6)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(4, integer=True))
     for axes in grid[len(supports) :]:
         axes.set_visible(False)
     figure.supylabel("output channel", fontsize=8.5, color=INK)

@@ -195,7 +195,7 @@ def _warn(found: Collection) -> None:
             known = [dict(leaves(run.config)) for run in configuration.runs]
             hidden = sorted(
                 key
-                for key in set().union(*known)
+                for key in set.intersection(*map(set, known))  # not those of another version
                 if len({str(config.get(key)) for config in known}) > 1
                 and key not in ASIDE
                 and not key.startswith(("sweep", "resume"))
