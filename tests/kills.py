@@ -1,0 +1,176 @@
+"""Runs that are killed with SIGKILL, in forked processes that need not import anything again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from seg_l1 import checkpoints, cli
+from seg_l1.path.controller import path_command
+from tests.conftest import TINY, table
+
+Moment = tuple[str, float]
+"""("time", seconds after the start), or ("written", n), ("renamed", n): before or after the n-th
+file that is written whole takes its place."""
+
+
+BASE = [*TINY, "regularizer=l1", "trainer.epochs=3", "trainer.kkt_every=2", "trainer.threads=1"]
+"""A run of a second or two."""
+KINDS = {
+    "augmented": ["augmentation=light", "augmentation.chunks=null"],
+    "accumulating": ["trainer.accumulate=2", "trainer.clip_norm=0.5"],
+    "bf16": ["trainer.precision=bf16"],
+    "stopping early": ["trainer.early_stopping=1", "trainer.epochs=6"],
+    "workers": ["dataset.workers=2"],
+    "dual_averaging": ["regularizer.solver=dual_averaging", "optimizer=sgd"],
+    "factorized": ["regularizer.solver=factorized"],
+    "subgradient": ["regularizer.solver=subgradient"],
+    "frozen": ["regularizer.solver=frozen"],
+    "groups": ["regularizer=group_l1", "optimizer=adamw"],
+    "drop_connect": ["regularizer=drop_connect"],
+}
+PATH = [
+    *(word for word in BASE if not word.startswith("trainer.epochs")),
+    "path.folder=p",
+    "path.num=3",
+    "path.folds=2",
+    "path.epochs=1",
+    "trainer.epochs=2",
+]
+
+
+def start(words: list[str], log: Path, moment: Moment | None, command: str = "train") -> int:
+    """Starts the command in a process group of its own; returns its process id."""
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        os.setsid()
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        if moment is not None and moment[0] != "time":
+            _kill_at(*moment)
+        run = None if command == "train" else (lambda typed: path_command(typed, ""))
+        os._exit(cli.main(words, run))
+    finally:
+        os._exit(99)
+
+
+def _kill_at(phase: str, number: float) -> None:
+    """Has this process kill itself at the `number`-th file that it writes."""
+    count, right = 0, os.replace
+
+    def replace(*names: str) -> None:
+        nonlocal count
+        count += 1
+        if count == number and phase == "written":
+            os.kill(os.getpid(), signal.SIGKILL)
+        right(*names)
+        if count == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    checkpoints.os.replace = replace
+
+
+def killed(words: list[str], log: Path, moment: Moment, command: str = "train") -> bool:
+    """Runs the command and kills it; returns whether it was still running then."""
+    pid = start(words, log, moment, command)
+    if moment[0] == "time":
+        time.sleep(moment[1])
+        os.killpg(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    return os.WIFSIGNALED(status)
+
+
+def finished(words: list[str], log: Path, command: str = "train") -> None:
+    """Runs the command to its end, which must be a good one."""
+    pid = start(words, log, None, command)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0, log.read_text()
+
+
+def path_with_kills(words: list[str], count: int, seconds: float, log: Path) -> int:
+    """A path that is killed `count` times, then finished; returns the kills."""
+    drawn = moments(count, seconds, writes=40)
+    kills = sum(killed(words, log, moment, "path") for moment in drawn)
+    finished(words, log, "path")
+    return kills
+
+
+def run_with_kills(words: list[str], folder: Path, moments: list[Moment], log: Path) -> int:
+    """A run in `folder` that is killed at all `moments`, then finished; returns the kills."""
+    kills = 0
+    for moment in [*moments, None]:
+        again = [f"resume={folder}"]
+        if not (folder / "checkpoints/last.pt").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            again = [*words, f"hydra.run.dir={folder}"]
+        if moment is None:
+            finished(again, log)
+        else:
+            kills += killed(again, log, moment)
+    return kills
+
+
+def moments(count: int, seconds: float, writes: int, seed: int = 0) -> list[Moment]:
+    """Random moments, of all kinds in turn."""
+    rng = random.Random(seed)
+    draw: list[Callable[[], Moment]] = [
+        lambda: ("time", rng.uniform(0, seconds)),
+        lambda: ("written", rng.randint(1, writes)),
+        lambda: ("renamed", rng.randint(1, writes)),
+    ]
+    return [draw[index % 3]() for index in range(count)]
+
+
+def outcome(folder: Path) -> dict:
+    """Everything that a run ends with, but for times."""
+    last = checkpoints.load(folder / "checkpoints/last.pt")
+    best = checkpoints.load(folder / "checkpoints/best.pt")
+    last["loop"].pop("seconds")
+    summary = json.loads((folder / "summary.json").read_text())
+    rows = table(folder / "metrics.csv")
+    for row in (summary, summary["best"], summary["last"], *rows):
+        for name in [key for key in row if key.startswith(("time/", "wall_time"))]:
+            row.pop(name)
+    for state in (last, best):
+        state.pop("elapsed", None)
+        state["config"].pop("resume")
+    return {"last": last, "best": best, "summary": summary, "rows": rows,
+            "weights": (folder / "model.safetensors").read_bytes()}  # fmt: skip
+
+
+def differences(one: object, other: object, where: str = "") -> list[str]:
+    """The places where two outcomes differ, in any bit."""
+    import torch
+
+    if isinstance(one, dict) and isinstance(other, dict):
+        if one.keys() != other.keys():
+            return [f"{where}: {sorted(map(str, one.keys() ^ other.keys()))}"]
+        return [x for key in one for x in differences(one[key], other[key], f"{where}/{key}")]
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        if len(one) != len(other):
+            return [f"{where}: {len(one)} and {len(other)}"]
+        pairs = enumerate(zip(one, other, strict=True))
+        return [x for index, pair in pairs for x in differences(*pair, f"{where}/{index}")]
+    if isinstance(one, torch.Tensor):
+        return [] if torch.equal(one, other) else [where]
+    return [] if one == other or (one != one and other != other) else [f"{where}: {one}, {other}"]
+
+
+def path_outcome(folder: Path) -> dict:
+    """What a path ends with, but for times."""
+    rows = table(folder / "path.csv")
+    for row in rows:
+        row.pop("wall_time_s")
+    selection = json.loads((folder / "selection.json").read_text())
+    stability = table(folder / "stability.csv")
+    refit = outcome(folder / "refit")
+    return {"selection": selection, "rows": rows, "stability": stability, "refit": refit}
