@@ -9,9 +9,11 @@ import os
 import re
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from seg_l1 import distributed
 from seg_l1.errors import UserError, first_line
 from seg_l1.overrides import (
     CONF,
@@ -42,6 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     traceback = any(word in ("debug='true'", "traceback=true") for word in arguments)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a table must not end a run
+    if distributed.launched() > 1:
+        return _one_of_several(arguments, traceback)
+    return _main(arguments, traceback)
+
+
+def _main(arguments: list[str], traceback: bool) -> int:
     try:
         return _run(arguments)
     except KeyboardInterrupt:
@@ -62,6 +70,44 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _say(UserError(first_line(error)), 2, traceback)
 
 
+def _one_of_several(arguments: list[str], traceback: bool) -> int:
+    """The command in one of the processes of torchrun: the first one tells the others what to run.
+
+    Of what goes wrong the others say only what the first has not said.
+    """
+    try:
+        distributed.join()
+    except distributed.ProcessLost as error:
+        return _say(error, 1, traceback)
+    if distributed.rank() == 0:
+        code = _main(arguments, traceback)
+        if code == 0:
+            distributed.from_first(None)  # there is nothing more to run
+    else:
+        code = _follow(traceback)
+    distributed.leave(code)
+
+
+def _follow(traceback: bool) -> int:
+    from seg_l1 import display
+    from seg_l1.recorder import Interrupted
+    from seg_l1.run import run
+
+    try:
+        while (job := distributed.from_first(None)) is not None:
+            with display.logging_to_file() as console:
+                run(job["config"], Path(), overrides=[], resume=job["resume"], console=console)
+    except (Interrupted, KeyboardInterrupt):
+        return distributed.code_of_first(distributed.PATIENCE) or 130
+    except Exception as error:
+        code = distributed.code_of_first(timedelta(seconds=5))
+        if code is None:
+            sys.stderr.write(f"process {distributed.rank()}: ")
+            code = _say(error, 2 if isinstance(error, UserError) else 1, traceback)
+        return code
+    return 0
+
+
 def _run(arguments: list[str]) -> int:
     arguments = [expand_ranges(word) for word in arguments]
     if {"-h", "--help"} & set(arguments):
@@ -76,6 +122,11 @@ def _run(arguments: list[str]) -> int:
         return 0
     if not (flags.hydra_help or flags.info or flags.shell_completion):
         if flags.multirun and not flags.cfg:
+            distributed.refuse(
+                "-m",
+                "start the sweep with python, and several of its jobs at a time with"
+                " hydra/launcher=joblib hydra.launcher.n_jobs=2; or give torchrun one run, without -m",
+            )
             return _sweep(flags, overrides)
         check_overrides(flags, overrides)
     others = [word for word in arguments if word not in flags.overrides]
@@ -161,6 +212,7 @@ def _job(
         directory = directory.relative_to(Path.cwd())
     with display.logging_to_screen() as console:
         try:
+            distributed.from_first({"config": config, "resume": resume})
             return run(config, directory, overrides=overrides, resume=resume, console=console)
         except Interrupted as stop:
             sys.stderr.write(f"{stop}\n")

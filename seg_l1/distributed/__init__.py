@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from seg_l1.errors import UserError, first_line
 
@@ -102,21 +102,17 @@ def join() -> None:
         )
 
 
-def leave(code: int) -> None:
-    """Ends the part of this process with an exit code; returns only where that is 0.
+def leave(code: int) -> NoReturn:
+    """Ends this process with an exit code.
 
-    One that failed says so to the others, and takes no leave: they may wait for something else.
-    It ends without tidying up, since the threads of gloo can abort an interpreter that does.
+    One that failed takes no leave of the others, who may wait for something else. No process tidies
+    up its interpreter: the threads of gloo now and then abort one that does.
     """
-    import torch.distributed as dist
-
-    global _rank, _size
     if code == 0:
-        from_first(None)
+        import torch.distributed as dist
+
         dist.destroy_process_group()
-        _rank, _size = 0, 1
-        return
-    if _rank == 0:
+    elif _rank == 0:
         _store.set("ended", str(code))
     sys.stdout.flush()
     sys.stderr.flush()
