@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from seg_l1 import distributed
 from seg_l1.errors import UserError, first_line
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a table must not end a run
     if distributed.launched() > 1:
-        return _one_of_several(arguments, traceback)
+        _one_of_several(arguments, traceback)
     return _main(arguments, traceback)
 
 
@@ -70,7 +70,7 @@ def _main(arguments: list[str], traceback: bool) -> int:
         return _say(UserError(first_line(error)), 2, traceback)
 
 
-def _one_of_several(arguments: list[str], traceback: bool) -> int:
+def _one_of_several(arguments: list[str], traceback: bool) -> NoReturn:
     """The command in one of the processes of torchrun: the first one tells the others what to run.
 
     Of what goes wrong the others say only what the first has not said.
@@ -78,7 +78,7 @@ def _one_of_several(arguments: list[str], traceback: bool) -> int:
     try:
         distributed.join()
     except distributed.ProcessLost as error:
-        return _say(error, 1, traceback)
+        raise SystemExit(_say(error, 1, traceback)) from error
     if distributed.rank() == 0:
         code = _main(arguments, traceback)
         if code == 0:
@@ -124,8 +124,8 @@ def _run(arguments: list[str]) -> int:
         if flags.multirun and not flags.cfg:
             distributed.refuse(
                 "-m",
-                "start the sweep with python, and several of its jobs at a time with"
-                " hydra/launcher=joblib hydra.launcher.n_jobs=2; or give torchrun one run, without -m",
+                "start the sweep with python, and several jobs at a time with"
+                " hydra/launcher=joblib hydra.launcher.n_jobs=2; or give torchrun one run",
             )
             return _sweep(flags, overrides)
         check_overrides(flags, overrides)

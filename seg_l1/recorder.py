@@ -74,7 +74,8 @@ class Recorder:
             f" {self.facts['parameters']:,} parameters, of which"
             f" {self.facts['penalised_weights']:,} in {penalised} of {len(loop.tensors)}"
             f" tensors are penalised (scope.csv);"
-            f" {self.facts['multiply_adds'] / 1e6:.0f} M multiply-adds per image, on {device}{shared}"
+            f" {self.facts['multiply_adds'] / 1e6:.0f} M multiply-adds per image,"
+            f" on {device}{shared}"
         )
         display.log.info(f"what shrinks weights: {', and '.join(shrinkage) or 'nothing'}")
         for note in self.facts["notes"]:

@@ -9,6 +9,7 @@ generators. In a single process every function here does nothing.
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PATIENCE = timedelta(minutes=5)
-"""How long a process waits for one that lives but does not answer; one that died is seen at once."""
+"""How long a process waits for one that lives and does not answer; a dead one is seen at once."""
 
 _rank, _size, _alone = 0, 1, False
 _store: Any = None
@@ -270,6 +271,8 @@ def _others_answer() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
+        reason = re.sub(r"\[[^]]*\] ?", "", first_line(error)).partition(". ")[0]
         raise ProcessLost(
-            f"another process has died or does not answer ({first_line(error)})"
+            f"another process has died or does not answer ({reason}). After its first epoch a run"
+            " can go on, with resume=<its folder>"
         ) from error

@@ -103,7 +103,9 @@ class _Normalise(torch.autograd.Function):
         slope = slope.to(mean.dtype)
         unit = (x - mean.view(shape)) * scale.view(shape)
         sums = torch.stack([part.sum(dims, dtype=torch.float64) for part in (slope, slope * unit)])
-        to_bias, to_weight = sums.to(mean.dtype, copy=True)  # of this part; the gradients are added up
+        to_bias, to_weight = sums.to(
+            mean.dtype, copy=True
+        )  # of this part; the gradients are added up
         if ctx.count is not None:
             distributed.add_up(sums)
             shift, tilt = (sums / ctx.count).to(mean.dtype)
