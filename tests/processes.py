@@ -8,8 +8,10 @@ trains `CASES`, `FLOAT32` and the `FAULTS`, and saves what came of them into the
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -146,6 +148,12 @@ FAULTS: dict[str, tuple[list[str], Callable[[], Any]]] = {
 def main(file: str) -> None:
     torch.set_num_threads(1)
     distributed.join()
+    download = Path(file).with_suffix(".downloaded")
+    with distributed.in_turn():
+        if distributed.rank() == 0:
+            time.sleep(0.5)
+            download.touch()
+        assert download.exists()
     found = {name: train(words) for name, words in CASES.items()}
     found |= {name: train(words, double=False) for name, words in FLOAT32.items()}
     for name, (words, planted) in FAULTS.items():
