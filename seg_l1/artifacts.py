@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from seg_l1 import checkpoints
+from seg_l1 import checkpoints, distributed
 from seg_l1.errors import UserError
 from seg_l1.scope import Rule, ScopedTensor
 
@@ -157,6 +157,7 @@ def environment(seed: int, device: torch.device, fingerprint: str) -> dict[str, 
         "git": _git(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "threads": torch.get_num_threads(),
+        "processes": distributed.size(),
         "seed": seed,
         "data_fingerprint": fingerprint,
     }

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seg_l1 import distributed
 from seg_l1.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
     import torch
 
     from seg_l1.data.batches import Batches
+    from seg_l1.distributed.layers import see_whole_batches
     from seg_l1.loop import Loop, Settings
     from seg_l1.losses import RegularizedLoss
     from seg_l1.noise import DropConnect
@@ -114,6 +116,7 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
             "dataset.image_size=null: images that keep their own sizes make no batch; give"
             " augmentation=strong augmentation.crop=[H,W], or dataset.batch_size=1"
         )
+    see_whole_batches(model, train.batch_size)
     steps = -(-len(train) // trainer["accumulate"])
     solvers = _solvers()
     try:
@@ -272,11 +275,15 @@ def _solvers() -> dict[str, Any]:
 def find_device(name: str) -> torch.device:
     """Returns the device of that name, or of "auto" a GPU where there is one.
 
+    Of several processes each gets a GPU of its own, see `distributed.device`.
+
     Raises:
         UserError: if it cannot be used.
     """
     import torch
 
+    if distributed.size() > 1:
+        return distributed.device(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -11,17 +11,16 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from seg_l1 import distributed
 from seg_l1.data.split import IGNORE
 from seg_l1.losses import data_term
+from seg_l1.noise import RANDOM
 from seg_l1.penalties import Penalty, Zero
 from seg_l1.scope import ScopedTensor
 from seg_l1.solvers import Solver
 from seg_l1.solvers.metric import prox_step
 
 NAMES = ("kkt/zeros", "kkt/support", "kkt/mapping")
-
-RANDOM = ("Dropout", "DropPath", "StochasticDepth")
-"""How the names of layers begin that draw random numbers in training."""
 
 
 def gradients(
@@ -33,7 +32,8 @@ def gradients(
     """Gradients of the data term per tensor: the mean over all labelled pixels of `batches`.
 
     Norm layers use the statistics of each batch, as in training, and their running ones stay what
-    they were; nothing is dropped; `.grad` is not touched.
+    they were; nothing is dropped; `.grad` is not touched. Of several processes each gives whole
+    batches of its own, and gets the mean over those of all.
     """
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     modes = [(module, module.training) for module in model.modules()]
@@ -41,21 +41,22 @@ def gradients(
         module.training = not type(module).__name__.startswith(RANDOM)
     weights = [entry.tensor for entry in tensors]
     total = [torch.zeros_like(w) for w in weights]
-    labelled = 0
+    labelled = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
     for images, masks in batches:
         pixels = (masks != IGNORE).sum()
-        with torch.enable_grad():
+        with torch.enable_grad(), distributed.alone():
             loss = data_term(criterion, model(images), masks) * pixels
             found = torch.autograd.grad(loss, weights, allow_unused=True)
         for mean, gradient in zip(total, found, strict=True):
             if gradient is not None:
                 mean.add_(gradient)
-        labelled = labelled + pixels
+        labelled += pixels
     for module, training in modes:
         module.training = training
     with torch.no_grad():
         for buffer, before in buffers:
             buffer.copy_(before)
+    distributed.add_up(labelled, *total)
     return [mean / max(1, labelled) for mean in total]
 
 

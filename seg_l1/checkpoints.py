@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from seg_l1 import distributed
 from seg_l1.errors import UserError, first_line
 
 
@@ -67,7 +68,10 @@ def set_random_state(state: dict[str, Any]) -> None:
     np.random.set_state((kind, keys.numpy().astype("uint32"), *rest))
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        if distributed.size() > 1:  # all draw the same, each on its own GPU
+            torch.cuda.set_rng_state(state["cuda"][0])
+        else:
+            torch.cuda.set_rng_state_all(state["cuda"][: torch.cuda.device_count()])
 
 
 def seed_everything(seed: int) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from seg_l1 import distributed
 from seg_l1.errors import UserError, first_line
 from seg_l1.launch import call_hydra, jobs_at_a_time
 from seg_l1.overrides import (
@@ -43,8 +45,14 @@ def main(
     traceback = any(word in ("debug='true'", "traceback=true") for word in arguments)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a table must not end a run
+    if distributed.launched() > 1 and command is None:
+        _one_of_several(arguments, traceback)
+    return _main(arguments, traceback, command or _run)
+
+
+def _main(arguments: list[str], traceback: bool, command: Callable[[list[str]], int]) -> int:
     try:
-        return (command or _run)([expand_ranges(word) for word in arguments])
+        return command([expand_ranges(word) for word in arguments])
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
@@ -63,6 +71,44 @@ def main(
         return _say(UserError(first_line(error)), 2, traceback)
 
 
+def _one_of_several(arguments: list[str], traceback: bool) -> NoReturn:
+    """The command in one of the processes of torchrun: the first one tells the others what to run.
+
+    Of what goes wrong the others say only what the first has not said.
+    """
+    try:
+        distributed.join()
+    except distributed.ProcessLost as error:
+        raise SystemExit(_say(error, 1, traceback)) from error
+    if distributed.rank() == 0:
+        code = _main(arguments, traceback, _run)
+        if code == 0:
+            distributed.from_first(None)  # there is nothing more to run
+    else:
+        code = _follow(traceback)
+    distributed.leave(code)
+
+
+def _follow(traceback: bool) -> int:
+    from seg_l1 import display
+    from seg_l1.recorder import Interrupted
+    from seg_l1.run import run
+
+    try:
+        while (job := distributed.from_first(None)) is not None:
+            with display.logging_to_file() as console:
+                run(job["config"], Path(), overrides=[], resume=job["resume"], console=console)
+    except (Interrupted, KeyboardInterrupt):
+        return distributed.code_of_first(distributed.PATIENCE) or 130
+    except Exception as error:
+        code = distributed.code_of_first(timedelta(seconds=5))
+        if code is None:
+            sys.stderr.write(f"process {distributed.rank()}: ")
+            code = _say(error, 2 if isinstance(error, UserError) else 1, traceback)
+        return code
+    return 0
+
+
 def _run(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(help_text())
@@ -79,6 +125,11 @@ def _run(arguments: list[str]) -> int:
         return 0
     if not (flags.hydra_help or flags.info or flags.shell_completion):
         if flags.multirun and not flags.cfg:
+            distributed.refuse(
+                "-m",
+                "start the sweep with python, and several jobs at a time with"
+                " hydra/launcher=joblib hydra.launcher.n_jobs=2; or give torchrun one run",
+            )
             return _sweep(flags, overrides)
         check_overrides(flags, overrides)
     others = [word for word in arguments if word not in flags.overrides]
@@ -162,6 +213,7 @@ def _job(
         directory = directory.relative_to(Path.cwd())
     with display.logging_to_screen() as console:
         try:
+            distributed.from_first({"config": config, "resume": resume})
             return run(config, directory, overrides=overrides, resume=resume, console=console)
         except Interrupted as stop:
             sys.stderr.write(f"{stop}\n")

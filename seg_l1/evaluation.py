@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from seg_l1 import distributed
 from seg_l1.data.batches import Batches
 from seg_l1.data.split import IGNORE
 from seg_l1.metrics import (
@@ -36,6 +37,8 @@ def evaluate(
 ) -> tuple[Row, Tensor]:
     """Returns the scores, pooled over the split, and the confusion counts (K, K), truth first.
 
+    Several processes share the batches out, and all get the scores of all.
+
     The scores are loss (data term, weighted by the valid pixels of each batch), miou, dice,
     pixel_accuracy, boundary_f1, boundary_iou, calibration_error and iou/<class>.
 
@@ -50,7 +53,7 @@ def evaluate(
     calibration = CalibrationError()
     total, pixels = torch.zeros((), device=device), torch.zeros((), device=device)
     model.eval()
-    for images, masks in batches.epoch():
+    for images, masks in batches.epoch(start=distributed.rank(), step=distributed.size()):
         with autocast or torch.autocast(device.type, enabled=False):
             logits = tiled(model, images, tile, overlap).float()
         valid = (masks != IGNORE).sum()
@@ -60,6 +63,8 @@ def evaluate(
         for metric in (confusion, *boundaries):
             metric.update(prediction, masks)
         calibration.update(logits, masks)
+    distributed.add_up(total, pixels, confusion.counts, calibration.sums)
+    distributed.add_up(*(metric.sums for metric in boundaries))
     per_class = iou_per_class(confusion.counts).tolist()
     boundary_f1, boundary_iou = (metric.compute() for metric in boundaries)
     row = {

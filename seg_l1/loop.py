@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from seg_l1 import distributed
 from seg_l1.certificate import NAMES, certificate, gradients, mapping_norm
 from seg_l1.data.batches import Batches
 from seg_l1.data.split import IGNORE
 from seg_l1.evaluation import Row, evaluate
-from seg_l1.losses import RegularizedLoss, data_term, main_logits
+from seg_l1.losses import PerPixel, RegularizedLoss, data_term, main_logits, whole_batch
 from seg_l1.metrics import ConfusionMatrix, scores
 from seg_l1.noise import DropConnect
 from seg_l1.scope import ScopedTensor
@@ -134,7 +135,8 @@ class Loop:
         self, on_step: Callable[[Loop, float], None], should_stop: Callable[[], bool]
     ) -> None:
         self.model.train()
-        batches = self.train.epoch(self.epoch, start=self.batch)
+        mine = distributed.share(self.train.batch_size)
+        batches = self.train.epoch(self.epoch, start=self.batch, part=mine)
         while self.batch < len(self.train):
             started = time.perf_counter()
             count = min(self.settings.accumulate, len(self.train) - self.batch)
@@ -146,29 +148,38 @@ class Loop:
             if self.step % self.settings.log_every == 0 or self.batch == len(self.train):
                 self._check_finite()
                 on_step(self, float(loss))
-            if should_stop():
+            if distributed.agree(should_stop()):
                 self._check_finite(weights=True)
+                distributed.add_up(self.confusion.counts)
                 raise Stopped
 
     def _train_step(self, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
         """One optimizer step on several micro-batches; returns their data loss.
 
-        That is the mean over the labelled pixels of all of them, as if they were one batch.
+        That is the mean over the labelled pixels of all of them, as if they were one batch, and of
+        all processes, of which each has its part of every batch.
         """
         self.solver.strength = self.strength
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * self.learning_rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros(())
+        criterion, processes = self.objective.criterion, 1
         valid = [(masks != IGNORE).sum() for _, masks in batches]
-        labelled = sum(valid).clamp_min(1)
+        labelled = sum(valid)
+        distributed.add_up(labelled)
+        labelled = labelled.clamp_min(1)
         for (images, masks), pixels in zip(batches, valid, strict=True):
             with self.autocast:
                 output = self.noise(self.model, images)
-            data = data_term(self.objective.criterion, output, masks) * (pixels / labelled)
+            self.confusion.update(main_logits(output).detach().argmax(1), masks)
+            if distributed.size() > 1 and not isinstance(criterion, PerPixel):
+                output, masks = whole_batch(output, masks, self.train.batch_size)
+                pixels, processes = (masks != IGNORE).sum(), distributed.size()  # all have the same
+            data = data_term(criterion, output, masks) * (pixels / labelled)
             self.scaler.scale(data).backward()
             total = total.to(data.device) + data.detach()
-            self.confusion.update(main_logits(output).detach().argmax(1), masks)
+        total = distributed.add_up_gradients(self.model.parameters(), total / processes)
         self.scaler.unscale_(self.optimizer)
         self._clip()
         self.scaler.step(self.optimizer)  # ends in the prox, by the optimizer's hooks
@@ -209,6 +220,7 @@ class Loop:
 
     def _finish_epoch(self) -> Row:
         val, _ = self.evaluate(self.val)
+        distributed.add_up(self.confusion.counts)
         train = scores(self.confusion.counts)
         data = float(self.data_loss) / len(self.train)
         lam = self.schedule(self.step - 1)
@@ -241,7 +253,8 @@ class Loop:
     def certify(self, strength: float) -> Row:
         """The certificate of the present weights, on the fixed sample."""
         penalised = self.solver.entries
-        slopes = gradients(self.model, self.objective.criterion, self.fixed, penalised)
+        mine = self.fixed[distributed.rank() :: distributed.size()]
+        slopes = gradients(self.model, self.objective.criterion, mine, penalised)
         self.solver.strength = strength
         row = certificate(self.objective.penalty, penalised, slopes, strength)
         return {**row, "kkt/mapping": mapping_norm(self.solver, slopes)}
@@ -282,7 +295,9 @@ class Loop:
         self.optimizer.load_state_dict(state["optimizer"])
         self.solver.load_state_dict(state["solver"])
         self.scaler.load_state_dict(state["scaler"])
-        self.confusion.load(state["confusion"])
+        self.confusion.reset()
+        if distributed.rank() == 0:  # the counts of all processes together are those of the run
+            self.confusion.load(state["confusion"])
         self.data_loss = state["data_loss"]
         for name in _COUNTERS:
             setattr(self, name, state[name])

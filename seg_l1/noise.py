@@ -11,6 +11,9 @@ from torch.nn.functional import dropout
 
 from seg_l1.scope import ScopedTensor
 
+RANDOM = ("Dropout", "DropPath", "StochasticDepth")
+"""How the names of layers begin that draw random numbers in training."""
+
 
 @dataclass(frozen=True)
 class DropConnect:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from seg_l1 import distributed
+
 if TYPE_CHECKING:
     from seg_l1.artifacts import RunDirectory
     from seg_l1.build import Experiment
@@ -67,12 +69,14 @@ class Recorder:
         self.record.write_metrics(self.rows)
         penalised = sum(entry.penalized for entry in loop.tensors)
         shrinkage = self.facts["shrinkage"]
+        shared = f" in {distributed.size()} processes" if distributed.size() > 1 else ""
         display.log.info(
             f"{self._network}:"
             f" {self.facts['parameters']:,} parameters, of which"
             f" {self.facts['penalised_weights']:,} in {penalised} of {len(loop.tensors)}"
             f" tensors are penalised (scope.csv);"
-            f" {self.facts['multiply_adds'] / 1e6:.0f} M multiply-adds per image, on {device}"
+            f" {self.facts['multiply_adds'] / 1e6:.0f} M multiply-adds per image,"
+            f" on {device}{shared}"
         )
         display.log.info(f"what shrinks weights: {', and '.join(shrinkage) or 'nothing'}")
         for note in self.facts["notes"]:
@@ -86,7 +90,7 @@ class Recorder:
         from seg_l1 import display
         from seg_l1.loop import Stopped
 
-        with _stop_signals() as stopped:
+        with stop_signals() as stopped:
             try:
                 for row in self.loop.rows(bar.step, stopped):
                     self._epoch(row)
@@ -114,7 +118,7 @@ class Recorder:
 
         loop, data = self.loop, self.experiment.data
         best = checkpoints.load(self.record.best)
-        loop.model.load_state_dict(best["model"])
+        loop.model.load_state_dict(distributed.from_first(best["model"]))
         if polish is not None:
             self._polish(polish, done=best.get("polished", False))
         split = "val" if self.experiment.test is None else "test"
@@ -304,7 +308,7 @@ class Recorder:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
+def stop_signals() -> Iterator[Callable[[], bool]]:
     """Turns the first SIGINT or SIGTERM into a request; the second SIGINT is Python's own."""
     asked: list[int] = []
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seg_l1 import distributed
 from seg_l1.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ def run(
     """Trains, evaluates and records one run; returns its summary.
 
     Nothing is written before the data, the configuration and (for `resume`) the checkpoint have
-    passed their checks.
+    passed their checks. Of several processes, which all call this, the first writes and returns the
+    summary; the others need no directory.
 
     Args:
         data: what `load_data(config)` returns, where somebody has read it already.
@@ -62,15 +64,22 @@ def run(
     checkpoints.seed_everything(config["seed"])
     if data is None:
         display.log.info(f"seg_l1: reading the data, seed {config['seed']} ...")
-        data = load_data(config)
+        with distributed.in_turn(bool(config["dataset"].get("download"))):
+            data = load_data(config)
     display.log.info(display.data_text(data))
     experiment = build(config, data, pretrained=not resume)
     facts = _facts(experiment)
-    record = RunDirectory.existing(directory) if resume else RunDirectory(directory)
+    first = distributed.rank() == 0
+    record = RunDirectory.existing(directory) if resume and first else RunDirectory(directory)
     state = _restore(experiment, record) if resume else {"elapsed": 0.0}
-    if experiment.loop.finished and record.read_summary()["status"] == "completed":
+    finished = experiment.loop.finished and first and record.read_summary()["status"] == "completed"
+    if distributed.from_first(finished):
+        if not first:
+            return {}
         display.log.info(f"{record.path}: is finished; trainer.epochs=<more> trains longer")
         return record.read_summary()
+    if not first:
+        return _take_part(experiment)
     if not resume:
         record.create()
     display.open_log(record.log)
@@ -86,6 +95,23 @@ def run(
         raise
     finally:
         recorder.close()
+
+
+def _take_part(experiment: Experiment) -> dict[str, Any]:
+    """What a process does that is not the first: all that is computed, and no file."""
+    from seg_l1.loop import Stopped
+    from seg_l1.recorder import Interrupted, stop_signals
+
+    loop = experiment.loop
+    with stop_signals() as stopped:
+        try:
+            for _ in loop.rows(should_stop=stopped):
+                pass
+        except Stopped:
+            raise Interrupted from None
+    loop.model.load_state_dict(distributed.from_first(None))
+    loop.evaluate(experiment.test or loop.val)
+    return {}
 
 
 def evaluate_run(
@@ -162,20 +188,28 @@ def _facts(experiment: Experiment) -> dict[str, Any]:
         fed = ledger.feeding_norms(loop.model, image)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"model: does not fit the images ({first_line(error)})") from error
+    notes = ledger.notes(experiment.config, loop.tensors, fed)
+    if loop.train.batch_size < distributed.size():
+        notes.append(
+            f"batches of {loop.train.batch_size} leave some of {distributed.size()} processes"
+            " without an image"
+        )
     return {
         "epochs": loop.settings.epochs,
         "parameters": sparsity.parameters(loop.model),
         "penalised_weights": sum(e.tensor.numel() for e in loop.tensors if e.penalized),
         "multiply_adds": count,
         "shrinkage": ledger.sources(experiment.config),
-        "notes": ledger.notes(experiment.config, loop.tensors, fed),
+        "notes": notes,
     }
 
 
 def _restore(experiment: Experiment, record: RunDirectory) -> dict[str, Any]:
     from seg_l1 import checkpoints
 
-    state = checkpoints.load(record.last)
+    state = distributed.from_first(
+        checkpoints.load(record.last) if distributed.rank() == 0 else None
+    )
     if state.get("fingerprint") != experiment.data.fingerprint:
         raise UserError(
             f"{record.last}: does not fit this run (it was trained on other data than dataset.root"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+from seg_l1 import distributed
 from seg_l1.errors import UserError, did_you_mean
 
 
@@ -25,6 +26,7 @@ def script(
         print(help_text.strip())
         return 0
     try:
+        distributed.refuse("a script", "start it with python, without torchrun")
         typed = dict(word.split("=", 1) if "=" in word else (word, "") for word in words)
         bare = next((word for word in words if "=" not in word), None)
         if bare is not None and keys is not None:

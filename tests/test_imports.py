@@ -10,10 +10,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 ORDER = [
     "errors", "limits", "prox", "penalties", "schedules", "scope", "solvers", "library", "noise",
-    "data", "models", "losses", "certificate", "ledger", "metrics", "sparsity", "checkpoints",
-    "artifacts", "tiles", "pictures", "board", "evaluation", "loop", "display", "build", "recorder",
-    "run", "prediction", "plots", "report", "sweep", "jobs", "sweep_screen", "overrides", "launch",
-    "search", "path", "resume", "callback", "cli", "scripting",
+    "distributed", "data", "models", "losses", "certificate", "ledger", "metrics", "sparsity",
+    "checkpoints", "artifacts", "tiles", "pictures", "board", "evaluation", "loop", "display",
+    "build", "recorder", "run", "prediction", "plots", "report", "sweep", "jobs", "sweep_screen",
+    "overrides", "launch", "search", "path", "resume", "callback", "cli", "scripting",
 ]  # fmt: skip
 HYDRA_ROOMS = {"build", "overrides", "launch", "resume", "callback", "cli"}
 

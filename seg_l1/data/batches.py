@@ -60,13 +60,20 @@ class Batches:
         full, rest = divmod(len(self.split), self.batch_size)
         return full if self.shuffle or not rest else full + 1
 
-    def epoch(self, number: int = 0, start: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yields the batches of epoch `number`, from batch `start` on."""
+    def epoch(
+        self, number: int = 0, start: int = 0, *, step: int = 1, part: slice = slice(None)
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields the batches of epoch `number`: every `step`-th from batch `start` on.
+
+        Of each batch it yields the `part`, as it is in the whole batch; that may be no image.
+        """
         if self.shuffle:
             order = RandomSampler(self.split, generator=_generator(self.seed, number))
         else:
             order = SequentialSampler(self.split)
-        indices = list(BatchSampler(order, self.batch_size, drop_last=self.shuffle))[start:]
+        indices = list(BatchSampler(order, self.batch_size, drop_last=self.shuffle))[start::step]
+        if self.augment is None and range(self.batch_size)[part]:  # then nothing else is needed
+            indices, part = [batch[part] for batch in indices], slice(None)
         loader = DataLoader(
             _OneByOne(self.split) if self.split.image_size is None else self.split,
             sampler=indices,
@@ -74,13 +81,13 @@ class Batches:
             num_workers=self.workers,
             generator=_generator(self.seed, number),
         )
-        for index, pairs in enumerate(loader, start):
+        for index, pairs in zip(range(start, len(self), step), loader, strict=True):
             pairs = [pairs] if self.split.image_size else pairs
             if self.augment is not None:
                 with torch.random.fork_rng(devices=[]):
                     torch.default_generator.manual_seed(_mix(self.seed, number, index))
                     pairs = [self.augment(*pair) for pair in pairs]
-            images, masks = (torch.cat(parts) for parts in zip(*pairs, strict=True))
+            images, masks = (torch.cat(parts)[part] for parts in zip(*pairs, strict=True))
             yield self.normalise(images), masks.to(self.device, torch.int64)
 
     def normalise(self, images: Tensor) -> Tensor:

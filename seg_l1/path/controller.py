@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from seg_l1 import limits
+from seg_l1 import distributed, limits
 from seg_l1.errors import UserError
 from seg_l1.jobs import read_data
 from seg_l1.overrides import check_overrides, compose_plain, parse, slug
@@ -35,6 +35,7 @@ def path_command(arguments: list[str], help_text: str) -> int:
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(help_text)
         return 0
+    distributed.refuse("a path", "start it with python, without torchrun")
     flags, overrides = parse(arguments)
     words = [o.input_line for o in overrides if not re.match(r"hydra\b", o.key_or_group)]
     launcher = [o.input_line for o in overrides if re.match(r"hydra\b", o.key_or_group)]
