@@ -20,6 +20,7 @@ from seg_l1.overrides import (
     help_text,
     parse,
     plain,
+    quoted,
     register_resolvers,
 )
 
@@ -63,12 +64,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    arguments = [expand_ranges(word) for word in arguments]
+    arguments = [quoted(expand_ranges(word)) for word in arguments]
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(help_text())
         return 0
     flags, overrides = parse(arguments)
-    if any(override.key_or_group == "resume" for override in overrides):
+    typed = {override.key_or_group: override for override in overrides}
+    for key in {"resume", "resume_sweep"} & typed.keys():
+        if typed[key].is_delete() or not isinstance(typed[key].value(), str):
+            raise UserError(f"{typed[key].input_line}: expected a folder, as {key}=outputs/...")
+    if "resume_sweep" in typed and not flags.multirun:
+        raise UserError("resume_sweep: goes on with a sweep, which takes the flag -m")
+    if "resume" in typed:
         from seg_l1.resume import resumed
 
         directory, config, first = resumed(flags, overrides)
@@ -95,7 +102,7 @@ def _sweep(flags: Any, overrides: Sequence[Any]) -> int:
             raise UserError(f"{override.key_or_group}: the jobs and their folders are planned here")
     lines = {o.key_or_group: o.input_line for o in overrides}
     going_on = next((o.value() for o in overrides if o.key_or_group == "resume_sweep"), None)
-    sweep = Sweep(Path(str(going_on))) if going_on else None
+    sweep = None if going_on is None else Sweep(Path(going_on))
     typed = [line for key, line in lines.items() if not re.match(r"resume_sweep|hydra\b", key)]
     if sweep is not None and not typed:
         typed = sweep.typed
@@ -110,8 +117,7 @@ def _sweep(flags: Any, overrides: Sequence[Any]) -> int:
         raise UserError(f"resume_sweep: this is not the sweep in {sweep.path}", details=changes)
     words = [line for key, line in lines.items() if re.match(r"hydra\b", key)]
     words += [f"hydra.sweep.dir='{sweep.path}'", "--multirun"]
-    for flag, value in (("-cd", flags.config_dir), ("-cn", flags.config_name)):
-        words += [flag, value] if value else []
+    words += ["-cd", flags.config_dir] if flags.config_dir else []
     with sweep_screen.SweepScreen(sweep) as screen:
         try:
             _call_hydra([*typed, *words])
