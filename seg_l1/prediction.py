@@ -185,7 +185,11 @@ def _find(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise UserError(f"input: there is no file or folder '{source}'")
-    files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    files = sorted(
+        path
+        for path in source.rglob("*")
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    )
     if not files:
         raise UserError(f"input: no picture lies in '{source}' ({', '.join(sorted(SUFFIXES))})")
     return files

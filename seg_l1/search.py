@@ -69,7 +69,7 @@ def search(typed: Mapping[str, str]) -> int:
     folder = folder or _default_folder(words)
     with _storage(folder) as storage:
         study = _study(storage, words, config)
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
         return Search(folder, words, space, config["seed"], study, console).go()
 
 
@@ -257,7 +257,7 @@ class Search:
         return shlex.quote(str(self.folder))
 
     def _print(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
 
 def describe(row: Mapping[str, Any], space: Mapping[str, Any]) -> str:
