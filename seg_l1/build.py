@@ -227,10 +227,12 @@ def from_yaml(path: Path) -> Any:
     from omegaconf import OmegaConf
 
     try:
-        config = OmegaConf.to_container(OmegaConf.load(path))
+        return OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:
-        raise UserError(f"{path}: is not a configuration ({first_line(error)})") from None
-    return config
+        raise UserError(
+            f"{path}: is not a configuration ({first_line(error)}). Take a copy of it, or train"
+            " again."
+        ) from None
 
 
 _BATCH_KEYS = ("batch_size", "workers", "class_weights")

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_l1.errors import UserError, first_line
+from seg_l1.errors import UserError, first_line, short
+from seg_l1.limits import check_targets
 from seg_l1.overrides import (
     CONF,
     check_overrides,
@@ -55,7 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _say(error, 2, traceback)
     except OSError as error:
-        message = f"{error.filename}: cannot be written ({error.strerror}). Choose hydra.run.dir."
+        file = short(str(error.filename))[1:-1]
+        message = f"{file}: cannot be written ({error.strerror}). Choose hydra.run.dir."
         return _say(UserError(message) if error.filename else error, 2, traceback)
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in ("hydra", "omegaconf"):
@@ -110,6 +112,9 @@ def _sweep(flags: Any, overrides: Sequence[Any]) -> int:
     overrides = [o for o in overrides if o.key_or_group != "resume_sweep"]
     check_overrides(flags, overrides)
     jobs, configs = plan(flags, overrides)
+    if sweep is not None and typed is sweep.typed:
+        for config in configs:
+            check_targets(config, sweep.file)
     read_data(configs[0])  # what is wrong with the data is wrong for all: said before anything runs
     if sweep is None:
         sweep = Sweep.create(sweep_folder(flags, lines.get("hydra.sweep.dir")), typed, jobs)

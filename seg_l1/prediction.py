@@ -90,26 +90,28 @@ def load_predictor(
     from seg_l1.build import build_model, find_device
     from seg_l1.loop import DTYPES
 
-    best = checkpoints.load(RunDirectory.existing(directory, key="run").best)
-    config = best["config"]
-    trainer, size = config["trainer"], config["dataset"]["image_size"]
-    where = find_device(device or config["device"])
-    model = build_model(config, len(best["mean"]), len(best["classes"]), pretrained=False)
-    model.load_state_dict(best["model"])
-    layout = torch.channels_last if trainer["channels_last"] else torch.contiguous_format
-    return Predictor(
-        model=model.to(where, memory_format=layout).eval(),
-        classes=best["classes"],
-        mean=best["mean"],
-        std=best["std"],
-        image_size=None if size is None else tuple(size),
-        tile=tile or trainer.get("tile"),
-        overlap=trainer.get("tile_overlap", 0.25),
-        autocast=torch.autocast(
-            where.type, DTYPES[trainer["precision"]], trainer["precision"] != "fp32"
-        ),
-        fit=best.get("fit", "resize"),
-    )
+    record = RunDirectory.existing(directory, key="run")
+    best = record.read_best()
+    with checkpoints.fitting(record.best):
+        config = best["config"]
+        trainer, size = config["trainer"], config["dataset"]["image_size"]
+        where = find_device(device or config["device"])
+        model = build_model(config, len(best["mean"]), len(best["classes"]), pretrained=False)
+        model.load_state_dict(best["model"])
+        layout = torch.channels_last if trainer["channels_last"] else torch.contiguous_format
+        return Predictor(
+            model=model.to(where, memory_format=layout).eval(),
+            classes=best["classes"],
+            mean=best["mean"],
+            std=best["std"],
+            image_size=None if size is None else tuple(size),
+            tile=tile or trainer.get("tile"),
+            overlap=trainer.get("tile_overlap", 0.25),
+            autocast=torch.autocast(
+                where.type, DTYPES[trainer["precision"]], trainer["precision"] != "fp32"
+            ),
+            fit=best.get("fit", "resize"),
+        )
 
 
 def predict_files(

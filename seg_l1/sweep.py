@@ -57,6 +57,7 @@ class Sweep:
             self.typed: list[str] = content["typed"]
             names = Job.__dataclass_fields__
             self.jobs = [Job(**{k: job[k] for k in names}) for job in content["jobs"]]
+            self._check()
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
                 f"resume_sweep: '{path}' is no sweep (no readable sweep.json there)."
@@ -128,6 +129,17 @@ class Sweep:
                     words = f"{key}: {before.get(key)} in the sweep, now {now.get(key)}"
                     found.append(f"job {job.index}, {words}")
         return found
+
+    def _check(self) -> None:
+        """Refuses a plan that is none: folders of jobs are emptied, and lie nowhere else."""
+        if not self.jobs or not all(isinstance(word, str) for word in [*self.typed]):
+            raise ValueError("no jobs, or typed words that are none")
+        for index, job in enumerate(self.jobs):
+            inside = Path(job.folder).name == job.folder and job.folder not in ("", "..")
+            if not (inside and job.index == index and isinstance(job.swept, dict)):
+                raise ValueError(f"job {index} is none")
+            if job.same_as is not None and not 0 <= job.same_as < index:
+                raise ValueError(f"job {index} is the same as none before it")
 
     def _read(self, job: Job) -> dict[str, Any]:
         known = dict.fromkeys(("error", *SHOWN))
