@@ -30,7 +30,7 @@ def work(typed: dict[str, str]) -> int:
     from seg_l1.prediction import load_predictor, predict_files
 
     tile = typed.get("tile")
-    if tile is not None and not (tile.isdigit() and int(tile) >= 64):
+    if tile is not None and not (tile.isdecimal() and int(tile) >= 64):
         raise UserError(f"tile: got '{tile}', expected a whole number of at least 64")
     sides = None if tile is None else [int(tile)] * 2
     predictor = load_predictor(typed["run"], device=typed.get("device"), tile=sides)

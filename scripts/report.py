@@ -23,7 +23,7 @@ KEYS = ("output",)
 def work(folders: list[str], typed: dict[str, str]) -> int:
     from seg_l1 import report
 
-    if not folders:
+    if not all(folders) or not folders:
         raise UserError("give one or more folders: python scripts/report.py outputs/sweeps/<sweep>")
     found = report.collect(folders)
     page = report.write(found, Path(typed.get("output") or Path(folders[0]) / "report"))

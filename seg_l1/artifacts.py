@@ -18,6 +18,7 @@ from torch import nn
 
 from seg_l1 import checkpoints, distributed
 from seg_l1.errors import UserError
+from seg_l1.limits import check_targets
 from seg_l1.scope import Rule, ScopedTensor
 
 
@@ -86,7 +87,21 @@ class RunDirectory:
         self.write_text(path, text + "\n")
 
     def read_summary(self) -> dict[str, Any]:
-        return json.loads(self.summary.read_text("utf-8"))
+        content = json.loads(self.summary.read_text("utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no keys")
+        return content
+
+    def read_best(self) -> dict[str, Any]:
+        """The best weights, and what is needed to use them: see `Recorder`.
+
+        Raises:
+            UserError: if they are not of this program, or would call what is not.
+        """
+        best = checkpoints.load(self.best)
+        with checkpoints.fitting(self.best):
+            check_targets(best["config"], self.best)
+        return best
 
     def write_scope(self, tensors: Sequence[ScopedTensor], rules: Sequence[Rule]) -> None:
         header = ("tensor", "shape", "weights", "rule", "penalised", "factor", "group_axis")
@@ -120,14 +135,20 @@ class RunDirectory:
             self.write_text(self.metrics, csv_text(header, lines))
 
     def read_metrics(self, epochs: int) -> list[dict[str, float]]:
-        """Returns the rows of the first `epochs` epochs."""
-        if not self.metrics.is_file():
-            return []
-        with open(self.metrics, newline="", encoding="utf-8") as file:
-            rows = [
-                {key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)
-            ]
-        return [row for row in rows if row["epoch"] <= epochs]
+        """Returns the rows of the first `epochs` epochs.
+
+        Raises:
+            UserError: if the table does not hold them.
+        """
+        rows = []
+        if epochs:
+            with checkpoints.fitting(self.metrics):
+                with open(self.metrics, newline="", encoding="utf-8") as file:
+                    rows = [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
+                rows = [row for row in rows if row["epoch"] <= epochs]
+                if len(rows) < epochs:
+                    raise ValueError(f"it holds {len(rows)} of {epochs} epochs")
+        return rows
 
     def write_weights(self, model: nn.Module, metadata: dict[str, str]) -> None:
         """Writes `model.safetensors`, each tensor of the state under its own name."""

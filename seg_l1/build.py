@@ -85,8 +85,8 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
     if start:
         load_start(model, start)
     model = model.to(device, memory_format=layout)
+    _check_class_weights(config, data.classes)
     criterion = instantiate("loss", _with_class_weights(config["loss"], data)).to(device)
-    _check_class_weights(criterion, data.classes)
     rules = [
         Rule(**{**rule, "types": tuple(rule.get("types", ()))}) for rule in regularizer["scope"]
     ]
@@ -224,11 +224,15 @@ def instantiate(where: str, spec: Config, **more: Any) -> Any:
     try:
         return call({**spec, "_partial_": True}, _convert_="all")(**more)
     except InstantiationException as error:
-        raise UserError(f"{where}: {first_line(error)}") from error
+        reason = " ".join(str(error).split()).partition(", set env")[0]
+        raise UserError(f"{where}._target_: {reason}") from error
     except UserError:
         raise
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{where} ({spec['_target_'].rsplit('.', 1)[-1]}): {error}") from error
+    except (TypeError, ValueError, OverflowError, MemoryError, RuntimeError) as error:
+        name, reason = spec["_target_"].rsplit(".", 1)[-1], first_line(error)
+        if isinstance(error, MemoryError) or "allocate" in reason:
+            reason = f"does not fit into memory, choose smaller sizes ({reason})"
+        raise UserError(f"{where} ({name}): {reason}") from error
 
 
 def to_yaml(config: Config | list[str]) -> str:
@@ -247,10 +251,12 @@ def from_yaml(path: Path) -> Any:
     from omegaconf import OmegaConf
 
     try:
-        config = OmegaConf.to_container(OmegaConf.load(path))
+        return OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:
-        raise UserError(f"{path}: is not a configuration ({first_line(error)})") from None
-    return config
+        raise UserError(
+            f"{path}: is not a configuration ({first_line(error)}). Take a copy of it, or train"
+            " again."
+        ) from None
 
 
 _BATCH_KEYS = ("batch_size", "workers", "class_weights")
@@ -307,10 +313,11 @@ def _with_class_weights(loss: Config, data: SegmentationData) -> Config:
     return {**loss, "class_weights": class_weights(kind, data.pixel_shares, data.present_shares)}
 
 
-def _check_class_weights(criterion: nn.Module, classes: Sequence[str]) -> None:
-    for module in criterion.modules():
-        weights = getattr(module, "class_weights", None)
-        if weights is not None and len(weights) != len(classes):
-            raise UserError(
-                f"loss.class_weights: {len(weights)} numbers for {len(classes)} classes"
-            )
+def _check_class_weights(config: Config, classes: Sequence[str]) -> None:
+    """Refuses class weights, under the key that was typed: those of the loss are the data's."""
+    weights, default = (config[group].get("class_weights") for group in ("loss", "dataset"))
+    if isinstance(weights, list) and (len(weights) != len(classes) or not any(weights)):
+        key = f"{'dataset' if weights == default else 'loss'}.class_weights"
+        if len(weights) != len(classes):
+            raise UserError(f"{key}: {len(weights)} numbers for {len(classes)} classes")
+        raise UserError(f"{key}: all are 0, so that nothing is learnt; give some above 0")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,10 +40,38 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of torch, about files that are none of its own
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state, dict):
+            raise ValueError(f"it holds a {type(state).__name__}")
     except Exception as error:
-        reason = first_line(error)
-        raise UserError(f"{path}: is not a checkpoint of this program ({reason})") from None
+        reason = first_line(error).partition(". ")[0]
+        raise UserError(
+            f"{path}: is not a checkpoint of this program, or damaged ({reason}). Take a copy of"
+            " it, or train again."
+        ) from None
+    return state
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[None]:
+    """Around what uses the content of `path`: what goes wrong there is said to be its fault.
+
+    Raises:
+        UserError: in place of any error.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        reason = " ".join(reason.split())
+        raise UserError(
+            f"{path}: does not fit this run ({reason[:160]}). It is damaged, or of another model or"
+            " version; take a copy of it, or train again."
+        ) from error
 
 
 def random_state() -> dict[str, Any]:

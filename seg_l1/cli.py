@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from seg_l1 import distributed
-from seg_l1.errors import UserError, first_line
+from seg_l1.errors import UserError, first_line, short
 from seg_l1.launch import call_hydra, jobs_at_a_time
+from seg_l1.limits import check_targets
 from seg_l1.overrides import (
     check_overrides,
     expand_ranges,
     help_text,
     parse,
     plain,
+    quoted,
     register_resolvers,
 )
 
@@ -52,7 +54,7 @@ def main(
 
 def _main(arguments: list[str], traceback: bool, command: Callable[[list[str]], int]) -> int:
     try:
-        return command([expand_ranges(word) for word in arguments])
+        return command([quoted(expand_ranges(word)) for word in arguments])
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130
@@ -63,7 +65,8 @@ def _main(arguments: list[str], traceback: bool, command: Callable[[list[str]], 
     except UserError as error:
         return _say(error, 2, traceback)
     except OSError as error:
-        message = f"{error.filename}: cannot be written ({error.strerror}). Choose hydra.run.dir."
+        file = short(str(error.filename))[1:-1]
+        message = f"{file}: cannot be written ({error.strerror}). Choose hydra.run.dir."
         return _say(UserError(message) if error.filename else error, 2, traceback)
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in ("hydra", "omegaconf"):
@@ -117,7 +120,13 @@ def _run(arguments: list[str]) -> int:
     for override in overrides:
         if re.match(r"path\b", override.key_or_group):
             raise UserError(f"{override.key_or_group}: belongs to python scripts/path.py")
-    if any(override.key_or_group == "resume" for override in overrides):
+    typed = {override.key_or_group: override for override in overrides}
+    for key in {"resume", "resume_sweep"} & typed.keys():
+        if typed[key].is_delete() or not isinstance(typed[key].value(), str):
+            raise UserError(f"{typed[key].input_line}: expected a folder, as {key}=outputs/...")
+    if "resume_sweep" in typed and not flags.multirun:
+        raise UserError("resume_sweep: goes on with a sweep, which takes the flag -m")
+    if "resume" in typed:
         from seg_l1.resume import resumed
 
         directory, config, first = resumed(flags, overrides)
@@ -149,7 +158,7 @@ def _sweep(flags: Any, overrides: Sequence[Any]) -> int:
             raise UserError(f"{override.key_or_group}: the jobs and their folders are planned here")
     lines = {o.key_or_group: o.input_line for o in overrides}
     going_on = next((o.value() for o in overrides if o.key_or_group == "resume_sweep"), None)
-    sweep = Sweep(Path(str(going_on))) if going_on else None
+    sweep = None if going_on is None else Sweep(Path(going_on))
     typed = [line for key, line in lines.items() if not re.match(r"resume_sweep|hydra\b", key)]
     if sweep is not None and not typed:
         typed = sweep.typed
@@ -157,6 +166,9 @@ def _sweep(flags: Any, overrides: Sequence[Any]) -> int:
     overrides = [o for o in overrides if o.key_or_group != "resume_sweep"]
     check_overrides(flags, overrides)
     jobs, configs = plan(flags, overrides)
+    if sweep is not None and typed is sweep.typed:
+        for config in configs:
+            check_targets(config, sweep.file)
     read_data(configs[0])  # what is wrong with the data is wrong for all: said before anything runs
     if sweep is None:
         sweep = Sweep.create(sweep_folder(flags, lines.get("hydra.sweep.dir")), typed, jobs)
@@ -164,8 +176,7 @@ def _sweep(flags: Any, overrides: Sequence[Any]) -> int:
         raise UserError(f"resume_sweep: this is not the sweep in {sweep.path}", details=changes)
     words = [line for key, line in lines.items() if re.match(r"hydra\b", key)]
     words += [f"hydra.sweep.dir='{sweep.path}'", "--multirun"]
-    for flag, value in (("-cd", flags.config_dir), ("-cn", flags.config_name)):
-        words += [flag, value] if value else []
+    words += ["-cd", flags.config_dir] if flags.config_dir else []
     with sweep_screen.SweepScreen(sweep) as screen:
         try:
             call_hydra([*typed, *words], task)

@@ -30,10 +30,12 @@ class _ConsoleHandler(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__()
-        self.console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
+        self.console = Console(
+            file=sys.stdout, highlight=False, soft_wrap=True, markup=False, emoji=False
+        )
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.console.print(record.getMessage(), markup=False)
+        self.console.print(record.getMessage())
 
 
 @contextmanager
@@ -218,6 +220,6 @@ def render(table: Table) -> str:
     """The table as plain text, for screen and log alike."""
     from io import StringIO
 
-    console = Console(file=StringIO(), width=100, color_system=None)
+    console = Console(file=StringIO(), width=100, color_system=None, markup=False, emoji=False)
     console.print(table)
     return console.file.getvalue().rstrip()

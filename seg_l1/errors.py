@@ -17,9 +17,9 @@ class UserError(ValueError):
         self.details = list(details)
 
 
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
+def did_you_mean(word: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
     """Returns " Did you mean 'x'?" for the choice closest to `word`, or "" when none is close."""
-    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
@@ -27,3 +27,9 @@ def first_line(error: BaseException) -> str:
     """What an error says, in one line; its type where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def short(value: object) -> str:
+    """Python's notation of a value, without the middle of a very long one."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:80]} ... {text[-20:]}"

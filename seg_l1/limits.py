@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import math
+import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from seg_l1.errors import UserError
+from seg_l1.errors import UserError, did_you_mean, short
 
 Limit = tuple[type | tuple[type, ...], Callable[[Any], bool], str]
 """The types that fit, a test for values of these types, and what is expected, in words."""
 
 
-def _number(low: float, *, above: bool = False, below: float = math.inf) -> Limit:
+def _number(low: float, *, above: bool = False, below: float = 1e30) -> Limit:
     def fits(x: float) -> bool:
         return math.isfinite(x) and (x > low if above else x >= low) and x < below
 
-    ceiling = "" if below == math.inf else f" and below {below:g}"
-    return (int, float), fits, f"a number {'above' if above else 'of at least'} {low:g}{ceiling}"
+    words = f"a number {'above' if above else 'of at least'} {low:g} and below {below:g}"
+    return (int, float), fits, words
 
 
-def _share(low: float = 0.0) -> Limit:
-    return (int, float), lambda x: low <= x <= 1, f"a number from {low:g} to 1"
+def _share(most: float = 1.0) -> Limit:
+    return (int, float), lambda x: 0 <= x <= most, f"a number from 0 to {most:g}"
 
 
-def _whole(low: int) -> Limit:
-    return int, lambda x: low <= x < 2**63, f"a whole number of at least {low}"
+def _whole(low: int, most: int = 2**63 - 1) -> Limit:
+    ceiling = "" if most == 2**63 - 1 else f" and at most {most}"
+    return int, lambda x: low <= x <= most, f"a whole number of at least {low}{ceiling}"
 
 
 def _choice(*options: str) -> Limit:
@@ -60,6 +63,7 @@ def _either(one: Limit, other: Limit) -> Limit:
 
 _FLAG: Limit = (bool, lambda x: True, "true or false")
 _TEXT: Limit = (str, bool, "a text")
+_PIXELS = _whole(8, 2**15)
 _CLASS_WEIGHTS = _either(_list(_number(0)), _choice("inverse", "median"))
 LIMITS: dict[str, Limit] = {
     "seed": _whole(0),
@@ -72,13 +76,13 @@ LIMITS: dict[str, Limit] = {
     "limit.train": _or_null(_whole(1)),
     "limit.val": _or_null(_whole(1)),
     "limit.val_is_train": _FLAG,
-    "model.width": _whole(1),
-    "model.depth": _whole(1),
-    "model.growth": _number(1),
-    "model.hidden": _whole(1),
+    "model.width": _whole(1, 4096),
+    "model.depth": _whole(1, 12),
+    "model.growth": _number(1, below=16),
+    "model.hidden": _whole(1, 2**16),
     "model.norm": _choice("batch", "group", "none"),
     "model.dropout": _number(0, below=1),
-    "model.image_size": _list(_whole(8), 2),
+    "model.image_size": _list(_PIXELS, 2),
     "model.arch": _TEXT,
     "model.weights": _or_null(_TEXT),
     "model.weights_backbone": _or_null(_TEXT),
@@ -93,11 +97,11 @@ LIMITS: dict[str, Limit] = {
     ),
     "dataset.root": _TEXT,
     "dataset.num_classes": _or_null((int, lambda x: 1 <= x <= 254, "from 1 to 254")),
-    "dataset.image_size": _or_null(_list(_whole(8), 2)),
+    "dataset.image_size": _or_null(_list(_PIXELS, 2)),
     "dataset.num_train": _whole(1),
     "dataset.num_val": _whole(1),
     "dataset.num_test": _whole(1),
-    "dataset.digits_per_scene": _list(_whole(1), 2),
+    "dataset.digits_per_scene": _list(_whole(1, 1000), 2),
     "dataset.digit_size": _list(_whole(4), 2),
     "dataset.channels": (int, lambda x: x in (1, 3), "1 or 3"),
     "dataset.mask_values": _or_null(_list((int, lambda x: 0 <= x <= 255, "from 0 to 255"))),
@@ -113,7 +117,7 @@ LIMITS: dict[str, Limit] = {
     "dataset.parts": _whole(1),
     "dataset.seed": _whole(0),
     "dataset.batch_size": _whole(1),
-    "dataset.workers": _or_null(_whole(0)),
+    "dataset.workers": _or_null(_whole(0, 256)),
     "dataset.class_weights": _or_null(_CLASS_WEIGHTS),
     "loss.class_weights": _or_null(_CLASS_WEIGHTS),
     "loss.smooth": _number(0),
@@ -123,9 +127,9 @@ LIMITS: dict[str, Limit] = {
     "loss.dice_weight": _number(0),
     "augmentation.flip": _share(),
     "augmentation.shift": _share(),
-    "augmentation.scale": _list(_number(0, above=True), 2),
+    "augmentation.scale": _list(_number(0.01, below=100), 2),
     "augmentation.colour": _share(),
-    "augmentation.crop": _or_null(_list(_whole(8), 2)),
+    "augmentation.crop": _or_null(_list(_PIXELS, 2)),
     "augmentation.hue": _number(0, below=0.5),
     "augmentation.chunks": _or_null(_whole(1)),
     "optimizer.lr": _number(0, above=True),
@@ -150,8 +154,8 @@ LIMITS: dict[str, Limit] = {
     "regularizer.penalty.knot": _number(0, above=True),
     "regularizer.epsilon": _number(0, above=True),
     "regularizer.penalty.epsilon": _number(0, above=True),
-    "regularizer.depth": _whole(2),
-    "regularizer.penalty.depth": _whole(2),
+    "regularizer.depth": _whole(2, 64),
+    "regularizer.penalty.depth": _whole(2, 64),
     "regularizer.dropout": _number(0, below=1),
     "regularizer.drop_connect": _number(0, below=1),
     "regularizer.solver": _choice(
@@ -187,15 +191,34 @@ LIMITS: dict[str, Limit] = {
     "trainer.channels_last": _FLAG,
     "trainer.compile": _FLAG,
     "trainer.tile": _or_null(_list(_whole(64), 2)),
-    "trainer.tile_overlap": _number(0, below=1),
-    "trainer.threads": _or_null(_whole(1)),
+    "trainer.tile_overlap": _share(0.75),
+    "trainer.threads": _or_null(_whole(1, 1024)),
     "trainer.log_every": _whole(1),
     "trainer.pictures_every": _whole(1),
-    "trainer.pictures": _whole(1),
-    "trainer.boundary_tolerance": _whole(0),
+    "trainer.pictures": _whole(1, 1000),
+    "trainer.boundary_tolerance": _whole(0, 100),
     "trainer.kkt_every": _or_null(_whole(1)),
     "trainer.kkt_images": _whole(1),
 }
+
+
+TARGETS = {
+    "model": r"seg_l1\.models\.\w+\.[A-Z]\w+",
+    "dataset": r"seg_l1\.data\.((digits|folder)\.load|standard\.(mnist|voc|oxford_pet|cityscapes))",
+    "augmentation": r"seg_l1\.data\.augment\.Augmentation|None",
+    "loss": r"seg_l1\.losses\.[A-Z]\w+",
+    "optimizer": r"torch\.optim\.[A-Z]\w+",
+    "scheduler": r"seg_l1\.schedules\.[A-Z]\w+",
+    "regularizer.penalty": r"seg_l1\.penalties\.[A-Z]\w+",
+}
+"""What a configuration in a file may name to be called, unless `TRUST` is set."""
+
+TRUST = "SEG_L1_TRUST"
+
+SHARED = ("limit", "sweep", "trainer", "regularizer")
+"""The sections that hold the same keys under every option; the others hold arguments."""
+
+MOST_CHANNELS = 8192
 
 
 def check(config: dict[str, Any]) -> None:
@@ -204,12 +227,13 @@ def check(config: dict[str, Any]) -> None:
     Raises:
         UserError: naming the key, what was got and what is allowed.
     """
-    for key, value in leaves(config):
-        if key in LIMITS:
-            _check_value(key, value, LIMITS[key])
+    _check_keys(config)
+    nodes = sorted(_nodes(config), key=lambda node: node[0].startswith("model."))
+    for key, value in nodes:  # those of the model refer to others, which are to be named
+        check_value(key, value)
     for rule in config["regularizer"]["scope"]:
         _check_rule(rule)
-    regularizer, epochs = config["regularizer"], config["trainer"]["epochs"]
+    regularizer, epochs, model = config["regularizer"], config["trainer"]["epochs"], config["model"]
     _check_pair(regularizer)
     end = regularizer["schedule_start"] + (
         regularizer["schedule_epochs"] if regularizer["schedule"] != "constant" else 0
@@ -219,6 +243,39 @@ def check(config: dict[str, Any]) -> None:
             f"regularizer.schedule_start + schedule_epochs: λ(t) reaches 1 after {end:g} epochs,"
             f" but trainer.epochs={epochs}"
         )
+    deepest = model.get("width", 1) * model.get("growth", 1) ** model.get("depth", 1)
+    if deepest > MOST_CHANNELS:
+        raise UserError(
+            f"model.width * growth^depth: {deepest:g} channels at the deepest level, expected at"
+            f" most {MOST_CHANNELS}"
+        )
+
+
+def _check_keys(config: Mapping[str, Any]) -> None:
+    """Refuses a configuration that lacks a key, or has one that nobody would read."""
+    sections = {key.split(".")[0] for key in LIMITS if "." in key}
+    for section in sorted(sections):
+        node = config.get(section)
+        if not isinstance(node, Mapping):
+            raise UserError(f"{section}: got {short(node)}, expected keys with their values")
+    built = {key: config[key] for key in sections if key not in SHARED}
+    for key, node in {**built, "regularizer.penalty": config["regularizer"].get("penalty")}.items():
+        if not (isinstance(node, Mapping) and "_target_" in node):
+            raise UserError(f"{key}: lacks a _target_, the name of what is to be built")
+    known = {key for key in LIMITS if key.split(".")[0] in (key, *SHARED) and key.count(".") < 2}
+    given = {str(key) for key in config}
+    given |= {f"{section}.{key}" for section in SHARED for key in config[section]}
+    for key in sorted(known - given):
+        raise UserError(
+            f"{key}: is missing; expected {LIMITS[key][2]}. A file of your own takes the other keys"
+            " from the default with 'defaults: [<default>, _self_]'"
+        )
+    for key in sorted(given - known - sections - {"regularizer.penalty"}):
+        hint = did_you_mean(key, known | sections, cutoff=0.5 if "." in key else 0.7)
+        if key in ("experiment", "debug") and config[key]:
+            hint = " Begin its file with the line '# @package _global_'"
+        if hint or "." in key:  # other names at the top are a person's own, for interpolations
+            raise UserError(f"{key}: nothing reads this key.{hint}")
 
 
 def _check_pair(regularizer: dict[str, Any]) -> None:
@@ -228,27 +285,64 @@ def _check_pair(regularizer: dict[str, Any]) -> None:
         raise UserError(f"regularizer.mode=decoupled: belongs to regularizer=l2, not to {name}")
 
 
-def _check_value(key: str, value: Any, limit: Limit) -> None:
-    kind, fits, words = limit
+def check_targets(config: Mapping[str, Any], source: object) -> None:
+    """Refuses the configuration in the file `source` if it would call what is not this program's.
+
+    Whoever runs a command trusts it; a run or checkpoint may come from anybody.
+    """
+    if os.environ.get(TRUST) == "1":
+        return
+    for group, name in _targets(config):
+        if not re.fullmatch(TARGETS.get(group, ""), str(name)):
+            raise UserError(
+                f"{source}: {group}._target_ calls {short(name)}, which is not of this program. If"
+                f" you trust that file, set the environment variable {TRUST}=1."
+            )
+
+
+def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted key of the section, name) of all that would be called."""
+    items = node.items() if isinstance(node, Mapping) else enumerate(node)
+    for key, value in items:
+        if key == "_target_":
+            yield prefix.rstrip("."), value
+        elif isinstance(value, Mapping | list):
+            yield from _targets(value, f"{prefix}{key}.")
+
+
+def check_value(key: str, value: Any, limits: Mapping[str, Limit] = LIMITS) -> None:
+    """Refuses a value that `limits` rule out; what they do not know passes."""
+    if key not in limits:
+        return
+    kind, fits, words = limits[key]
     kinds = kind if isinstance(kind, tuple) else (kind,)
     wrong_type = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
     if wrong_type or not fits(value):
-        raise UserError(f"{key}: got {value!r}, expected {words}")
+        raise UserError(f"{key}: got {short(value)}, expected {words}")
 
 
 _RULE: dict[str, Limit] = {
-    "name": _TEXT,
-    "types": _list(_TEXT),
-    "penalize": _FLAG,
-    "factor": _number(0, above=True),
+    "regularizer.scope: name": _TEXT,
+    "regularizer.scope: types": _list(_TEXT),
+    "regularizer.scope: penalize": _FLAG,
+    "regularizer.scope: factor": _number(0, above=True),
 }
 
 
 def _check_rule(rule: Any) -> None:
-    if not isinstance(rule, dict) or not rule.keys() <= _RULE.keys():
-        raise UserError(f"regularizer.scope: a rule has the keys {', '.join(_RULE)}; got {rule}")
+    keys = [key.partition(": ")[2] for key in _RULE]
+    if not isinstance(rule, dict) or not rule.keys() <= {*keys}:
+        raise UserError(f"regularizer.scope: a rule has the keys {', '.join(keys)}; got {rule}")
     for key, value in rule.items():
-        _check_value(f"regularizer.scope: {key}", value, _RULE[key])
+        check_value(f"regularizer.scope: {key}", value, _RULE)
+
+
+def _nodes(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted key, value) of everything, mappings included."""
+    for key, value in config.items():
+        yield f"{prefix}{key}", value
+        if isinstance(value, Mapping):
+            yield from _nodes(value, f"{prefix}{key}.")
 
 
 def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

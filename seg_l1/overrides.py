@@ -9,11 +9,12 @@ import math
 import re
 import secrets
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from seg_l1 import limits
-from seg_l1.errors import UserError, did_you_mean, first_line
+from seg_l1.errors import UserError, did_you_mean, first_line, short
 
 if TYPE_CHECKING:
     from seg_l1.sweep import Job
@@ -24,6 +25,9 @@ CONF = next(
     if folder.is_dir()
 )
 """The configuration: inside the package in a wheel, beside it in a checkout."""
+
+MOST_LETTERS = 10_000
+MOST_JOBS = 10_000
 
 
 def help_text() -> str:
@@ -64,22 +68,73 @@ def parse(arguments: list[str]) -> tuple[Any, list[Any]]:
         UserError: on an unknown flag, and on an override that cannot be read.
     """
     from hydra._internal.utils import get_args_parser
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
 
     register_resolvers(arguments)
-    flags, rest = get_args_parser().parse_known_intermixed_args(arguments)
+    parser = get_args_parser()
+    parser.error = _refuse_flag
+    flags, rest = parser.parse_known_intermixed_args([quoted(word) for word in arguments])
     wrong = [word for word in rest if word.startswith("-")]
     if wrong:
         raise UserError(f"{wrong[0]}: there is no such flag (see --help)")
-    if flags.config_dir and not Path(flags.config_dir).is_dir():
+    if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
         raise UserError(f"--config-dir: there is no folder '{flags.config_dir}'")
-    try:
-        return flags, OverridesParser.create().parse_overrides(flags.overrides)
-    except HydraException as error:
+    if flags.config_path is not None:
         raise UserError(
-            f"{first_line(error)}. Overrides look like key=value; got {' '.join(flags.overrides)}"
+            "--config-path: conf/ stays where it is; --config-dir adds a folder of yours"
+        )
+    if flags.config_name is not None:
+        raise UserError("--config-name: there is one; write an experiment/<name>.yaml of your own")
+    if flags.experimental_rerun is not None:
+        raise UserError("--experimental-rerun: a run goes on with resume=<run directory>")
+    if flags.resolve and not flags.cfg:
+        raise UserError("--resolve: belongs to --cfg job")
+    if flags.shell_completion and not re.match("(un)?install=|query=", " ".join(flags.overrides)):
+        raise UserError("--shell-completion: expected install=<shell> or uninstall=<shell>")
+    return flags, [_parse_word(word) for word in flags.overrides]
+
+
+def quoted(word: str) -> str:
+    """Puts a value in quotes that hydra's grammar cannot read as it stands: a text, then.
+
+    >>> quoted("dataset.root=Straße (1)")
+    "dataset.root='Straße (1)'"
+    """
+    key, equals, value = word.partition("=")
+    mark = '"' if "'" in value else "'"
+    text = f"{key}={mark}{value}{mark}"
+    if not equals or key.startswith("-") or mark in value or value.endswith("\\"):
+        return word
+    return text if not _reads(word) and _reads(text) else word
+
+
+def _reads(word: str) -> bool:
+    try:
+        _parse_word(word)
+    except UserError:
+        return False
+    return True
+
+
+def _parse_word(word: str) -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if len(word) > MOST_LETTERS:
+        raise UserError(f"{short(word)}: has {len(word)} letters, expected at most {MOST_LETTERS}")
+    try:
+        override = OverridesParser.create().parse_override(word)
+        if not override.key_or_group:
+            raise HydraException
+        return override
+    except (HydraException, RecursionError):
+        raise UserError(
+            f"{short(word)}: cannot be read. Overrides look like key=value, values with signs of"
+            " their own like \"key='a, b'\""
         ) from None
+
+
+def _refuse_flag(message: str) -> NoReturn:
+    raise UserError(f"{message} (see --help and --hydra-help)")
 
 
 def check_overrides(flags: Any, overrides: Sequence[Any]) -> None:
@@ -92,21 +147,32 @@ def check_overrides(flags: Any, overrides: Sequence[Any]) -> None:
     swept = next((o for o in overrides if o.is_sweep_override()), None)
     if swept and not flags.multirun:
         raise UserError(f"{swept.input_line}: several values make a sweep, which takes the flag -m")
+    if math.prod(len(_values(o)) for o in overrides if o.is_sweep_override()) > MOST_JOBS:
+        raise UserError(f"{swept.input_line}: a sweep has at most {MOST_JOBS} jobs")
     groups = [o for o in overrides if o.key_or_group in config_groups(*folders)]
     for override in groups:
         known = _options(override.key_or_group, folders)
+        if override.is_delete():
+            raise UserError(f"{override.input_line}: {_TAKEN}")
+        if override.package is not None:
+            group = override.key_or_group
+            raise UserError(f"{override.input_line}: a group has one place; write {group}=<option>")
         for option in _values(override):
             if option not in known:
                 raise UserError(
-                    f"{override.key_or_group}: there is no option '{option}'."
+                    f"{override.key_or_group}: there is no option {short(option)}."
                     f"{did_you_mean(option, known)} Options: {', '.join(known)}"
                 )
-    base = _compose(next(_one_at_a_time(groups)), flags)
-    _check_keys([o for o in overrides if o not in groups], base)
+    others = [o for o in overrides if o not in groups]
+    for chosen in _one_at_a_time(groups):
+        _check_keys(others, _compose(chosen, flags))
     if flags.cfg:
         return
     for chosen in _one_at_a_time(overrides):
         limits.check(plain(_compose(chosen, flags)))
+
+
+_TAKEN = "only arguments of the optimizer can be taken away, as ~optimizer.betas"
 
 
 def _check_keys(overrides: Sequence[Any], config: Any) -> None:
@@ -114,20 +180,63 @@ def _check_keys(overrides: Sequence[Any], config: Any) -> None:
 
     known = [key for key, _ in limits.leaves(OmegaConf.to_container(config, resolve=False))]
     parents = {".".join(key.split(".")[:depth]) for key in known for depth in (1, 2)} - {*known}
-    groups = sorted({path.name for path in CONF.iterdir() if path.is_dir()})
     for override in overrides:
-        key = override.key_or_group
+        key, value = override.key_or_group, override.value()
         if re.match(r"hydra\b", key):
+            _check_hydra(key, value)
             continue
-        if override.is_delete() and not key.startswith("optimizer."):
-            raise UserError(f"~{key}: only arguments of the optimizer can be taken away")
-        if key in parents and not isinstance(override.value(), dict):
+        if override.is_delete() and (not key.startswith("optimizer.") or key in _KEPT):
+            raise UserError(f"~{key}: {_TAKEN}")
+        if key in parents and not isinstance(value, dict):
             inside = [name for name in known if name.startswith(f"{key}.")]
             raise UserError(f"{key}: holds keys, not a value: {', '.join(inside)}")
-        if key in known or key in parents or _accepts(config, key):
-            continue
-        choices = known if "." in key else [*groups, *(k for k in known if "." not in k)]
-        raise UserError(f"there is no key or group '{key}'.{did_you_mean(key, choices)}")
+        inside = limits.leaves({key: value}) if key in parents else [(key, value)]
+        for name, one in inside:
+            if name in known:
+                if isinstance(one, dict | list) and "${" not in override.input_line:
+                    limits.check_value(name, one)  # hydra's own words would be others
+            elif not _accepts(config, name):
+                raise UserError(_unknown(name, known))
+            elif not (override.is_add() or override.is_force_add()):
+                raise UserError(_unknown(name, known, added=f"+{override.input_line}"))
+
+
+_KEPT = ("optimizer._target_", "optimizer.lr")
+
+
+def _check_hydra(key: str, value: Any) -> None:
+    if key == "hydra.mode":
+        raise UserError("hydra.mode: a sweep takes the flag -m")
+    if key in ("hydra.run.dir", "hydra.sweep.dir") and not (isinstance(value, str) and value):
+        raise UserError(f"{key}: got {short(value)}, expected a folder")
+
+
+def _unknown(key: str, known: Sequence[str], added: str = "") -> str:
+    """Says to which option a key belongs that the chosen one does not list, or gives a hint.
+
+    Args:
+        added: how the key is typed so that it becomes an argument more, where it can be one.
+    """
+    from omegaconf import OmegaConf
+
+    group, _, name = key.partition(".")
+    owners: dict[str, list[str]] = {}
+    for option in _options(group, [CONF]) if name else ():
+        config = OmegaConf.to_container(_compose_lines([f"{group}='{option}'"]), resolve=False)
+        for inside, _ in limits.leaves(config.get(group) or {}, f"{group}."):
+            owners.setdefault(inside, []).append(f"{group}={option}")
+    if key in owners:
+        return f"{key}: belongs to {', '.join(owners[key])}; choose it, or leave this key out"
+    if added:
+        return f"{key}: conf/ does not list this argument; give it as {added}"
+    groups = sorted(path.name for path in CONF.iterdir() if path.is_dir())
+    choices = [*known, *owners] if name else [*groups, *(k for k in known if "." not in k)]
+    choices = [choice for choice in choices if not choice.endswith("._target_")]
+    hint = did_you_mean(key, choices)
+    if not name:  # the end of a longer key
+        ends = [choice for choice in known if choice.endswith(f".{key}")]
+        hint = f" Did you mean '{ends[0]}'?" if ends else hint
+    return f"there is no key or group {short(key)}.{hint} (all of them: train.py --cfg job)"
 
 
 def _accepts(config: Any, key: str) -> bool:
@@ -139,7 +248,7 @@ def _accepts(config: Any, key: str) -> bool:
 
     parent, _, name = key.rpartition(".")
     target = OmegaConf.select(config, f"{parent}._target_") if parent else None
-    given_by_build = ("params", "in_channels", "num_classes", "total")
+    given_by_build = ("params", "in_channels", "num_classes", "total", "differentiable")
     if target is None or name in given_by_build:
         return False
     return name in inspect.signature(get_object(target)).parameters
@@ -149,27 +258,49 @@ def _compose(overrides: Sequence[Any], flags: Any) -> Any:
     lines = [o.input_line for o in overrides]
     if flags.config_dir:
         lines.append(f"hydra.searchpath=['{Path(flags.config_dir).absolute()}']")
-    return _compose_lines(lines, flags.config_name or "config")
+    try:
+        return _compose_lines(lines)
+    except UserError:
+        for path in sorted(Path(flags.config_dir).rglob("*.yaml")) if flags.config_dir else ():
+            _check_yaml(path)
+        raise
 
 
-def _compose_lines(lines: Sequence[str], name: str = "config") -> Any:
+_ENDLESS = "refers to itself, or is nested too deeply; write it out"
+
+
+def _check_yaml(path: Path) -> None:
+    from omegaconf import OmegaConf
+
+    try:
+        OmegaConf.load(path)
+    except RecursionError:
+        raise UserError(f"{path}: {_ENDLESS}") from None
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: cannot be read as YAML ({reason})") from None
+
+
+def _compose_lines(lines: Sequence[str]) -> Any:
     from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
 
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            return compose(name, list(lines))
-    except HydraException as error:
-        raise UserError(first_line(error)) from error
+            return compose("config", list(lines))
+    except UserError:
+        raise
+    except RecursionError:
+        raise UserError(f"a value or a defaults list {_ENDLESS}") from None
+    except Exception as error:  # whatever it is, it comes from what was typed or a person's YAML
+        cause = f" ({first_line(error.__cause__)})" if error.__cause__ else ""
+        raise UserError(f"{first_line(error)}{cause}") from error
 
 
 def _one_at_a_time(overrides: Sequence[Any]) -> Iterator[list[Any]]:
     """The first value of every sweep, then each other value of each, the rest at the first."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
 
     def single(override: Any, value: str) -> Any:
-        line = f"{override.input_line.split('=', 1)[0]}={value}"
-        return OverridesParser.create().parse_override(line)
+        return _parse_word(f"{override.input_line.split('=', 1)[0]}={value}")
 
     first = [single(o, _values(o)[0]) if o.is_sweep_override() else o for o in overrides]
     yield first
@@ -180,7 +311,13 @@ def _one_at_a_time(overrides: Sequence[Any]) -> Iterator[list[Any]]:
 
 def _values(override: Any) -> list[str]:
     if override.is_sweep_override():
-        return list(override.sweep_string_iterator())
+        try:
+            return list(islice(override.sweep_string_iterator(), MOST_JOBS + 1))
+        except Exception as error:  # glob, and a range that goes nowhere
+            reason = first_line(error)
+            raise UserError(
+                f"{override.input_line}: is no list of values ({reason}); write key=a,b,c"
+            ) from None
     value = override.value()
     return [value if isinstance(value, str) else override.get_value_element_as_str()]
 
@@ -201,11 +338,14 @@ def plain(cfg: Any) -> dict[str, Any]:
 
     try:
         return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except RecursionError:
+        raise UserError(f"a value {_ENDLESS}") from None
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None)
         if "Missing mandatory" in str(error):
             raise UserError(f"{key}: must be given, as {key}=<value>") from None
-        raise UserError(f"{key}: {first_line(error)}") from None
+        hint = "; give that key a value" if "not found" in str(error) else ""
+        raise UserError(f"{key}: {first_line(error)}{hint}") from None
 
 
 def config_groups(*folders: Path) -> list[str]:
@@ -252,7 +392,9 @@ def expand_ranges(word: str) -> str:
     try:
         low, high, count = inside.removesuffix(")").split(",")
         low, high, count = float(low), float(high), int(count)
-        if count < 1 or not inside.endswith(")") or not math.isfinite(low + high):
+        if not 1 <= count <= MOST_JOBS or not inside.endswith(")"):
+            raise ValueError
+        if not max(abs(low), abs(high)) <= 300:
             raise ValueError
     except ValueError:
         raise UserError(
@@ -296,20 +438,18 @@ def _job_config(
     words: Sequence[str], swept: Sequence[str], flags: Any, composed: dict[tuple[str, ...], Any]
 ) -> dict[str, Any]:
     """The configuration of a job; what differs in plain values alone is composed once."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
 
-    parse = OverridesParser.create().parse_override
     groups = config_groups(CONF, *([Path(flags.config_dir)] if flags.config_dir else []))
     late = [w for w in words if (key := w.split("=", 1)[0]) in swept and key not in groups]
     if any(word.startswith(("+", "~")) for word in late):
         late = []
     early = tuple(word for word in words if word not in late)
     if early not in composed:
-        composed[early] = _compose([parse(word) for word in early], flags)
+        composed[early] = _compose([_parse_word(word) for word in early], flags)
     config = composed[early].copy()
     for word in late:
-        override = parse(word)
+        override = _parse_word(word)
         OmegaConf.update(config, override.key_or_group, override.value())
     return plain(config)
 
@@ -320,7 +460,7 @@ def sweep_folder(flags: Any, typed: str | None) -> Path:
 
     lines = [typed] if typed else []
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose(flags.config_name or "config", lines, return_hydra_config=True)
+        config = compose("config", lines, return_hydra_config=True)
         return Path(str(config.hydra.sweep.dir))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from seg_l1.checkpoints import write_atomically
 from seg_l1.data.batches import Batches
 from seg_l1.data.split import IGNORE
 from seg_l1.tiles import tiled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def palette(classes: Sequence[str]) -> np.ndarray:
@@ -101,14 +105,15 @@ def save_confusion(path: Path, counts: Tensor, classes: Sequence[str], title: st
     drawn = axes.imshow(share.numpy(), cmap="cividis", vmin=0, vmax=100)
     figure.colorbar(drawn, label="share of the true pixels (%)", shrink=0.8)
     ticks = range(len(classes))
-    axes.set(xticks=ticks, yticks=ticks, yticklabels=classes, xlabel="prediction", ylabel="truth")
-    axes.set_xticklabels(classes, rotation=60, ha="right")
+    names = list(map(_plain, classes))
+    axes.set(xticks=ticks, yticks=ticks, yticklabels=names, xlabel="prediction", ylabel="truth")
+    axes.set_xticklabels(names, rotation=60, ha="right")
     for truth, answer in (share >= 0.5).nonzero().tolist():
         value = float(share[truth, answer])
         ink = "black" if value > 60 else "white"
         axes.text(answer, truth, f"{value:.0f}", ha="center", va="center", fontsize=8, color=ink)
     axes.set_title(title.replace(": ", "\n", 1), fontsize=9)
-    write_atomically(path, lambda file: figure.savefig(file, format="png"))
+    _save(path, figure)
 
 
 def save_preview(
@@ -140,7 +145,7 @@ def save_preview(
         axes[row, 0].set_ylabel(name)
     figure.suptitle(title.replace(": ", "\n", 1), fontsize=10)
     named = [
-        (name if colour.any() else f"{name} (not painted)", colour / 255)
+        (_plain(name) if colour.any() else f"{_plain(name)} (not painted)", colour / 255)
         for name, colour in zip(classes, colours, strict=True)
     ]
     figure.legend(
@@ -150,4 +155,17 @@ def save_preview(
         fontsize=8,
         frameon=False,
     )
-    write_atomically(path, lambda file: figure.savefig(file, format="png"))
+    _save(path, figure)
+
+
+def _plain(name: str) -> str:
+    """A name of a person's own as matplotlib shows it: no formula."""
+    return name.replace("$", r"\$")
+
+
+def _save(path: Path, figure: Figure) -> None:
+    import warnings
+
+    with warnings.catch_warnings():  # a box stands for a letter that the font lacks
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        write_atomically(path, lambda file: figure.savefig(file, format="png"))

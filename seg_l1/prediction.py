@@ -90,26 +90,28 @@ def load_predictor(
     from seg_l1.build import build_model, find_device
     from seg_l1.loop import DTYPES
 
-    best = checkpoints.load(RunDirectory.existing(directory, key="run").best)
-    config = best["config"]
-    trainer, size = config["trainer"], config["dataset"]["image_size"]
-    where = find_device(device or config["device"])
-    model = build_model(config, len(best["mean"]), len(best["classes"]), pretrained=False)
-    model.load_state_dict(best["model"])
-    layout = torch.channels_last if trainer["channels_last"] else torch.contiguous_format
-    return Predictor(
-        model=model.to(where, memory_format=layout).eval(),
-        classes=best["classes"],
-        mean=best["mean"],
-        std=best["std"],
-        image_size=None if size is None else tuple(size),
-        tile=tile or trainer.get("tile"),
-        overlap=trainer.get("tile_overlap", 0.25),
-        autocast=torch.autocast(
-            where.type, DTYPES[trainer["precision"]], trainer["precision"] != "fp32"
-        ),
-        fit=best.get("fit", "resize"),
-    )
+    record = RunDirectory.existing(directory, key="run")
+    best = record.read_best()
+    with checkpoints.fitting(record.best):
+        config = best["config"]
+        trainer, size = config["trainer"], config["dataset"]["image_size"]
+        where = find_device(device or config["device"])
+        model = build_model(config, len(best["mean"]), len(best["classes"]), pretrained=False)
+        model.load_state_dict(best["model"])
+        layout = torch.channels_last if trainer["channels_last"] else torch.contiguous_format
+        return Predictor(
+            model=model.to(where, memory_format=layout).eval(),
+            classes=best["classes"],
+            mean=best["mean"],
+            std=best["std"],
+            image_size=None if size is None else tuple(size),
+            tile=tile or trainer.get("tile"),
+            overlap=trainer.get("tile_overlap", 0.25),
+            autocast=torch.autocast(
+                where.type, DTYPES[trainer["precision"]], trainer["precision"] != "fp32"
+            ),
+            fit=best.get("fit", "resize"),
+        )
 
 
 def predict_files(
@@ -185,7 +187,11 @@ def _find(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise UserError(f"input: there is no file or folder '{source}'")
-    files = sorted(p for p in source.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    files = sorted(
+        path
+        for path in source.rglob("*")
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
+    )
     if not files:
         raise UserError(f"input: no picture lies in '{source}' ({', '.join(sorted(SUFFIXES))})")
     return files

@@ -33,7 +33,12 @@ def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any],
         raise UserError("resume: a run goes on in its own folder, without -m and hydra.*")
     config = from_yaml(run.config)
     if not isinstance(config, dict):
-        raise UserError(f"{run.config}: is not a configuration")
+        raise UserError(f"{run.config}: is not a configuration. Take a copy of it, or train again.")
+    try:
+        limits.check(config)
+    except UserError as error:
+        raise UserError(f"{run.config}: {error}") from None
+    limits.check_targets(config, run.config)
     saved = dict(limits.leaves(config))
     config["traceback"] = "debug" in typed and typed["debug"].value() == "true"
     for key, override in typed.items():
@@ -53,7 +58,10 @@ def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any],
                 f" Leave it out, or start a new run. Free are {', '.join(FREE_ON_RESUME)}."
             )
     limits.check(config)
-    return run.path, config, [str(word) for word in from_yaml(run.overrides)]
+    words = from_yaml(run.overrides)
+    if not isinstance(words, list):
+        raise UserError(f"{run.overrides}: is no list of overrides. Write '[]' for none.")
+    return run.path, config, [str(word) for word in words]
 
 
 def _same_option(run: Path, group: str, option: str, config: dict[str, Any]) -> None:

@@ -72,8 +72,7 @@ def run(
     first = distributed.rank() == 0
     record = RunDirectory.existing(directory) if resume and first else RunDirectory(directory)
     state = _restore(experiment, record) if resume else {"elapsed": 0.0}
-    finished = experiment.loop.finished and first and record.read_summary()["status"] == "completed"
-    if distributed.from_first(finished):
+    if distributed.from_first(experiment.loop.finished and first and _completed(record)):
         if not first:
             return {}
         display.log.info(f"{record.path}: is finished; trainer.epochs=<more> trains longer")
@@ -95,6 +94,13 @@ def run(
         raise
     finally:
         recorder.close()
+
+
+def _completed(record: RunDirectory) -> bool:
+    from seg_l1 import checkpoints
+
+    with checkpoints.fitting(record.summary):
+        return record.read_summary().get("status") == "completed"
 
 
 def _take_part(experiment: Experiment) -> dict[str, Any]:
@@ -138,35 +144,40 @@ def evaluate_run(
     from seg_l1.build import build, load_data
     from seg_l1.sparsity import sparsity
 
-    best = checkpoints.load(RunDirectory.existing(directory, key="run").best)
-    config = best["config"]
-    config["device"] = device or config["device"]
-    config["augmentation"], config["trainer"]["kkt_images"] = {"_target_": None}, 0
-    if config["dataset"]["image_size"] is None:
-        config["dataset"]["batch_size"] = 1
-    if root is not None:
-        config["dataset"]["root"] = root
-    data = load_data(config)
-    if data.classes != best["classes"]:
+    record = RunDirectory.existing(directory, key="run")
+    best = record.read_best()
+    with checkpoints.fitting(record.best):
+        config, classes, fingerprint = best["config"], [*best["classes"]], best["fingerprint"]
+        config["device"] = device or config["device"]
+        config["augmentation"], config["trainer"]["kkt_images"] = {"_target_": None}, 0
+        if config["dataset"]["image_size"] is None:
+            config["dataset"]["batch_size"] = 1
+        if root is not None:
+            if "root" not in config["dataset"]:
+                raise UserError("dataset.root: the data of this run lie in no folder; leave it out")
+            config["dataset"]["root"] = root
+        data = load_data(config)
+    if data.classes != classes:
         raise UserError(
             f"dataset.root: its classes are {', '.join(data.classes)}, the run was trained on"
-            f" {', '.join(best['classes'])}"
+            f" {', '.join(map(str, classes))}"
         )
-    if data.indices and data.fingerprint != best["fingerprint"]:
+    if data.indices and data.fingerprint != fingerprint:
         raise UserError(
             "dataset.root: these are not the files that the run's splits were drawn from, so images"
             " of its training may be among those to score. Give a folder with test/images and"
             " test/masks."
         )
-    data = replace(data, mean=best["mean"], std=best["std"])
     split = split or ("test" if "test" in data.splits else "val")
     if split not in data.splits:
         raise UserError(f"split: there is no '{split}', only {', '.join(data.splits)}")
-    experiment = build(config, data, pretrained=False)
-    loop, batches = experiment.loop, {"val": experiment.loop.val, "test": experiment.test}
-    if split not in batches:
+    if split == "train":
         raise UserError("split: val and test can be scored; the training split is augmented")
-    loop.model.load_state_dict(best["model"])
+    with checkpoints.fitting(record.best):
+        data = replace(data, mean=best["mean"], std=best["std"])
+        experiment = build(config, data, pretrained=False)
+        loop, batches = experiment.loop, {"val": experiment.loop.val, "test": experiment.test}
+        loop.model.load_state_dict(best["model"])
     scores, _ = loop.evaluate(batches[split])
     return {f"{split}/{name}": value for name, value in scores.items()} | sparsity(loop.tensors)
 
@@ -215,13 +226,13 @@ def _restore(experiment: Experiment, record: RunDirectory) -> dict[str, Any]:
             f"{record.last}: does not fit this run (it was trained on other data than dataset.root"
             " holds now)"
         )
-    try:
+    with checkpoints.fitting(record.last):
+        for name, fresh in experiment.loop.state_dict().items():
+            if isinstance(fresh, int | float) and not isinstance(state["loop"][name], int | float):
+                raise ValueError(f"{name} is no number")
         experiment.loop.load_state_dict(state["loop"])
         checkpoints.set_random_state(state["random"])
-    except (KeyError, RuntimeError, ValueError) as error:
-        reason = first_line(error)
-        raise UserError(f"{record.last}: does not fit this run ({reason})") from error
-    return state
+        return {**state, "elapsed": float(state["elapsed"])}
 
 
 def remove_if_empty(directory: Path) -> None:

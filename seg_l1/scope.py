@@ -72,7 +72,7 @@ def scope(model: nn.Module, rules: Sequence[Rule] = DEFAULT_RULES) -> list[Scope
     first of its names.
 
     Raises:
-        UserError: if a rule decides nothing, or if no rule covers a tensor.
+        UserError: if a rule decides nothing, if none covers a tensor, or if nothing is penalised.
     """
     tensors: list[ScopedTensor] = []
     owners = Counter(id(t) for m in model.modules() for t in m.parameters(recurse=False))
@@ -104,4 +104,9 @@ def scope(model: nn.Module, rules: Sequence[Rule] = DEFAULT_RULES) -> list[Scope
                 f"regularizer.scope: rule {index} ({rule}) matches no tensor that an earlier rule"
                 f" has not taken. Names look like '{tensors[0].name if tensors else ''}'."
             )
+    if tensors and not any(entry.penalized for entry in tensors):
+        raise UserError(
+            "regularizer.scope: penalises no tensor. Write a rule with penalize: true, or leave"
+            " the scope as it is and choose regularizer=none."
+        )
     return tensors

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from seg_l1 import distributed
-from seg_l1.errors import UserError, did_you_mean
+from seg_l1.errors import UserError, did_you_mean, short
 
 
 def script(
@@ -35,10 +35,14 @@ def script(
         for key in typed:
             if keys is not None and key not in keys:
                 raise UserError(f"there is no key '{key}'.{did_you_mean(key, keys)}")
-        for key in needed:
+        for key in dict.fromkeys([*needed, *(typed if keys is not None else ())]):
             if not typed.get(key):
                 raise UserError(f"{key}: must be given, as {key}=...")
-        return work(typed)
+        try:
+            return work(typed)
+        except OSError as error:
+            file = short(str(error.filename))[1:-1]
+            raise UserError(f"{file}: {error.strerror}; choose another file or folder") from error
     except UserError as error:
         sys.stderr.write("".join(f"error: {line}\n" for line in (*error.details, str(error))))
         return 2

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from seg_l1 import jobs, limits
 from seg_l1.errors import UserError, did_you_mean
-from seg_l1.overrides import check_overrides, compose_plain, config_groups, parse, slug
+from seg_l1.overrides import check_overrides, compose_plain, config_groups, parse, quoted, slug
 from seg_l1.recorder import Interrupted
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ def search(typed: Mapping[str, str]) -> int:
     _load_optuna()
     words = dict(typed)
     given = words.pop("study", None)
+    if given == "":
+        raise UserError("study: got '', expected a folder; without the key there is a new one")
     folder = Path(given) if given else None
     words = _words(folder, words)
     space, config = read_words(words)
@@ -69,7 +71,7 @@ def search(typed: Mapping[str, str]) -> int:
     folder = folder or _default_folder(words)
     with _storage(folder) as storage:
         study = _study(storage, words, config)
-        console = Console(highlight=False, soft_wrap=True)
+        console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
         return Search(folder, words, space, config["seed"], study, console).go()
 
 
@@ -257,7 +259,7 @@ class Search:
         return shlex.quote(str(self.folder))
 
     def _print(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
 
 def describe(row: Mapping[str, Any], space: Mapping[str, Any]) -> str:
@@ -315,6 +317,8 @@ def distribution(key: str, value: str) -> BaseDistribution | None:
     try:
         if kind == "choice":
             (override,) = parse([f"{key}={value}"])[1]
+            if not override.is_sweep_override():
+                raise ValueError
             return distributions.CategoricalDistribution(list(override.sweep_string_iterator()))
         low, high = (int(end) if kind == "int" else float(end) for end in inside.split(","))
         if not (value.endswith(")") and low < high and math.isfinite(high - low)):
@@ -417,7 +421,8 @@ def _overrides(words: Mapping[str, str]) -> dict[str, str]:
 
 
 def _lines(words: Mapping[str, Any]) -> list[str]:
-    return [f"{k}={v}" if v != "" or not k.startswith("~") else k for k, v in words.items()]
+    lines = (f"{k}={v}" if v != "" or not k.startswith("~") else k for k, v in words.items())
+    return [quoted(line) for line in lines]
 
 
 def _short(value: Any) -> str:

@@ -57,6 +57,7 @@ class Sweep:
             self.typed: list[str] = content["typed"]
             names = Job.__dataclass_fields__
             self.jobs = [Job(**{k: job[k] for k in names}) for job in content["jobs"]]
+            self._check()
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
                 f"resume_sweep: '{path}' is no sweep (no readable sweep.json there)."
@@ -137,6 +138,17 @@ class Sweep:
                     found.setdefault(words, []).append(job.index)
         many = {words: f" and {len(x) - 1} more" * (len(x) > 1) for words, x in found.items()}
         return [f"job {found[words][0]}{more}, {words}" for words, more in many.items()]
+
+    def _check(self) -> None:
+        """Refuses a plan that is none: folders of jobs are emptied, and lie nowhere else."""
+        if not self.jobs or not all(isinstance(word, str) for word in [*self.typed]):
+            raise ValueError("no jobs, or typed words that are none")
+        for index, job in enumerate(self.jobs):
+            inside = Path(job.folder).name == job.folder and job.folder not in ("", "..")
+            if not (inside and job.index == index and isinstance(job.swept, dict)):
+                raise ValueError(f"job {index} is none")
+            if job.same_as is not None and not 0 <= job.same_as < index:
+                raise ValueError(f"job {index} is the same as none before it")
 
 
 def state(record: RunDirectory) -> dict[str, Any]:

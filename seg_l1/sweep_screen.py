@@ -28,7 +28,7 @@ class SweepScreen:
 
     def __init__(self, sweep: Sweep, *, every: float = 1.0) -> None:
         self.sweep, self.every, self.interrupted = sweep, every, False
-        self.console = console = Console(highlight=False, soft_wrap=True)
+        self.console = console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
         self.begun = time.monotonic()
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
@@ -83,7 +83,7 @@ class SweepScreen:
                 self._print(f"[{done}/{len(rows)}] {describe(row)}")
 
     def _print(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
     def _line(self, rows: list[dict[str, Any]]) -> Text:
         text, done = counts(rows), work_done(rows)

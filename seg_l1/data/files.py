@@ -21,12 +21,16 @@ from seg_l1.data.split import (
     class_pixels,
     describe,
 )
-from seg_l1.errors import UserError
+from seg_l1.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
+"""What may be in a file of these names; Pillow knows others, one of which starts a program."""
+
+MOST_PIXELS = 2**30
 UNKNOWN = 254
 """Marks a mask value that stands for no class, between reading and refusing it."""
 
@@ -73,12 +77,18 @@ class FileSplit:
         image_path, mask_path = self.pairs[index]
         image, mask = (open_picture(path, self.upright) for path in (image_path, mask_path))
         if image.size != mask.size:
+            turned = "" if image.size != mask.size[::-1] else _turned(image_path, mask_path)
             raise UserError(
-                f"{mask_path}: is {mask.width}x{mask.height} pixels,"
-                f" its image {image_path.name} is {image.width}x{image.height}"
+                f"{mask_path}: is {mask.width}x{mask.height} pixels, its image {image_path.name} is"
+                f" {image.width}x{image.height}{turned}. Give both the same size."
             )
-        if len(mask.getbands()) != 1 or mask.mode not in ("1", "L", "P"):
-            raise UserError(f"{mask_path}: has mode {mask.mode}; expected 8-bit class ids (L or P)")
+        if mask.mode not in ("1", "L", "P"):
+            raise UserError(
+                f"{mask_path}: has mode {mask.mode}; expected 8-bit class ids (L or P), so save it"
+                " as a grey or palette PNG"
+            )
+        if mask_path.suffix.lower() in (".jpg", ".jpeg"):
+            raise UserError(f"{mask_path}: JPEG changes class ids; save masks as PNG")
         ids = self.lookup[np.asarray(mask, dtype=np.uint8)]
         if (ids == UNKNOWN).any():
             values = np.unique(np.asarray(mask, dtype=np.uint8)[ids == UNKNOWN])
@@ -207,7 +217,7 @@ def open_picture(path: Path, upright: bool = True) -> Picture:
     Raises:
         UserError: if it cannot be read.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     Image.MAX_IMAGE_PIXELS = None  # the user's own files may be large
     try:
@@ -215,13 +225,31 @@ def open_picture(path: Path, upright: bool = True) -> Picture:
             from scipy.io import loadmat
 
             return Image.fromarray(loadmat(path)["GTcls"][0]["Segmentation"][0])
-        with Image.open(path) as picture:
-            picture.load()
+        with Image.open(path, formats=FORMATS) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                raise ValueError(f"it has more than {MOST_PIXELS} pixels")
+            if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":  # a camera's
+                raise ValueError(f"it holds {picture.n_frames} pictures, expected one")
             if picture.mode[0] in "IF":
                 raise ValueError(f"it has mode {picture.mode}, expected 8 bits per channel")
+            picture.load()
             return ImageOps.exif_transpose(picture) if upright else picture
+    except UnidentifiedImageError:
+        reason = "it is no picture" if path.stat().st_size else "it is empty"
     except Exception as error:
-        raise UserError(f"{path}: cannot be read as an image ({error})") from None
+        reason = getattr(error, "strerror", None) or first_line(error)
+    raise UserError(f"{path}: cannot be read as an image ({reason}). Replace it, or take it away.")
+
+
+def _turned(*paths: Path) -> str:
+    """Says which of these pictures a camera's note turns upright, if one does."""
+    from PIL import Image
+
+    for path in paths:
+        with Image.open(path) as picture:
+            if picture.getexif().get(0x0112, 1) > 4:
+                return f" ({path.name} is turned upright, as its EXIF orientation says)"
+    return ""
 
 
 def as_tensor(picture: Picture, channels: int, image_size: tuple[int, int] | None) -> Tensor:

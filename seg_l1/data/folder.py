@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from unicodedata import normalize
 
 from seg_l1.data.files import SUFFIXES, UNKNOWN, assemble, file_split, lookup_table
 from seg_l1.data.partition import draw
 from seg_l1.data.split import SegmentationData
-from seg_l1.errors import UserError, first_line
+from seg_l1.errors import UserError, first_line, short
 
 SPLITS = ("train", "val", "test")
 
@@ -56,6 +57,8 @@ def load(
     values = range(len(classes)) if mask_values is None else mask_values
     if len(values) != len(classes):
         raise UserError(f"dataset.mask_values: {len(values)} values for {len(classes)} classes")
+    if len(set(values)) < len(values):
+        raise UserError(f"dataset.mask_values: {list(values)} names a value twice; give each once")
     lookup = lookup_table({value: index for index, value in enumerate(values)})
     sources = {
         split: file_split(folder, pairs, image_size, lookup, channels=channels)
@@ -105,6 +108,10 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
     lonely = sorted(images.keys() ^ masks.keys())
     if lonely:
         kind, other = ("masks", "image") if lonely[0] in images else ("images", "mask")
+        for path in (folder / kind).iterdir():
+            if path.stem == lonely[0]:
+                known = ", ".join(sorted(SUFFIXES))
+                raise UserError(f"{path}: is left out; save it as one of {known}")
         raise UserError(
             f"{folder / kind}: nothing belongs to the {other} '{lonely[0]}'"
             f" ({len(lonely)} without a partner in all). Names must agree up to the suffix."
@@ -115,12 +122,14 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: this folder is missing")
-    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
     found: dict[str, Path] = {}
-    for path in sorted(files):
-        if path.stem in found:
-            raise UserError(f"{path}: '{found[path.stem].name}' has the same name; keep one")
-        found[path.stem] = path
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
+            continue
+        stem = normalize("NFC", path.stem)  # macOS takes an accent apart from its letter
+        if stem in found:
+            raise UserError(f"{path}: '{found[stem].name}' has the same name; keep one")
+        found[stem] = path
     return found
 
 
@@ -134,7 +143,7 @@ def _classes(folder: Path, num_classes: int | None) -> list[str]:
             )
         return [f"class_{index}" for index in range(num_classes)]
     try:
-        lines = listing.read_text("utf-8").splitlines()
+        lines = listing.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise UserError(f"{listing}: is not UTF-8 ({first_line(error)})") from None
     names = [line.strip() for line in lines if line.strip()]
@@ -142,6 +151,9 @@ def _classes(folder: Path, num_classes: int | None) -> list[str]:
         raise UserError(f"{listing}: names {len(names)} classes, dataset.num_classes={num_classes}")
     if not 1 <= len(names) <= UNKNOWN:
         raise UserError(f"{listing}: names {len(names)} classes; expected 1 to {UNKNOWN}")
+    for name in names:
+        if len(name) > 100 or not name.isprintable():
+            raise UserError(f"{listing}: {short(name)} is no name; expected up to 100 letters")
     if len(set(names)) < len(names):
         raise UserError(f"{listing}: names a class twice")
     return names

@@ -101,7 +101,8 @@ def describe(splits: dict[str, Split], classes: list[str], notes: list[str]) -> 
     """Measures the training split and fingerprints all, in chunks that fit in memory."""
     import hashlib
 
-    digest = hashlib.sha256("\n".join(name for s in splits.values() for name in s.names).encode())
+    names = "\n".join(name for s in splits.values() for name in s.names)
+    digest = hashlib.sha256(names.encode(errors="surrogateescape"))
     total = squares = 0.0
     pixels = 0
     counts = torch.zeros(len(classes), dtype=torch.int64)

@@ -283,7 +283,8 @@ def _paired(images: Sequence[str | Path], masks: Sequence[str | Path]) -> Pairs:
     pairs = [(Path(image), Path(mask)) for image, mask in zip(images, masks, strict=True)]
     missing = [path for pair in pairs for path in pair if not path.is_file()]
     if missing:
-        raise FileNotFoundError(f"{missing[0]} is missing, {len(missing)} files in all")
+        more = f" ({len(missing)} files in all)" if len(missing) > 1 else ""
+        raise FileNotFoundError(f"{missing[0]} is missing{more}")
     if not pairs:
         raise ValueError("no images are listed")
     return pairs
@@ -317,10 +318,12 @@ def _obtain(
         return make(fetch)
     except Exception as error:
         lacking, reason = missing(), " ".join(str(error).split()) or type(error).__name__
+        absent = not lacking and isinstance(error, FileNotFoundError)
         told = f"{folder} lacks {lacking}" if lacking else f"{folder} cannot be read"
         if not lacking or not reason.startswith(("Dataset not found", "[Errno 2]")):
             told += f" ({reason})"
-        remedy = how if lacking else f"remove what is damaged; then {how}"
+        told = reason if absent else told
+        remedy = how if lacking or absent else f"remove what is damaged; then {how}"
         if download is False:
             remedy += ", or give dataset.download=true"
         key = "dataset.download: failed;" if fetch else "dataset.root:"

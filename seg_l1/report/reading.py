@@ -47,7 +47,7 @@ def collect(folders: Sequence[str | Path]) -> Collection:
     for folder in map(Path, folders):
         if not folder.is_dir():
             beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
-            hint = did_you_mean(folder.name, [path.name for path in beside])
+            hint = did_you_mean(folder.name, [path.name for path in beside if path.is_dir()])
             raise UserError(f"{folder}: there is no such folder.{hint} Give sweeps or runs.")
         jobs = [job for file in sorted(folder.rglob("sweep.json")) for job in _jobs(file, found)]
         single = sorted({path.parent for path in folder.rglob("summary.json")})
@@ -74,7 +74,7 @@ def _jobs(file: Path, found: Collection) -> list[tuple[Path, dict[str, Any]]]:
     """The folders of a sweep and what it knows of each; a job that means another one has none."""
     try:
         content = json.loads(file.read_text("utf-8"))
-        jobs = [(file.parent / job["folder"], job) for job in content["jobs"]]
+        jobs = [(file.parent / Path(job["folder"]).name, job) for job in content["jobs"]]
         typed = list(map(str, content["typed"]))
     except (OSError, ValueError, KeyError, TypeError):
         found.notes.append(f"{file}: cannot be read; its folders were taken as single runs.")
