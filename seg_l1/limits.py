@@ -215,7 +215,7 @@ TARGETS = {
 
 TRUST = "SEG_L1_TRUST"
 
-SHARED = ("limit", "sweep", "trainer", "regularizer")
+SHARED = ("limit", "sweep", "trainer", "path", "regularizer")
 """The sections that hold the same keys under every option; the others hold arguments."""
 
 MOST_CHANNELS = 8192

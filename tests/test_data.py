@@ -203,7 +203,7 @@ def test_options_that_do_nothing_to_split_folders_are_remarked(tmp_path):
         write_pairs(tmp_path / split, 2, (10, 12))
     data = folder.load(root=str(tmp_path), num_classes=2, stratify=True)
     assert data.indices == {}
-    assert "do nothing" in data.notes[0]
+    assert "serve folds alone" in data.notes[0]
 
 
 def test_folder_reads_what_was_written(tmp_path):
