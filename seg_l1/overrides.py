@@ -193,8 +193,8 @@ def _check_keys(overrides: Sequence[Any], config: Any) -> None:
         inside = limits.leaves({key: value}) if key in parents else [(key, value)]
         for name, one in inside:
             if name in known:
-                if isinstance(one, dict | list) and "${" not in override.input_line:
-                    limits.check_value(name, one)  # hydra's own words would be others
+                if "${" not in override.input_line and not override.is_sweep_override():
+                    limits.check_value(name, one)  # before hydra has words of its own about it
             elif not _accepts(config, name):
                 raise UserError(_unknown(name, known))
             elif not (override.is_add() or override.is_force_add()):

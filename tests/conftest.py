@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from seg_l1 import cli
+from seg_l1 import cli, limits, overrides
+from seg_l1.errors import UserError
 
 TINY = [
     "dataset.num_train=16",
@@ -31,6 +33,15 @@ def _no_state():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(scope="module")
+def composed_once():
+    """What hydra makes of the same words is the same each time: this saves half of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        once = cache(overrides._compose_lines)
+        patch.setattr(overrides, "_compose_lines", lambda lines: once(tuple(lines)))
+        yield
+
+
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys) -> Callable:
     """Calls the command in an empty folder; returns (exit code, stdout, stderr)."""
@@ -38,6 +49,27 @@ def command(tmp_path, monkeypatch, capsys) -> Callable:
 
     def call(*arguments: str) -> tuple[int, str, str]:
         code = cli.main(arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch, capsys) -> Callable:
+    """As `command` for one run, without hydra's own two compositions: four times as fast."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words: str) -> tuple[int, str, str]:
+        config = overrides.compose_plain([overrides.quoted(word) for word in words])
+        try:
+            limits.check(config)
+            cli._job(config, Path("outputs/runs/run"), list(words), resume=False)
+            code = 0
+        except UserError as error:
+            code = cli._say(error, 2, False)
+        except cli.JobFailed as failed:
+            code = failed.code
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
