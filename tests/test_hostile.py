@@ -852,34 +852,40 @@ NETWORKS = {
     "segnet": ["width", "depth", "norm"],
     "seed_cnn": ["width", "hidden"],
 }
+
+
+def number(low, high):
+    return st.floats(low, high, allow_subnormal=False)  # a run makes them 0
+
+
 KEYS = {
     "model.width": st.integers(1, 6),
     "model.depth": st.integers(1, 4),
-    "model.growth": st.floats(1, 2),
+    "model.growth": number(1, 2),
     "model.norm": st.sampled_from(["batch", "group", "none"]),
     "model.hidden": st.integers(1, 20),
     "dataset.batch_size": st.integers(1, 5),
     "dataset.class_weights": st.sampled_from(["null", "inverse", "median"]),
-    "optimizer.lr": st.floats(1e-6, 1e-2),
-    "optimizer.weight_decay": st.floats(0, 0.1),
-    "scheduler.warmup": st.floats(0, 1),
-    "scheduler.final": st.floats(0, 1),
-    "regularizer.alpha": st.floats(0, 1e-2),
-    "regularizer.lam": st.floats(0, 10),
-    "regularizer.l1_ratio": st.floats(0, 1),
-    "regularizer.knot": st.floats(1e-3, 10),
-    "regularizer.epsilon": st.floats(1e-3, 10),
+    "optimizer.lr": number(1e-6, 1e-2),
+    "optimizer.weight_decay": number(0, 0.1),
+    "scheduler.warmup": number(0, 1),
+    "scheduler.final": number(0, 1),
+    "regularizer.alpha": number(0, 1e-2),
+    "regularizer.lam": number(0, 10),
+    "regularizer.l1_ratio": number(0, 1),
+    "regularizer.knot": number(1e-3, 10),
+    "regularizer.epsilon": number(1e-3, 10),
     "regularizer.depth": st.integers(2, 5),
-    "regularizer.dropout": st.floats(0, 0.9),
-    "regularizer.drop_connect": st.floats(0, 0.9),
+    "regularizer.dropout": number(0, 0.9),
+    "regularizer.drop_connect": number(0, 0.9),
     "regularizer.solver": st.sampled_from(
         ["proximal", "subgradient", "factorized", "dual_averaging"]
     ),
     "regularizer.schedule": st.sampled_from(["constant", "linear", "cosine", "decay"]),
     "regularizer.schedule_epochs": st.integers(0, 1),
     "trainer.accumulate": st.integers(1, 3),
-    "trainer.clip_norm": st.one_of(st.just("null"), st.floats(1e-3, 10)),
-    "trainer.clip_value": st.one_of(st.just("null"), st.floats(1e-3, 10)),
+    "trainer.clip_norm": st.one_of(st.just("null"), number(1e-3, 10)),
+    "trainer.clip_value": st.one_of(st.just("null"), number(1e-3, 10)),
     "trainer.precision": st.sampled_from(["fp32", "bf16"]),
     "trainer.channels_last": st.booleans(),
     "trainer.tile": st.sampled_from(["null", "[64,64]"]),
