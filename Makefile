@@ -3,15 +3,16 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+PARALLEL := -n auto --maxprocesses 4 --dist loadfile  # a file of tests per core at a time
 
 demo: $(INSTALLED)  ## install, and run the main job on the default data
 	$(BIN)/python train.py regularizer=l1 regularizer.alpha=3e-5
 
 test: $(INSTALLED)  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-fast: $(INSTALLED)  ## the tests that take no more than two minutes in all
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

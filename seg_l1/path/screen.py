@@ -37,7 +37,7 @@ class PathScreen(SweepScreen):
     kind = "path"
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__(_AsSweep(plan))
+        super().__init__(_AsSweep(plan), every=3.0)
 
     def closing(self) -> str:
         return ""
