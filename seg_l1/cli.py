@@ -122,7 +122,7 @@ def _run(arguments: list[str]) -> int:
             raise UserError(f"{override.key_or_group}: belongs to python scripts/path.py")
     typed = {override.key_or_group: override for override in overrides}
     for key in {"resume", "resume_sweep"} & typed.keys():
-        if typed[key].is_delete() or not isinstance(typed[key].value(), str):
+        if typed[key].is_delete() or not isinstance(typed[key].value(), str | int):
             raise UserError(f"{typed[key].input_line}: expected a folder, as {key}=outputs/...")
     if "resume_sweep" in typed and not flags.multirun:
         raise UserError("resume_sweep: goes on with a sweep, which takes the flag -m")
@@ -158,7 +158,7 @@ def _sweep(flags: Any, overrides: Sequence[Any]) -> int:
             raise UserError(f"{override.key_or_group}: the jobs and their folders are planned here")
     lines = {o.key_or_group: o.input_line for o in overrides}
     going_on = next((o.value() for o in overrides if o.key_or_group == "resume_sweep"), None)
-    sweep = None if going_on is None else Sweep(Path(going_on))
+    sweep = None if going_on is None else Sweep(Path(str(going_on)))
     typed = [line for key, line in lines.items() if not re.match(r"resume_sweep|hydra\b", key)]
     if sweep is not None and not typed:
         typed = sweep.typed

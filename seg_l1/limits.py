@@ -290,7 +290,7 @@ def check_targets(config: Mapping[str, Any], source: object) -> None:
 
     Whoever runs a command trusts it; a run or checkpoint may come from anybody.
     """
-    if os.environ.get(TRUST) == "1":
+    if trusted():
         return
     for group, name in _targets(config):
         if not re.fullmatch(TARGETS.get(group, ""), str(name)):
@@ -298,6 +298,11 @@ def check_targets(config: Mapping[str, Any], source: object) -> None:
                 f"{source}: {group}._target_ calls {short(name)}, which is not of this program. If"
                 f" you trust that file, set the environment variable {TRUST}=1."
             )
+
+
+def trusted() -> bool:
+    """Whether the user trusts the files that are read, by the environment variable `TRUST`."""
+    return os.environ.get(TRUST) == "1"
 
 
 def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

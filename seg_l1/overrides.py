@@ -190,10 +190,11 @@ def _check_keys(overrides: Sequence[Any], config: Any) -> None:
         if key in parents and not isinstance(value, dict):
             inside = [name for name in known if name.startswith(f"{key}.")]
             raise UserError(f"{key}: holds keys, not a value: {', '.join(inside)}")
+        given = not (override.is_delete() or override.is_sweep_override())
         inside = limits.leaves({key: value}) if key in parents else [(key, value)]
         for name, one in inside:
             if name in known:
-                if "${" not in override.input_line and not override.is_sweep_override():
+                if given and "${" not in override.input_line:
                     limits.check_value(name, one)  # before hydra has words of its own about it
             elif not _accepts(config, name):
                 raise UserError(_unknown(name, known))
@@ -207,7 +208,7 @@ _KEPT = ("optimizer._target_", "optimizer.lr")
 def _check_hydra(key: str, value: Any) -> None:
     if key == "hydra.mode":
         raise UserError("hydra.mode: a sweep takes the flag -m")
-    if key in ("hydra.run.dir", "hydra.sweep.dir") and not (isinstance(value, str) and value):
+    if key in ("hydra.run.dir", "hydra.sweep.dir") and value in (None, ""):
         raise UserError(f"{key}: got {short(value)}, expected a folder")
 
 
@@ -392,9 +393,9 @@ def expand_ranges(word: str) -> str:
     try:
         low, high, count = inside.removesuffix(")").split(",")
         low, high, count = float(low), float(high), int(count)
-        if not 1 <= count <= MOST_JOBS or not inside.endswith(")"):
+        if not (1 <= count <= MOST_JOBS and inside.endswith(")")):
             raise ValueError
-        if not max(abs(low), abs(high)) <= 300:
+        if not (abs(low) <= 300 and abs(high) <= 300):  # what a float holds; no NaN
             raise ValueError
     except ValueError:
         raise UserError(

@@ -373,12 +373,18 @@ def _saved(folder: Path) -> dict[str, str]:
         if not (folder / "study.db").is_file():
             raise KeyError
         with _storage(folder) as storage:
-            return load_study(study_name="search", storage=storage).user_attrs["words"]
+            words = load_study(study_name="search", storage=storage).user_attrs["words"]
     except (KeyError, OptunaError, SQLAlchemyError):
         raise UserError(
             f"study: '{folder}' holds no search (no readable study.db there). Give a folder of"
             " outputs/searches, or words for a new one."
         ) from None
+    if any("_target_" in f"{key}={value}" for key, value in words.items()) and not limits.trusted():
+        raise UserError(
+            f"{folder / 'study.db'}: names a _target_ to be called. If you trust that file, set the"
+            f" environment variable {limits.TRUST}=1."
+        )
+    return words
 
 
 def _study(storage: Any, words: dict[str, str], config: Config) -> Study:

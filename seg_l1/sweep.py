@@ -8,6 +8,7 @@ what the run directories say, so that no process has to know of another.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -141,8 +142,11 @@ class Sweep:
 
     def _check(self) -> None:
         """Refuses a plan that is none: folders of jobs are emptied, and lie nowhere else."""
-        if not self.jobs or not all(isinstance(word, str) for word in [*self.typed]):
+        words = [*self.typed]
+        if not self.jobs or not all(isinstance(word, str) for word in words):
             raise ValueError("no jobs, or typed words that are none")
+        if any(re.match(r"-|[+~]*hydra\b", word) for word in words):
+            raise ValueError("words that are never saved; hydra would call what they name")
         for index, job in enumerate(self.jobs):
             inside = Path(job.folder).name == job.folder and job.folder not in ("", "..")
             if not (inside and job.index == index and isinstance(job.swept, dict)):

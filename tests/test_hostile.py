@@ -252,7 +252,7 @@ WORDS = {
     ("-m", "regularizer.alpha=logspace(-5,-3,3),1"): ["logspace", "such as"],
     ("-m", "resume_sweep="): ["resume_sweep", "outputs/sweeps"],
     ("-m", "resume_sweep=a,b"): ["resume_sweep=a,b", "a folder"],
-    ("-m", "resume_sweep=5"): ["resume_sweep=5", "a folder"],
+    ("-m", "resume_sweep=5"): ["'5'", "outputs/sweeps"],
     ("-m", "hydra.sweep.dir=", "seed=1,2"): ["hydra.sweep.dir", "a folder"],
     ("--cfg",): ["--cfg", "--help"],
     ("--cfg", "nope"): ["--cfg", "'job'"],
@@ -704,6 +704,10 @@ PLANS = {
     "half a job": b'{"typed": ["seed=0,1"], "jobs": [{"index": 0}]}',
     "words are a number": lambda plan: plan.update(typed=5),
     "a word is a number": lambda plan: plan.update(typed=[5]),
+    "a flag": lambda plan: plan.update(typed=["--config-dir=.", "seed=0,1"]),
+    "a word of hydra": lambda plan: plan.update(
+        typed=["+hydra.callbacks.x._target_=os.mkdir", "seed=0,1"]
+    ),
     "a folder above": first_job(folder="../precious"),
     "a folder of its own": first_job(folder="/precious"),
     "the folder of the sweep": first_job(folder="."),
@@ -730,6 +734,19 @@ def test_a_sweep_with_a_damaged_plan_cannot_go_on(case, command, copied):
     words = ["sweep.json", "os.mkdir"] if case == "a call" else ["sweep.json", "outputs/sweeps"]
     assert_refused(command("-m", "resume_sweep=sweep"), words, copied)
     assert (precious / "file").exists()
+
+
+def test_a_study_that_would_call_something_cannot_go_on(copied, capsys):
+    from optuna import create_study
+
+    (copied / "study").mkdir()
+    words = {"regularizer.alpha": "log(1e-5,1e-3)", "loss._target_": "os.mkdir"}
+    study = create_study(storage=f"sqlite:///{copied}/study/study.db", study_name="search")
+    study.set_user_attr("words", {**words, "trials": "1", "objectives": "miou", "pruner": "none"})
+    study._storage._backend.remove_session()
+    study._storage._backend.engine.dispose()
+    result = called("search", ["study=study"], capsys)
+    assert_refused(result, ["study.db", "_target_", "SEG_L1_TRUST=1"], copied)
 
 
 def test_a_sweep_with_a_damaged_job_names_its_file(command, copied):
