@@ -20,7 +20,7 @@ from seg_l1.build import build, load_data
 from seg_l1.data.partition import group_keys
 from seg_l1.errors import UserError
 from seg_l1.overrides import compose_plain
-from seg_l1.path import stability
+from seg_l1.path import screen, stability
 from seg_l1.path.controller import path_command
 from seg_l1.path.folds import draw_folds, fold_data
 from seg_l1.path.grid import geometric, strength_for, zero_share
@@ -462,6 +462,18 @@ def test_folds_selection_refit_and_relaxation(folded, path):
     assert all(torch.equal(ends[0][name] != 0, ends[1][name] != 0) for name in penalised)
     assert not torch.equal(ends[0]["head.weight"], ends[1]["head.weight"])
     assert {"path.png", "stability.png", "stability.csv"} <= {p.name for p in folder.iterdir()}
+
+
+@pytest.mark.parametrize(("best", "said"), [(0, "largest"), (1, ""), (2, "smallest")])
+def test_a_choice_at_the_end_of_the_grid_is_remarked(best, said, monkeypatch, tmp_path):
+    config = {**compose_plain(SMALL), "seed": 0}
+    alphas = [1e-3, 1e-4, 1e-5]
+    plan = Plan.create(tmp_path, words=[], config=config, fingerprint="", folds=[], alphas=alphas)
+    scores = np.full((1, 3), 0.5)
+    scores[0, best] = 0.6
+    monkeypatch.setattr(Plan, "scores", lambda self, name: scores)
+    text = screen.choice(plan, select(alphas, scores, folds=1), alphas[best])
+    assert ("note: the" in text) == bool(said) and said in text
 
 
 @pytest.mark.slow

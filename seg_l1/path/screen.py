@@ -64,6 +64,11 @@ def choice(plan: Plan, found: Selection, chosen: float) -> str:
         marks = ["best"] * (index == found.best)
         marks += ["one standard error"] * (index == found.one_se and len(plan.jobs) > 1)
         table.add_row(*words, ", ".join(marks) + (" <- chosen" if alpha == chosen else ""))
+    ends = {0: ("largest", "high"), len(found.alphas) - 1: ("smallest", "low")}
+    if len(found.alphas) > 1 and found.best in ends:
+        which, key = ends[found.best]
+        hint = f"another path.{key}" if relative else "other path.alphas"
+        return f"{display.render(table)}\nnote: the {which} strength is the best; try {hint}"
     return display.render(table)
 
 
