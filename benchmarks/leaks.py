@@ -2,7 +2,7 @@
 
     python benchmarks/leaks.py [epochs=200] [jobs=100] [images=10000]
 
-Three tables: a run of tiny digits scenes, a look every tenth of its epochs; as many jobs of a sweep,
+A run of tiny digits scenes, looked at every tenth of its epochs; as many jobs of a sweep,
 one after the other in this process; a folder data set of so many pairs of 64x64, and how long it
 takes to its first optimizer step.
 """

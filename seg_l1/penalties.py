@@ -35,6 +35,7 @@ class Penalty(Protocol):
         ...
 
 
+@dataclass(frozen=True)
 class Zero:
     """R(w) = 0: no penalty."""
 
@@ -48,6 +49,7 @@ class Zero:
         return gradient.abs()
 
 
+@dataclass(frozen=True)
 class L1:
     """R(w) = Σ|w| (Tibshirani, 1996): exact zeros."""
 
@@ -208,6 +210,7 @@ class Bridge:
         return torch.where(w == 0, 0 * w, (gradient + strength * slope * w.sign()).abs())
 
 
+@dataclass(frozen=True)
 class GroupL1:
     """R(w) = Σ_g √p·‖w_g‖, the group lasso (Yuan and Lin, 2006): whole channels are zero."""
 
