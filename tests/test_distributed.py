@@ -108,7 +108,7 @@ def test_a_single_process_changes_nothing():
 def test_what_does_not_go_under_torchrun_is_refused_with_the_way_to_do_it(monkeypatch, capsys):
     for key, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}.items():
         monkeypatch.setenv(key, value)
-    assert cli._main(["-m", "seed=1,2"], traceback=False) == 2
+    assert cli._main(["-m", "seed=1,2"], False, cli._run) == 2
     assert "hydra/launcher=joblib" in capsys.readouterr().err
     assert script([], lambda typed: 0, help_text="", keys=(), needed=()) == 2
     assert "without torchrun" in capsys.readouterr().err

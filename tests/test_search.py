@@ -444,7 +444,7 @@ def search(folder, *words, **more):
 def test_a_search_that_was_stopped_ends_like_one_that_was_not(number, here, capsys):
     """With a diverging trial on the way, and stopped in the middle of another."""
     words = [*SMALL, "trainer.epochs=4", "dataset.num_train=64", "seed=3", "trials=4"]
-    words += ["optimizer.lr=choice(0.01,0.02,1e30)", "regularizer.alpha=log(1e-6,1e-3)"]
+    words += ["optimizer.lr=choice(0.01,0.02,1e29)", "regularizer.alpha=log(1e-6,1e-3)"]
     assert main([*words, "study=whole"]) == 0
     states = [row["state"] for row in table(here / "whole" / "trials.csv")]
     chosen = states.index("COMPLETE", 1)
