@@ -80,10 +80,10 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
     device = find_device(config["device"])
     trainer, regularizer = config["trainer"], config["regularizer"]
     layout = torch.channels_last if trainer["channels_last"] else torch.contiguous_format
-    start = config["start"] if pretrained else None
-    model = build_model(config, data.channels, data.num_classes, pretrained=not start)
-    if start:
-        load_start(model, start)
+    fetch = pretrained and config["start"] is None
+    model = build_model(config, data.channels, data.num_classes, pretrained=fetch)
+    if pretrained and not fetch:
+        load_start(model, config["start"])
     model = model.to(device, memory_format=layout)
     _check_class_weights(config, data.classes)
     criterion = instantiate("loss", _with_class_weights(config["loss"], data)).to(device)

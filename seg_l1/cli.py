@@ -150,7 +150,7 @@ def _sweep(flags: Any, overrides: Sequence[Any]) -> int:
     """Plans a sweep, or goes on with one, and has hydra launch its jobs; returns the exit code."""
     from seg_l1 import sweep_screen
     from seg_l1.jobs import read_data
-    from seg_l1.overrides import plan, sweep_folder
+    from seg_l1.planning import plan, sweep_folder
     from seg_l1.sweep import Sweep
 
     for override in overrides:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_l1.errors import UserError, first_line
 
 if TYPE_CHECKING:
+    from seg_l1.artifacts import RunDirectory
     from seg_l1.build import Config
     from seg_l1.data.split import SegmentationData
+    from seg_l1.loop import Loop
     from seg_l1.sweep import Sweep
 
 _data: tuple[str, SegmentationData] | None = None
@@ -35,10 +38,6 @@ def run_job(
     Raises:
         Interrupted: after SIGINT or SIGTERM, when everything is saved.
     """
-    from seg_l1 import display
-    from seg_l1.recorder import Interrupted
-    from seg_l1.run import run
-
     rows = sweep.rows()
     mine = rows[index]
     failed = any(row["status"] == "failed" for row in rows if row["index"] != index)
@@ -46,8 +45,45 @@ def run_job(
         return mine["status"]
     if failed and config["sweep"]["on_error"] == "stop":
         return "pending"
-    record = sweep.run(index)
-    resume = mine["status"] in ("running", "interrupted") and record.last.is_file()
+    try:
+        complete(config, overrides, sweep.run(index), parallel=parallel)
+    except RunFailed:
+        return "failed"
+    return "completed"
+
+
+class RunFailed(Exception):
+    """A run failed, and has said so in its own log and summary."""
+
+
+def complete(
+    config: Config,
+    overrides: list[str],
+    record: RunDirectory,
+    *,
+    parallel: int = 1,
+    data: SegmentationData | None = None,
+    polish: Callable[[Loop], None] | None = None,
+) -> None:
+    """Runs what `record` is to hold, or goes on with it; nothing happens where it is complete.
+
+    Args:
+        data: None = what `read_data` gives.
+        polish: see `run.run`.
+
+    Raises:
+        RunFailed: if the run ends in an error.
+        Interrupted: after SIGINT or SIGTERM, when everything is saved.
+    """
+    from seg_l1 import display
+    from seg_l1.recorder import Interrupted
+    from seg_l1.run import run
+    from seg_l1.sweep import state
+
+    status = state(record)["status"]
+    if status == "completed":
+        return
+    resume = status in ("running", "interrupted") and record.last.is_file()
     if not resume:
         _clear(record.path)
     with display.logging_to_file() as console:
@@ -59,14 +95,14 @@ def run_job(
                 overrides=overrides,
                 resume=resume,
                 console=console,
-                data=read_data(config),
+                data=read_data(config) if data is None else data,
+                polish=polish,
             )
-            return "completed"
         except Interrupted:
             raise
         except Exception as error:
             record_failure(record, error)
-            return "failed"
+            raise RunFailed(str(record.log)) from error
 
 
 def reset(config: Config, parallel: int) -> None:

@@ -17,7 +17,7 @@ from seg_l1 import limits
 from seg_l1.errors import UserError, did_you_mean, first_line, short
 
 if TYPE_CHECKING:
-    from seg_l1.sweep import Job
+    pass
 
 CONF = next(
     folder
@@ -90,7 +90,7 @@ def parse(arguments: list[str]) -> tuple[Any, list[Any]]:
         raise UserError("--resolve: belongs to --cfg job")
     if flags.shell_completion and not re.match("(un)?install=|query=", " ".join(flags.overrides)):
         raise UserError("--shell-completion: expected install=<shell> or uninstall=<shell>")
-    return flags, [_parse_word(word) for word in flags.overrides]
+    return flags, [parse_word(word) for word in flags.overrides]
 
 
 def quoted(word: str) -> str:
@@ -109,13 +109,18 @@ def quoted(word: str) -> str:
 
 def _reads(word: str) -> bool:
     try:
-        _parse_word(word)
+        parse_word(word)
     except UserError:
         return False
     return True
 
 
-def _parse_word(word: str) -> Any:
+def parse_word(word: str) -> Any:
+    """Returns hydra's override of one word.
+
+    Raises:
+        UserError: if it cannot be read, or is too long.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -165,11 +170,11 @@ def check_overrides(flags: Any, overrides: Sequence[Any]) -> None:
                 )
     others = [o for o in overrides if o not in groups]
     for chosen in _one_at_a_time(groups):
-        _check_keys(others, _compose(chosen, flags))
+        _check_keys(others, compose_overrides(chosen, flags))
     if flags.cfg:
         return
     for chosen in _one_at_a_time(overrides):
-        limits.check(plain(_compose(chosen, flags)))
+        limits.check(plain(compose_overrides(chosen, flags)))
 
 
 _TAKEN = "only arguments of the optimizer can be taken away, as ~optimizer.betas"
@@ -255,7 +260,12 @@ def _accepts(config: Any, key: str) -> bool:
     return name in inspect.signature(get_object(target)).parameters
 
 
-def _compose(overrides: Sequence[Any], flags: Any) -> Any:
+def compose_overrides(overrides: Sequence[Any], flags: Any) -> Any:
+    """Returns hydra's configuration of `overrides`, with the user's --config-dir of `flags`.
+
+    Raises:
+        UserError: if they do not compose; a file of the user's that is broken is named.
+    """
     lines = [o.input_line for o in overrides]
     if flags.config_dir:
         lines.append(f"hydra.searchpath=['{Path(flags.config_dir).absolute()}']")
@@ -301,7 +311,7 @@ def _one_at_a_time(overrides: Sequence[Any]) -> Iterator[list[Any]]:
     """The first value of every sweep, then each other value of each, the rest at the first."""
 
     def single(override: Any, value: str) -> Any:
-        return _parse_word(f"{override.input_line.split('=', 1)[0]}={value}")
+        return parse_word(f"{override.input_line.split('=', 1)[0]}={value}")
 
     first = [single(o, _values(o)[0]) if o.is_sweep_override() else o for o in overrides]
     yield first
@@ -404,65 +414,6 @@ def expand_ranges(word: str) -> str:
         ) from None
     steps = [low + (high - low) * index / max(1, count - 1) for index in range(count)]
     return f"{key}={','.join(f'{10**step:.6g}' for step in steps)}"
-
-
-def plan(flags: Any, overrides: Sequence[Any]) -> tuple[list[Job], list[dict[str, Any]]]:
-    """Returns the jobs of a sweep in hydra's order, and their configurations.
-
-    Raises:
-        UserError: if one of these is not as `limits.check` expects it.
-    """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
-    from seg_l1.sweep import Job, same_runs
-
-    own = [o for o in overrides if not re.match(r"hydra\b", o.key_or_group)]
-    swept = [o.get_key_element() for o in own if o.is_sweep_override()]
-    combinations = BasicSweeper.split_arguments(own, None)[0]
-    groups = config_groups(CONF, *([Path(flags.config_dir)] if flags.config_dir else []))
-    composed: dict[tuple[str, ...], Any] = {}
-    configs = [_job_config(words, swept, flags, composed) for words in combinations]
-    for config in configs:
-        limits.check(config)
-    jobs = []
-    for index, (words, same) in enumerate(zip(combinations, same_runs(configs), strict=True)):
-        values = dict(word.split("=", 1) for word in words)
-        chosen = {key: values[key] for key in swept}
-        told = [word for word in words if not swept or word.split("=", 1)[0] in swept]
-        name = slug(told, bare=groups)
-        folder = f"{index}_{name}" if same is None else jobs[same].folder
-        jobs.append(Job(index, folder, words, chosen, same))
-    return jobs, configs
-
-
-def _job_config(
-    words: Sequence[str], swept: Sequence[str], flags: Any, composed: dict[tuple[str, ...], Any]
-) -> dict[str, Any]:
-    """The configuration of a job; what differs in plain values alone is composed once."""
-    from omegaconf import OmegaConf
-
-    groups = config_groups(CONF, *([Path(flags.config_dir)] if flags.config_dir else []))
-    late = [w for w in words if (key := w.split("=", 1)[0]) in swept and key not in groups]
-    if any(word.startswith(("+", "~")) for word in late):
-        late = []
-    early = tuple(word for word in words if word not in late)
-    if early not in composed:
-        composed[early] = _compose([_parse_word(word) for word in early], flags)
-    config = composed[early].copy()
-    for word in late:
-        override = _parse_word(word)
-        OmegaConf.update(config, override.key_or_group, override.value())
-    return plain(config)
-
-
-def sweep_folder(flags: Any, typed: str | None) -> Path:
-    """Where hydra would put the sweep: what was `typed` as hydra.sweep.dir=..., or the default."""
-    from hydra import compose, initialize_config_dir
-
-    lines = [typed] if typed else []
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", lines, return_hydra_config=True)
-        return Path(str(config.hydra.sweep.dir))
 
 
 def _job_folder(sweep: str, number: int) -> str:

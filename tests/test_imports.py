@@ -13,9 +13,9 @@ ORDER = [
     "distributed", "data", "models", "losses", "certificate", "ledger", "metrics", "sparsity",
     "checkpoints", "artifacts", "tiles", "pictures", "board", "evaluation", "loop", "display",
     "build", "recorder", "run", "prediction", "plots", "report", "sweep", "jobs", "sweep_screen",
-    "overrides", "launch", "search", "path", "resume", "callback", "cli", "scripting",
+    "overrides", "planning", "launch", "search", "path", "resume", "callback", "cli", "scripting",
 ]  # fmt: skip
-HYDRA_ROOMS = {"build", "overrides", "launch", "resume", "callback", "cli"}
+HYDRA_ROOMS = {"build", "overrides", "planning", "launch", "resume", "callback", "cli"}
 
 
 def imports(path):

@@ -378,6 +378,24 @@ def test_a_run_starts_from_the_weights_of_another(finished, command):
     assert code == 2 and "nowhere" in err
 
 
+def test_only_a_fresh_run_without_a_start_asks_for_trained_weights(finished, monkeypatch):
+    from seg_l1 import build as room
+
+    path, _ = finished
+    config, asked, right = compose_plain(TINY), [], room.build_model
+
+    def spy(*arguments, pretrained):
+        asked.append(pretrained)
+        return right(*arguments, pretrained=pretrained)
+
+    monkeypatch.setattr(room, "build_model", spy)
+    data = load_data(config)
+    for start in (None, str(path)):
+        for pretrained in (True, False):
+            room.build({**config, "start": start}, data, pretrained=pretrained)
+    assert asked == [True, False, False, False]
+
+
 # ---------------------------------------------------------------- stability
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from seg_l1 import overrides, sweep
 from seg_l1.errors import UserError
-from seg_l1.overrides import compose_plain, expand_ranges, parse, plan
+from seg_l1.overrides import compose_plain, expand_ranges, parse
+from seg_l1.planning import plan
 from tests.conftest import TINY, table
 
 ROOT = Path(__file__).parents[1]

@@ -11,12 +11,12 @@ from typing import Any
 
 from seg_l1 import distributed, limits
 from seg_l1.errors import UserError
-from seg_l1.jobs import read_data
+from seg_l1.jobs import RunFailed, complete, read_data
 from seg_l1.overrides import check_overrides, compose_plain, parse, slug
 from seg_l1.path import figures, refit, screen, stability
 from seg_l1.path.folds import draw_folds
 from seg_l1.path.grid import geometric, strength_for
-from seg_l1.path.job import RunFailed, one_run, progress, task
+from seg_l1.path.job import progress, task
 from seg_l1.path.plan import Plan, write_json
 from seg_l1.path.selection import Selection, select
 from seg_l1.recorder import Interrupted
@@ -162,7 +162,7 @@ def _settle(plan: Plan, data: Any) -> None:
     images = plan.data(data, plan.whole)
     words = [*plan.words, "regularizer.alpha=0", f"trainer.epochs={plan.epochs}"]
     screen.say(f"the dense network, {plan.epochs} epochs, for the range of strengths ...")
-    one_run(config, words, record, images)
+    complete(config, words, record, data=images)
     loop = build(config, images, pretrained=False).loop
     loop.model.load_state_dict(checkpoints.load(record.last)["loop"]["model"])
     penalised = loop.solver.entries

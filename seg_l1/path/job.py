@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from seg_l1.artifacts import RunDirectory
-from seg_l1.jobs import read_data, record_failure, reset
+from seg_l1.jobs import RunFailed, complete, read_data
 from seg_l1.overrides import register_resolvers
 from seg_l1.path.plan import Job, Plan
 from seg_l1.path.trace import trace
@@ -47,10 +46,10 @@ def follow(plan: Plan, job: Job, *, refit_at: float | None = None, parallel: int
             position = plan.order.index(alpha)
             config, words = plan.point(job, position, before and before.last)
             if alpha == refit_at:
-                one_run(config, words, plan.refit, whole)
+                complete(config, words, plan.refit, data=whole)
                 return plan.refit
             record = plan.run(job, position)
-            one_run(config, words, record, data, parallel=parallel)
+            complete(config, words, record, data=data, parallel=parallel)
             return record
 
         return _trace(plan, fit, refit_at)
@@ -102,46 +101,3 @@ def _trace(plan: Plan, fit: Callable[..., RunDirectory], until: float | None = N
 
 class _Missing(Exception):
     """A run is not there yet."""
-
-
-class RunFailed(Exception):
-    """A run failed, and has said so in its own folder."""
-
-
-def one_run(
-    config: dict[str, Any],
-    words: list[str],
-    record: RunDirectory,
-    data: Any,
-    *,
-    polish: Callable[[Any], None] | None = None,
-    parallel: int = 1,
-) -> None:
-    """Runs what `record` is to hold, or goes on with it, or does nothing where it is complete."""
-    from seg_l1 import display
-    from seg_l1.recorder import Interrupted
-    from seg_l1.run import run
-
-    status = record.read_summary()["status"] if record.summary.is_file() else "pending"
-    if status == "completed":
-        return
-    resume = status in ("running", "interrupted") and record.last.is_file()
-    if not resume and record.path.exists():
-        shutil.rmtree(record.path)
-    with display.logging_to_file() as console:
-        try:
-            reset(config, parallel)
-            run(
-                config,
-                record.path,
-                overrides=words,
-                resume=resume,
-                console=console,
-                data=data,
-                polish=polish,
-            )
-        except Interrupted:
-            raise
-        except Exception as error:
-            record_failure(record, error)
-            raise RunFailed(str(record.log)) from error

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from seg_l1.errors import UserError
-from seg_l1.path.job import RunFailed, follow, one_run
+from seg_l1.jobs import RunFailed, complete
+from seg_l1.path.job import follow
 from seg_l1.path.plan import Plan
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def _relax(plan: Plan, data: Any) -> None:
         blend(loop.model, penalised, plan.settings["relax_blend"])
         recalibrate(loop.model, loop.train)
 
-    one_run(config, words, plan.relaxed, data, polish=polish)
+    complete(config, words, plan.relaxed, data=data, polish=polish)
 
 
 @torch.no_grad()

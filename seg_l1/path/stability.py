@@ -51,7 +51,7 @@ def supports(plan: Plan, alpha: float) -> dict[str, Tensor]:
     states = [checkpoints.load(file) for file in files if file.is_file()]
     about, rules = states[0], plan.config["regularizer"]["scope"]
     channels, classes = len(about["mean"]), len(about["classes"])
-    model = build_model(about["config"], channels, classes, pretrained=False)
+    model = build_model(plan.config, channels, classes, pretrained=False)
     found = {}
     rules = [Rule(**{**rule, "types": tuple(rule.get("types", ()))}) for rule in rules]
     for entry in scope(model, rules):

@@ -6,14 +6,10 @@ weights that were selected.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
-from torch.optim import Optimizer
 
-from seg_l1.penalties import Penalty
-from seg_l1.scope import ScopedTensor
 from seg_l1.solvers.proximal import Proximal
 
 
@@ -23,15 +19,8 @@ class Frozen(Proximal):
     reads_gradients = True
     takes_closure = False
 
-    def __init__(
-        self,
-        penalty: Penalty,
-        tensors: Sequence[ScopedTensor],
-        optimizer: Optimizer,
-        *,
-        strength: float = 0.0,
-    ) -> None:
-        super().__init__(penalty, tensors, optimizer, strength=strength)
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
         self.support = [entry.tensor != 0 for entry in self.entries]
 
     def before_step(self) -> None:
