@@ -611,6 +611,27 @@ def test_another_path_does_not_go_on_in_the_folder(path, tmp_path):
         pass
 
 
+def test_a_kill_while_the_plan_is_written_leaves_nothing_in_the_way(path, tmp_path):
+    (tmp_path / "p").mkdir()
+    (tmp_path / "p/.path.json.7.tmp").touch()
+    words = [word for word in SMALL if not word.startswith("path.num")]
+    assert path(*words, "path.alphas=[1e-4]", "trainer.epochs=1")[0] == 0
+    (tmp_path / "q").mkdir()
+    (tmp_path / "q/thesis.tex").touch()
+    code, _, err = path(*SMALL, "path.folder=q")
+    assert code == 2 and "holds something else" in err
+
+
+def test_jobs_take_the_free_keys_of_the_present_command(path, tmp_path, monkeypatch):
+    words = [*SMALL, "path.alphas=[1e-4]", "trainer.epochs=1"]
+    with monkeypatch.context() as patch:
+        patch.setattr("seg_l1.path.controller._launch", lambda plan, launcher: False)
+        assert path(*words)[0] == 1
+    assert path(*words, "trainer.log_every=3")[0] == 0
+    config = checkpoints.load(tmp_path / "p/path/00_alpha-0.0001/checkpoints/last.pt")["config"]
+    assert config["trainer"]["log_every"] == 3
+
+
 def test_train_reads_no_path(command):
     code, _, err = command(*TINY, "path.num=3")
     assert code == 2 and "scripts/path.py" in err

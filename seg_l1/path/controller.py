@@ -97,7 +97,8 @@ def _default_folder(config: dict[str, Any], words: list[str]) -> Path:
 def _planned(folder: Path, config: dict[str, Any], words: list[str], data: Any) -> Plan:
     """The plan in `folder`, which must be the same, or a new one."""
     if not (folder / "path.json").exists():
-        if folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        # hidden files are what a kill leaves of a plan
+        if folder.is_file() or any(not p.name.startswith(".") for p in folder.glob("*")):
             raise UserError(f"path.folder: '{folder}' holds something else; choose another one")
         settings, dataset, folds = config["path"], config["dataset"], []
         if settings["folds"] > 1:
@@ -126,8 +127,8 @@ def _planned(folder: Path, config: dict[str, Any], words: list[str], data: Any) 
     ]
     if changes:
         raise UserError(f"path.folder: this is not the path in {folder}", details=changes)
-    plan.config = config  # with the free keys as they are now
     plan.data(data, plan.whole)
+    plan.amend(config=config)  # the free keys as they are now
     return plan
 
 
@@ -174,7 +175,8 @@ def _settle(plan: Plan, data: Any) -> None:
     except ValueError as error:
         name = type(penalty).__name__
         raise UserError(f"path: {error} with {name}; give path.alphas=[...]") from None
-    plan.settle(geometric(found["high"], found["low"], settings["num"]), found)
+    alphas = geometric(found["high"], found["low"], settings["num"])
+    plan.amend(alphas=alphas, reference=found)
 
 
 def _launch(plan: Plan, launcher: list[str]) -> bool:

@@ -67,11 +67,12 @@ class Plan:
             raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
         return cls(folder)
 
-    def settle(self, alphas: list[float], reference: Mapping[str, float]) -> None:
-        """Writes down the strengths, and those that they were taken between."""
-        content = json.loads(self.file.read_text("utf-8"))
-        write_json(self.file, {**content, "alphas": alphas, "reference": dict(reference)})
-        self.alphas, self.reference = alphas, dict(reference)
+    def amend(self, **content: Any) -> None:
+        """Writes down and takes over what is new: the strengths, or the keys that are free."""
+        before = json.loads(self.file.read_text("utf-8"))
+        write_json(self.file, {**before, **content})
+        for name, value in content.items():
+            setattr(self, name, value)
 
     @property
     def settings(self) -> dict[str, Any]:
