@@ -14,10 +14,11 @@ from seg_l1 import penalties
 from seg_l1.scope import Rule, scope
 from seg_l1.solvers.dual_averaging import DualAveraging
 from seg_l1.solvers.factorized import Factorized
+from seg_l1.solvers.frozen import Frozen
 from seg_l1.solvers.proximal import Proximal
 from seg_l1.solvers.subgradient import Subgradient
 
-SOLVERS = [Proximal, Subgradient, Factorized, DualAveraging]
+SOLVERS = [Proximal, Subgradient, Factorized, DualAveraging, Frozen]
 
 
 def scope_of(net):
@@ -444,6 +445,20 @@ class TestSteps:
         _, _, state = self.make(solver, kind)
         with pytest.raises(TypeError, match="attach a new one"):
             copy.deepcopy(state)
+
+    @pytest.mark.parametrize("steps", [0, 2])
+    def test_a_state_goes_on_where_it_was_taken(self, solver, kind, steps):
+        """Also that of a run that was killed before its first step."""
+        torch.manual_seed(0)
+        net, optimizer, state = self.make(solver, kind)
+        self.step(net, optimizer, steps)
+        saved = copy.deepcopy([net.state_dict(), optimizer.state_dict(), state.state_dict()])
+        other, its_optimizer, its_state = self.make(solver, kind)
+        for thing, kept in zip((other, its_optimizer, its_state), saved, strict=True):
+            thing.load_state_dict(kept)
+        self.step(net, optimizer, 3)
+        self.step(other, its_optimizer, 3)
+        assert torch.equal(net[0].weight, other[0].weight)
 
     def test_detached_in_the_middle_the_optimizer_can_be_saved(self, solver, kind):
         net, optimizer, state = self.make(solver, kind)

@@ -92,7 +92,7 @@ class DualAveraging(Solver):
             self.threshold[index] = (
                 threshold.to(device, copy=True) if torch.is_tensor(threshold) else threshold
             )
-            self.version[index] = entry.tensor._version
+            self.version[index] = None if latent is None else entry.tensor._version
 
     def _check(self) -> None:
         super()._check()
