@@ -56,7 +56,7 @@ def start(words: list[str], log: Path, moment: Moment | None, command: str = "tr
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
-        sys.stdout = sys.stderr = open(output, "w", buffering=1)  # not what a test captures
+        sys.stdout = sys.stderr = os.fdopen(output, "w", buffering=1)  # not what a test captures
         if moment is not None and moment[0] != "time":
             _kill_at(*moment)
         run = None if command == "train" else (lambda typed: path_command(typed, ""))
