@@ -2,9 +2,9 @@
 
     python benchmarks/leaks.py [epochs=200] [jobs=100] [images=10000]
 
-A run of tiny digits scenes, looked at every tenth of its epochs; as many jobs of a sweep,
-one after the other in this process; a folder data set of so many pairs of 64x64, and how long it
-takes to its first optimizer step.
+A run of tiny digits scenes, looked at every tenth of its epochs; one sweep of so many jobs in this
+process, looked at every tenth; and `python train.py` on a folder of so many pairs of 64x64: seconds
+from its start to the line about its first optimizer step, and its memory then.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -20,6 +22,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+ROOT = Path(__file__).parents[1]
 
 TINY = [
     "dataset.num_train=16", "dataset.num_val=8", "dataset.num_test=8", "dataset.batch_size=4",
@@ -55,17 +59,26 @@ def jobs(count: int, folder: Path) -> None:
     from seg_l1 import cli
 
     os.chdir(folder)
-    for start in range(0, count, max(1, count // 10)):
-        seeds = ",".join(map(str, range(start, min(count, start + max(1, count // 10)))))
-        with contextlib.redirect_stdout(io.StringIO()):
-            code = cli.main(["-m", *TINY, "trainer.epochs=1", f"seed={seeds}"])
-        print(f"{start + max(1, count // 10):4d} jobs  {looked_at()}  exit {code}", file=sys.stderr)
+    over = threading.Event()
+
+    def watch() -> None:
+        shown = 0
+        while not over.wait(0.1):
+            done = len(list(folder.glob("outputs/sweeps/*/*/preview.png")))
+            if done >= shown + max(1, count // 10):
+                shown = done
+                print(f"{done:4d} jobs  {looked_at()}", file=sys.stderr, flush=True)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    with contextlib.redirect_stdout(io.StringIO()):
+        code = cli.main(["-m", *TINY, "trainer.epochs=1", f"seed=range({count})"])
+    print(f"   end       {looked_at()}  exit {code}", file=sys.stderr)
+    over.set()
+    watcher.join()
 
 
 def images(count: int, folder: Path) -> None:
-    from seg_l1.build import build, load_data
-    from seg_l1.overrides import compose_plain
-
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 256, (64, 64, 64, 3), dtype=np.uint8)
     for kind in ("images", "masks"):
@@ -74,24 +87,24 @@ def images(count: int, folder: Path) -> None:
         picture = pictures[index % 64]
         Image.fromarray(picture).save(folder / f"images/{index:06d}.png")
         Image.fromarray(picture[..., 0] % 2).save(folder / f"masks/{index:06d}.png")
-    print(f"before        {looked_at()}", file=sys.stderr)
+    words = [
+        "dataset=folder", f"dataset.root={folder}", "dataset.num_classes=2", "model.width=4",
+        "dataset.image_size=[64,64]", "trainer.log_every=1", f"hydra.run.dir={folder}/run",
+    ]  # fmt: skip
     begun = time.perf_counter()
-    config = compose_plain(
-        ["dataset=folder", f"dataset.root={folder}", "dataset.num_classes=2", "trainer.threads=1",
-         "dataset.image_size=[64,64]", "model.width=4", "dataset.workers=0"]
-    )  # fmt: skip
-    data = load_data(config)
-    read = time.perf_counter() - begun
-    loop = build(config, data).loop
-    batches = loop.train.epoch(0)
-    loop.model.train()
-    loop._train_step([next(batches)])
-    total = time.perf_counter() - begun
-    print(
-        f"{count} pairs  {looked_at()}  read and checked in {read:.1f} s,"
-        f" first step after {total:.1f} s",
-        file=sys.stderr,
+    process = subprocess.Popen(
+        [sys.executable, "-u", ROOT / "train.py", *words], stdout=subprocess.PIPE, text=True
     )
+    for line in process.stdout:
+        if line.startswith(("training", "step ")):
+            print(f"{time.perf_counter() - begun:5.1f} s  {line.strip()}", file=sys.stderr)
+        if line.startswith("step "):
+            break
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    print(f"{count} pairs, peak memory {int(peak.split()[1]) / 2**10:.0f} MiB", file=sys.stderr)
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
 
 
 def main(words: list[str]) -> int:
@@ -101,7 +114,7 @@ def main(words: list[str]) -> int:
         if typed[kind]:
             with tempfile.TemporaryDirectory() as folder:
                 work(typed[kind], Path(folder))
-                os.chdir("/")
+                os.chdir(ROOT)
     return 0
 
 

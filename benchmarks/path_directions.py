@@ -1,12 +1,14 @@
-"""Warm-started paths, down and up, against a cold run per strength: quality and cost.
+"""Warm-started paths, down and up, against cold runs: quality and cost.
 
     python benchmarks/path_directions.py [words of scripts/path.py]
 
-Runs the same strengths three times with three seeds each (`path.repeats`): every one cold; as a
-path from the largest strength down; as a path up. Folders in outputs/benchmarks/, so that a run
-that was stopped goes on. Prints for each strength the validation mIoU of the last epoch (mean ± sd
-over seeds), the difference to the cold runs, the zeros and the training loss, and what a path cost
-in epochs and seconds, as multiples of a single run.
+Runs the same strengths with three seeds each (`path.repeats`): every one cold; as a path from the
+largest strength down; as a path up. And the smallest strength alone, cold, with as many epochs as
+a whole path has: what those epochs bring without the way. Folders in outputs/benchmarks/
+(`folder=<another>`), so that a run that was stopped goes on. Prints for each strength the
+validation mIoU of the last epoch (mean ± sd over seeds), the difference to the cold runs of the
+same seeds (mean, and the worst seed), the zeros and the training loss, and what a path cost in
+epochs and seconds, as multiples of a single run.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from seg_l1.path.controller import path_command
 from seg_l1.path.plan import Plan
 
 KINDS = {
-    "cold": ["path.warm_start=false"],
+    "cold": ["path.direction=down", "path.warm_start=false"],
     "down": ["path.direction=down"],
     "up": ["path.direction=up", "path.collapse=0"],
 }
@@ -58,43 +60,53 @@ def spent(plan: Plan, name: str) -> np.ndarray:
     return np.array([row["epoch" if name == "epochs" else "wall_time_s"] or 0 for row in rows])
 
 
+def train(words: list[str], folder: Path) -> Plan:
+    """The finished path in `folder`; exits where a run of it fails."""
+    code = cli.main([*words, f"path.folder={folder}"], lambda w: path_command(w, ""))
+    if code:
+        sys.exit(code)
+    return Plan(folder)
+
+
+def cell(score: np.ndarray, zeros: np.ndarray, loss: np.ndarray) -> str:
+    """Each (seeds,): mean ± sd of the score, mean zeros and loss."""
+    miou = f"{score.mean():.3f} ± {score.std(ddof=1):.3f}"
+    return f"{miou} ({100 * zeros.mean():.1f}, {loss.mean():.4f})"
+
+
 def main(words: list[str]) -> int:
     typed = {word.partition("=")[0]: word for word in words}
+    parent = Path(typed.pop("folder", "=outputs/benchmarks").partition("=")[2])
     common = [typed.pop(k, f"{k}={v}") for k, v in DEFAULTS.items()] + list(typed.values())
-    plans = {}
-    for kind, special in KINDS.items():
-        folder = Path("outputs/benchmarks") / f"path_{kind}"
-        if kind == "cold":
-            special = [*special, "path.direction=down"]
-        code = cli.main([*common, *special, f"path.folder={folder}"], lambda w: path_command(w, ""))
-        if code:
-            return code
-        plans[kind] = Plan(folder)
-    title = "validation mIoU, last epoch, mean ± sd over seeds (zeros %, training loss)"
-    table = Table(title=title)
-    alphas = sorted(plans["cold"].order, reverse=True)
+    plans = {k: train([*common, *extra], parent / f"path_{k}") for k, extra in KINDS.items()}
+    down = plans["down"]
+    whole = down.config["trainer"]["epochs"] + (len(down.order) - 1) * down.epochs
+    smallest = [f"path.alphas=[{down.order[-1]:g}]", f"trainer.epochs={whole}"]
+    long = train([*common, *smallest], parent / "path_long")
+
+    table = Table(
+        title="validation mIoU, last epoch, mean ± sd over seeds (zeros %, training loss)"
+    )
     for name in ("alpha", "cold", "down", "down − cold", "up", "up − cold"):
         table.add_column(name, justify="right")
-    score = {k: last(p, "val/miou") for k, p in plans.items()}
-    zeros = {k: 100 * last(p, "sparsity/exact").mean(0) for k, p in plans.items()}
-    loss = {k: last(p, "train/loss").mean(0) for k, p in plans.items()}
-    for i, alpha in enumerate(alphas):
-        cells = {
-            k: f"{s[:, i].mean():.3f} ± {s[:, i].std(ddof=1):.3f}"
-            f" ({zeros[k][i]:.1f}, {loss[k][i]:.4f})"
-            for k, s in score.items()
-        }
-        off = {k: f"{(score[k] - score['cold'])[:, i].mean():+.3f}" for k in ("down", "up")}
-        table.add_row(
-            f"{alpha:g}", cells["cold"], cells["down"], off["down"], cells["up"], off["up"]
-        )
+    columns = ("val/miou", "sparsity/exact", "train/loss")
+    values = {k: [last(plan, name) for name in columns] for k, plan in plans.items()}
+    cold = values["cold"][0]
+    for i, alpha in enumerate(sorted(down.order, reverse=True)):
+        row = [f"{alpha:g}", cell(*(v[:, i] for v in values["cold"]))]
+        for kind in ("down", "up"):
+            off = (values[kind][0] - cold)[:, i]
+            row += [cell(*(v[:, i] for v in values[kind])), f"{off.mean():+.3f}, {off.min():+.3f}"]
+        table.add_row(*row)
     console = Console(width=150)
     console.print(table)
+    alone = cell(*(last(long, name)[:, 0] for name in columns))
+    console.print(f"cold at {down.order[-1]:g} alone, {whole} epochs: {alone}")
     single = {n: np.mean(spent(plans["cold"], n)) for n in ("epochs", "seconds")}
     for kind, plan in plans.items():
         cost = {n: spent(plan, n).sum() / len(plan.jobs) / single[n] for n in single}
         console.print(
-            f"{kind}: {len(alphas)} strengths cost {cost['epochs']:.2f} single runs in epochs,"
+            f"{kind}: {len(plan.order)} strengths cost {cost['epochs']:.2f} single runs in epochs,"
             f" {cost['seconds']:.2f} in seconds"
         )
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from torch.utils.data import DataLoader
 
 from seg_l1.data.split import (
     IGNORE,
     SegmentationData,
     Split,
     TensorSplit,
-    class_pixels,
     describe,
 )
 from seg_l1.errors import UserError, first_line
@@ -31,6 +30,9 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
 """What may be in a file of these names; Pillow knows others, one of which starts a program."""
 
 MOST_PIXELS = 2**30
+MANY = 256
+"""Pairs from which on it pays to read them in several processes."""
+
 UNKNOWN = 254
 """Marks a mask value that stands for no class, between reading and refusing it."""
 
@@ -175,31 +177,55 @@ def lookup_table(class_of: Mapping[int, int]) -> np.ndarray:
 def _check(
     files: FileSplit, num_classes: int, *, in_memory: bool
 ) -> tuple[Split, np.ndarray, list[str]]:
-    """Reads every pair once.
+    """Reads every pair once, with as many processes as torch has threads.
 
     Returns the split, held in memory if so asked; bool (N, K), the classes that each image shows;
     and what is wrong.
     """
 
-    def attempt(index: int) -> tuple[np.ndarray, Any] | str:
-        try:
-            image, mask = files.read(index)
-        except UserError as error:
-            return str(error)
-        seen = class_pixels(mask[None], num_classes)[0].numpy() > 0
-        return seen, (image, mask) if in_memory else None
-
-    with ThreadPoolExecutor(4) as pool:
-        read = list(pool.map(attempt, range(len(files))))
+    workers = torch.get_num_threads() if len(files) >= MANY else 0
+    chunks = [range(start, min(start + 64, len(files))) for start in range(0, len(files), 64)]
+    loader = DataLoader(
+        _Examined(files, num_classes, in_memory),
+        sampler=chunks,
+        batch_size=None,
+        collate_fn=list,
+        num_workers=workers if workers > 1 else 0,
+        generator=torch.Generator(),  # else it draws from everybody's
+    )
+    read = [outcome for chunk in loader for outcome in chunk]
     problems = [outcome for outcome in read if isinstance(outcome, str)]
     if problems:
         return files, np.zeros(0), problems
     presence, pairs = zip(*read, strict=True)
     split: Split = files
     if in_memory:
-        images, masks = zip(*pairs, strict=True)
-        split = TensorSplit(torch.stack(images), torch.stack(masks), files.names)
+        images, masks = (torch.from_numpy(np.stack(part)) for part in zip(*pairs, strict=True))
+        split = TensorSplit(images, masks, files.names)
     return split, np.stack(presence), []
+
+
+@dataclass(frozen=True)
+class _Examined:
+    """What reading each pair brought: what is wrong, or the classes seen and, if kept, the pixels.
+
+    All of it plain or numpy's: tensors of worker processes hold files open.
+    """
+
+    files: FileSplit
+    num_classes: int
+    keep: bool
+
+    def __getitem__(self, indices: Sequence[int]) -> list[tuple[np.ndarray, Any] | str]:
+        return [self._examine(index) for index in indices]
+
+    def _examine(self, index: int) -> tuple[np.ndarray, Any] | str:
+        try:
+            image, mask = (part.numpy() for part in self.files.read(index))
+        except UserError as error:
+            return str(error)
+        seen = np.bincount(mask.ravel(), minlength=256)[: self.num_classes] > 0
+        return seen, (image, mask) if self.keep else None
 
 
 def _bad_values(values: np.ndarray, lookup: np.ndarray) -> str:
