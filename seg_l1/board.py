@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -59,4 +60,5 @@ class Board:
         self.writer.flush()
 
     def close(self) -> None:
-        self.writer.close()
+        with suppress(OSError):  # on a full disk, which whoever closes has told
+            self.writer.close()

@@ -19,7 +19,8 @@ class KeepTable(Callback):
         from seg_l1.sweep import Sweep
 
         if config.hydra.mode == RunMode.MULTIRUN:
+            job_return.cfg = job_return.hydra_cfg = None  # hydra keeps it till the last job's end
             try:
                 Sweep(Path(config.hydra.sweep.dir)).update()
-            except UserError:  # a launcher of somebody else's, without a plan
+            except (UserError, OSError):  # somebody else's launcher, without a plan; a full disk
                 pass

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,18 +18,31 @@ from seg_l1.errors import UserError, first_line
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Writes `path` through a temporary file beside it: a reader sees the old file or the new."""
+    """Writes `path` through a temporary file beside it: a reader sees the old file or the new.
+
+    Raises:
+        OSError: naming `path`, if the system says no; the old file is still there then.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            error.filename = str(path)
+        raise
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Saves dicts, lists, numbers, strings and tensors."""
-    write_atomically(path, lambda file: torch.save(state, file))
+    content = io.BytesIO()  # writing to a full disk, torch.save says only "unexpected pos"
+    torch.save(state, content)
+    write_atomically(path, lambda file: file.write(content.getbuffer()))
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 failed while running, 2 the input was wrong, 130 interrupt
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from seg_l1 import distributed
-from seg_l1.errors import UserError, first_line, short
+from seg_l1.errors import RunError, UserError, first_line, short
 from seg_l1.launch import call_hydra, jobs_at_a_time
 from seg_l1.limits import check_targets
 from seg_l1.overrides import (
@@ -65,9 +66,11 @@ def _main(arguments: list[str], traceback: bool, command: Callable[[list[str]], 
     except UserError as error:
         return _say(error, 2, traceback)
     except OSError as error:
-        file = short(str(error.filename))[1:-1]
-        message = f"{file}: cannot be written ({error.strerror}). Choose hydra.run.dir."
-        return _say(UserError(message) if error.filename else error, 2, traceback)
+        file, full = short(str(error.filename))[1:-1], error.errno in (errno.ENOSPC, errno.EDQUOT)
+        remedy = "Make room, and go on." if full else "Choose hydra.run.dir."
+        message = f"{file}: cannot be written ({error.strerror}). {remedy}"
+        code = 1 if full else 2
+        return _say(UserError(message) if error.filename else error, code, traceback)
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in ("hydra", "omegaconf"):
             raise
@@ -245,7 +248,8 @@ def _say(error: BaseException, code: int, traceback: bool) -> int:
     else:
         for line in getattr(error, "details", []):
             sys.stdout.write(f"  {line}\n")
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        hint = "" if isinstance(error, UserError) else " (debug=true shows where)"
+        told = isinstance(error, UserError | RunError)
+        kind = "" if told else f"{type(error).__name__}: "
+        hint = "" if told else " (debug=true shows where)"
         sys.stderr.write(f"error: {kind}{str(error).strip() or repr(error)}{hint}\n")
     return code

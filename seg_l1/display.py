@@ -72,6 +72,7 @@ def open_log(file: Path) -> None:
     """Adds `file` to where the log goes, until `logging_to_screen` ends."""
     handler = logging.FileHandler(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s"))
+    handler.handleError = lambda record: None  # a full disk is told by what matters more
     log.addHandler(handler)
 
 

@@ -17,6 +17,13 @@ class UserError(ValueError):
         self.details = list(details)
 
 
+class RunError(RuntimeError):
+    """A run cannot go on for a reason outside of it, such as a full disk: exit code 1.
+
+    The message says what happened to what, and how to go on.
+    """
+
+
 def did_you_mean(word: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
     """Returns " Did you mean 'x'?" for the choice closest to `word`, or "" when none is close."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
@@ -27,6 +34,12 @@ def first_line(error: BaseException) -> str:
     """What an error says, in one line; its type where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def described(error: BaseException) -> str:
+    """An error in one line: with its type, unless its message was written for the user."""
+    told = isinstance(error, UserError | RunError)
+    return ("" if told else f"{type(error).__name__}: ") + first_line(error)
 
 
 def short(value: object) -> str:

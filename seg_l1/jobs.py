@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seg_l1.errors import UserError, first_line
+from seg_l1.errors import RunError, described
 
 if TYPE_CHECKING:
     from seg_l1.artifacts import RunDirectory
@@ -101,7 +102,8 @@ def complete(
         except Interrupted:
             raise
         except Exception as error:
-            record_failure(record, error)
+            with suppress(OSError):  # on a full disk there is nothing to write it on
+                record_failure(record, error)
             raise RunFailed(str(record.log)) from error
 
 
@@ -142,13 +144,16 @@ def _clear(path: Path) -> None:
 
 
 def record_failure(record: Any, error: Exception) -> None:
-    """Writes the traceback into the job's log, and status and error into its summary."""
+    """Writes the traceback into the job's log, and status and error into its summary.
+
+    Raises:
+        OSError: if the disk does not allow it.
+    """
     record.path.mkdir(parents=True, exist_ok=True)
     with open(record.log, "a", encoding="utf-8") as file:
         file.write("".join(traceback.format_exception(error)))
     known = {}
     if record.summary.is_file():
         known = record.read_summary()
-    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-    message = f"{kind}{first_line(error)}"
-    record.write_json(record.summary, {**known, "status": "failed", "error": message})
+    status = "interrupted" if isinstance(error, RunError) else "failed"
+    record.write_json(record.summary, {**known, "status": status, "error": described(error)})

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from seg_l1 import distributed
+from seg_l1.errors import RunError, described
 
 if TYPE_CHECKING:
     from seg_l1.artifacts import RunDirectory
@@ -167,9 +168,10 @@ class Recorder:
 
     def failed(self, error: BaseException) -> None:
         """Notes in the summary why the run ended early, as far as the disk allows."""
-        status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+        can_go_on = isinstance(error, Interrupted | KeyboardInterrupt | RunError)
+        status = "interrupted" if can_go_on else "failed"
         try:
-            self._summarise(status, error=f"{type(error).__name__}: {error}".splitlines()[0])
+            self._summarise(status, error=described(error))
         except Exception:  # the first error is the one to tell
             pass
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_l1 import distributed
-from seg_l1.errors import UserError, first_line
+from seg_l1.errors import RunError, UserError, first_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,6 +48,7 @@ def run(
     Raises:
         UserError: if the input is wrong.
         Interrupted: after SIGINT or SIGTERM, when everything is saved.
+        RunError: if the data or the disk fail it in the middle; the last good checkpoint stays.
         Diverged: if the loss is not finite; the last good checkpoint stays.
     """
     import torch
@@ -89,6 +90,10 @@ def run(
         with display.Bar(console, experiment.loop) as bar:
             recorder.train(bar, on_epoch)
         return recorder.finish(polish)
+    except (UserError, OSError) as error:  # all was right when the run began
+        failure = RunError(_cut_short(error, record))
+        recorder.failed(failure)
+        raise failure from error
     except BaseException as error:
         recorder.failed(error)
         raise
@@ -101,6 +106,15 @@ def _completed(record: RunDirectory) -> bool:
 
     with checkpoints.fitting(record.summary):
         return record.read_summary().get("status") == "completed"
+
+
+def _cut_short(error: UserError | OSError, record: RunDirectory) -> str:
+    reason = str(error)
+    if isinstance(error, OSError):
+        reason = f"{error.filename or record.path}: cannot be written ({error.strerror or error})."
+    if record.last.is_file():
+        reason += f" The last checkpoint is whole: go on with python train.py resume={record.path}"
+    return reason
 
 
 def _take_part(experiment: Experiment) -> dict[str, Any]:

@@ -1,15 +1,18 @@
-"""Runs that are killed with SIGKILL, in forked processes that need not import anything again."""
+"""Runs that are killed with SIGKILL, or lose the disk or their data, in forked processes that need
+not import anything again."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 
 from seg_l1 import checkpoints, cli
@@ -18,9 +21,18 @@ from tests.conftest import TINY, table
 
 Moment = tuple[str, float]
 """("time", seconds after the start), or ("written", n), ("renamed", n): before or after the n-th
-file that is written whole takes its place."""
+file that is written whole takes its place. Or, to go on living: ("full", n): from then on no file
+can be larger than 100 kB; ("gone", n): from then on there is no folder DATA."""
 
 
+IMPORTED = (
+    "torch._dynamo", "torch.utils.tensorboard", "torchmetrics.classification", "sklearn.datasets",
+    "safetensors.torch", "seg_l1.build", "seg_l1.models.unet", "seg_l1.data.digits",
+    "seg_l1.recorder", "seg_l1.pictures", "seg_l1.path.figures",
+)  # fmt: skip
+"""What takes seconds to import: done once, before a process is forked."""
+
+DATA = "street"
 BASE = [*TINY, "regularizer=l1", "trainer.epochs=3", "trainer.kkt_every=2", "trainer.threads=1"]
 """A run of a second or two."""
 KINDS = {
@@ -48,6 +60,8 @@ PATH = [
 
 def start(words: list[str], log: Path, moment: Moment | None, command: str = "train") -> int:
     """Starts the command in a process group of its own; returns its process id."""
+    for room in IMPORTED:
+        import_module(room)
     pid = os.fork()
     if pid:
         return pid
@@ -58,15 +72,15 @@ def start(words: list[str], log: Path, moment: Moment | None, command: str = "tr
         os.dup2(output, 2)
         sys.stdout = sys.stderr = os.fdopen(output, "w", buffering=1)  # not what a test captures
         if moment is not None and moment[0] != "time":
-            _kill_at(*moment)
+            _strike_at(*moment)
         run = None if command == "train" else (lambda typed: path_command(typed, ""))
         os._exit(cli.main(words, run))
     finally:
         os._exit(99)
 
 
-def _kill_at(phase: str, number: float) -> None:
-    """Has this process kill itself at the `number`-th file that it writes."""
+def _strike_at(phase: str, number: float) -> None:
+    """Has it strike this process at the `number`-th file that it writes."""
     count, right = 0, os.replace
 
     def replace(*names: str) -> None:
@@ -75,8 +89,12 @@ def _kill_at(phase: str, number: float) -> None:
         if count == number and phase == "written":
             os.kill(os.getpid(), signal.SIGKILL)
         right(*names)
-        if count == number:
+        if count == number and phase == "renamed":
             os.kill(os.getpid(), signal.SIGKILL)
+        if count == number and phase == "full":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+        if count == number and phase == "gone":
+            Path(DATA).rename(f"{DATA} elsewhere")
 
     checkpoints.os.replace = replace
 
@@ -89,6 +107,14 @@ def killed(words: list[str], log: Path, moment: Moment, command: str = "train") 
         os.killpg(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
     return os.WIFSIGNALED(status)
+
+
+def failed(words: list[str], log: Path, moment: Moment) -> str:
+    """Runs the command, which must end with exit code 1; returns the last line that it printed."""
+    pid = start(words, log, moment)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 1, log.read_text()
+    return log.read_text().splitlines()[-1]
 
 
 def finished(words: list[str], log: Path, command: str = "train") -> None:

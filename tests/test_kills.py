@@ -1,14 +1,21 @@
-"""Killed at any moment and resumed, a run ends with the bits of one that was not."""
+"""Killed at any moment, or without disk or data, and resumed, a run ends with the bits of one that
+was not."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
+from seg_l1 import checkpoints
 from tests.kills import (
     BASE,
+    DATA,
     KINDS,
     PATH,
     differences,
+    failed,
     finished,
     moments,
     outcome,
@@ -32,6 +39,42 @@ def test_a_killed_run_ends_with_the_same_bits(kind, tmp_path):
     kills = run_with_kills(words, tmp_path / "killed", plan, log)
     assert kills >= 1
     assert not differences(outcome(tmp_path / "whole"), outcome(tmp_path / "killed"))
+
+
+FOLDER = [
+    f"dataset=folder dataset.root={DATA} dataset.image_size=[16,16] dataset.memory_mib=0",
+    "dataset.batch_size=2 model.width=4 model.depth=2 trainer.epochs=3 trainer.threads=1",
+]
+LOST = {
+    "full disk": (("full", 13), BASE, [".pt: cannot be written (File too large)"]),
+    "data gone": (("gone", 13), [*FOLDER, "dataset.workers=0"], [f"{DATA}/images/"]),
+    "data gone from workers": (("gone", 13), [*FOLDER, "dataset.workers=2"], [f"{DATA}/images/"]),
+}
+
+
+@pytest.mark.parametrize("case", LOST)
+def test_a_run_that_loses_disk_or_data_says_so_and_goes_on_later(
+    case, street, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    moment, lines, said = LOST[case]
+    words, log, elsewhere = (
+        [w for x in lines for w in x.split()],
+        Path("log"),
+        Path(f"{DATA} elsewhere"),
+    )
+    finished([*words, "hydra.run.dir=whole"], log)
+    line = failed([*words, "hydra.run.dir=lost"], log, moment)
+    for part in (*said, "go on with python train.py resume=lost"):
+        assert part in line
+    assert json.loads(Path("lost/summary.json").read_text())["status"] in ("running", "interrupted")
+    assert not list(Path("lost").rglob("*.tmp"))
+    for name in ("last.pt", "best.pt"):
+        checkpoints.load(Path("lost/checkpoints") / name)
+    if elsewhere.exists():
+        elsewhere.rename(DATA)
+    finished(["resume=lost"], log)
+    assert not differences(outcome(Path("whole")), outcome(Path("lost")))
 
 
 def test_the_comparison_sees_one_bit(tmp_path):

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
 from seg_l1.data.split import SegmentationData, Split, TensorSplit
+from seg_l1.errors import UserError
 
 Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(images uint8 (N, C, H, W), masks uint8 (N, H, W)) -> the same, changed alike."""
@@ -75,14 +76,15 @@ class Batches:
         if self.augment is None and range(self.batch_size)[part]:  # then nothing else is needed
             indices, part = [batch[part] for batch in indices], slice(None)
         loader = DataLoader(
-            _OneByOne(self.split) if self.split.image_size is None else self.split,
+            _Fetched(self.split),
             sampler=indices,
             batch_size=None,
             num_workers=self.workers,
             generator=_generator(self.seed, number),
         )
         for index, pairs in zip(range(start, len(self), step), loader, strict=True):
-            pairs = [pairs] if self.split.image_size else pairs
+            if isinstance(pairs, UserError):
+                raise pairs
             if self.augment is not None:
                 with torch.random.fork_rng(devices=[]):
                     torch.default_generator.manual_seed(_mix(self.seed, number, index))
@@ -97,13 +99,20 @@ class Batches:
 
 
 @dataclass(frozen=True)
-class _OneByOne:
-    """A split of images of their own sizes, as a list of pairs: cut first, they need no padding."""
+class _Fetched:
+    """What workers fetch of a split: a batch, or pairs one by one where each has its own size.
+
+    Cut first, those need no padding. An error is handed over as it is, without the worker's trace.
+    """
 
     split: Split
 
-    def __getitem__(self, indices: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
-        return [self.split[[index]] for index in indices]
+    def __getitem__(self, indices: Sequence[int]) -> list[tuple[Tensor, Tensor]] | UserError:
+        parts = [indices] if self.split.image_size else [[index] for index in indices]
+        try:
+            return [self.split[part] for part in parts]
+        except UserError as error:
+            return error
 
 
 def _mix(*numbers: int) -> int:
