@@ -33,7 +33,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.errno:
             error.filename = str(path)
         raise
 

@@ -117,6 +117,7 @@ def test_the_same_command_gives_the_same_bits(command, tmp_path):
     assert same_bits(first, second)
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_every_job_in_its_own_folder(command, tmp_path):
     code, _, err = command(
         "-m", "regularizer=none,l1", "regularizer.alpha=1e-5,1e-2", *TINY, "trainer.epochs=1"
@@ -144,6 +145,7 @@ def test_a_job_of_a_sweep_equals_the_same_run_alone(command, tmp_path):
     assert not same_bits(alone["loop"]["model"], other["loop"]["model"])
 
 
+@pytest.mark.slow
 def test_a_failed_job_leaves_the_others_alone(command, tmp_path):
     code, _, err = command("-m", "optimizer=sgd", "optimizer.lr=1e25,0.01", "model.norm=none",
                            *TINY, "trainer.epochs=1")  # fmt: skip
@@ -293,6 +295,7 @@ BAD_OVERRIDES = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("typed", BAD_OVERRIDES, ids=" ".join)
 def test_bad_overrides_get_a_message_and_exit_code_2(typed, command, tmp_path):
     (tmp_path / "file").touch()

@@ -570,6 +570,7 @@ LAST = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", [*WHOLE_FILES, *LAST])
 def test_a_checkpoint_that_is_none_cannot_go_on(case, command, copied):
     damage, words = (WHOLE_FILES | LAST)[case]

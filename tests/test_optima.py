@@ -128,6 +128,7 @@ def test_three_factors_are_stationary_for_the_bridge():
     assert 0 < int((w == 0).sum()) < w.numel()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "momentum 0.9", pytest.param("adam", marks=slow)])
 @pytest.mark.parametrize("name", ["lasso", pytest.param("group lasso", marks=slow)])
 def test_float32_mini_batches_and_a_decaying_rate(name, optimizer):
@@ -291,6 +292,7 @@ FAULTS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_planted_fault_is_seen(fault, monkeypatch):
     problem, optimizer, solver, plant = FAULTS[fault]

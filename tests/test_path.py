@@ -611,6 +611,7 @@ def test_another_path_does_not_go_on_in_the_folder(path, tmp_path):
         pass
 
 
+@pytest.mark.slow
 def test_a_kill_while_the_plan_is_written_leaves_nothing_in_the_way(path, tmp_path):
     (tmp_path / "p").mkdir()
     (tmp_path / "p/.path.json.7.tmp").touch()
@@ -622,6 +623,7 @@ def test_a_kill_while_the_plan_is_written_leaves_nothing_in_the_way(path, tmp_pa
     assert code == 2 and "holds something else" in err
 
 
+@pytest.mark.slow
 def test_jobs_take_the_free_keys_of_the_present_command(path, tmp_path, monkeypatch):
     words = [*SMALL, "path.alphas=[1e-4]", "trainer.epochs=1"]
     with monkeypatch.context() as patch:

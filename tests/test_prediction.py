@@ -138,6 +138,7 @@ def test_what_training_padded_is_padded_here():
     assert (ids == pixels).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["I;16", "F"])
 def test_a_picture_of_more_than_8_bits_is_refused_not_clipped(mode, trained, tmp_path, capsys):
     Image.new(mode, (20, 20)).save(tmp_path / "deep.tiff")
@@ -146,6 +147,7 @@ def test_a_picture_of_more_than_8_bits_is_refused_not_clipped(mode, trained, tmp
     assert f"mode {mode}" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

@@ -71,6 +71,7 @@ def test_evaluate_refuses_other_classes_and_files_that_the_splits_were_not_drawn
     assert "its classes are car, road" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_evaluate_normalises_as_the_run_did(street, command, tmp_path, capsys):
     """Darker pictures are darker to the network, whatever their own mean."""
     for split in ("train", "val"):

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import DictConfig
 
-from seg_l1 import overrides, sweep
+from seg_l1 import jobs, overrides, sweep
 from seg_l1.errors import UserError
 from seg_l1.overrides import compose_plain, expand_ranges, parse
 from seg_l1.planning import plan
 from tests.conftest import TINY, table
+from tests.kills import start
 
 ROOT = Path(__file__).parents[1]
 SMALL = [*TINY, "trainer.kkt_every=null", "trainer.threads=1"]
@@ -226,16 +230,53 @@ def test_jobs_run_beside_each_other_under_joblib(tmp_path):
     assert [row["same_as"] for row in rows] == ["", "0", "", ""]
 
 
+@pytest.mark.slow
+def test_two_sweeps_beside_each_other_do_not_touch(tmp_path, monkeypatch):
+    """The same command, twice in the same second, in the same folder."""
+    monkeypatch.chdir(tmp_path)
+    logs = [tmp_path / "one.log", tmp_path / "other.log"]
+    running = [start(["-m", "seed=0,1", *SMALL, "trainer.epochs=1"], log, None) for log in logs]
+    for pid, log in zip(running, logs, strict=True):
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, log.read_text()
+    one, other = tmp_path.glob("outputs/sweeps/*")
+    for job in (0, 1):
+        mine, theirs = (table(path / "sweep.csv")[job] for path in (one, other))
+        assert mine["status"] == theirs["status"] == "completed"
+        assert mine["val/miou"] == theirs["val/miou"]
+    assert len(list(tmp_path.rglob("last.pt"))) == 4
+
+
+@pytest.mark.slow
+def test_jobs_leave_neither_files_nor_threads_nor_configurations_behind(command, monkeypatch):
+    """`benchmarks/leaks.py` looks at the memory too, over a hundred jobs."""
+    counts = []
+    run_job = jobs.run_job
+
+    def counted(*arguments, **options):
+        gc.collect()
+        held = sum(type(thing) is DictConfig for thing in gc.get_objects())
+        files = len(list(Path("/proc/self/fd").iterdir())) if Path("/proc/self/fd").exists() else 0
+        counts.append((held, files, threading.active_count()))
+        return run_job(*arguments, **options)
+
+    monkeypatch.setattr(jobs, "run_job", counted)
+    assert command("-m", "seed=0,1,2,3", *SMALL, "trainer.epochs=1")[0] == 0
+    assert counts[3] == counts[2]
+
+
+@pytest.mark.slow
 def test_data_are_read_once_for_jobs_that_share_them(command, monkeypatch):
     from seg_l1 import build
 
     calls = []
+    monkeypatch.setattr(jobs, "_data", None)
     original = build.load_data
     monkeypatch.setattr(build, "load_data", lambda config: calls.append(1) or original(config))
     assert command("-m", "seed=0,1,2", *SMALL, "trainer.epochs=1")[0] == 0
     assert len(calls) == 1
 
 
+@pytest.mark.slow
 def test_the_folder_of_a_sweep_is_not_taken_twice(command):
     words = ["-m", "seed=0", "trainer.epochs=1", *SMALL, "hydra.sweep.dir=it"]
     assert command(*words)[0] == 0
