@@ -52,8 +52,10 @@ class SweepScreen:
             self.live.stop()
         rows = self.sweep.rows()
         self._print(f"\n{counts(rows)}")
-        for row in rows:
-            if row["status"] == "failed" and row["same_as"] is None:
+        asked = self.interrupted or exception[0] is not None
+        for row in rows:  # where nobody asked to stop, what interrupted a job is an error
+            wrong = row["status"] == "failed" or (row["status"] == "interrupted" and not asked)
+            if wrong and row["same_as"] is None:
                 log = self.sweep.run(row["index"]).log
                 sys.stderr.write(f"error: job {row['index']} {describe(row)} (see {log})\n")
         self._print(self.closing())
@@ -137,8 +139,8 @@ def table(rows: list[dict[str, Any]], room: int) -> Table:
 def describe(row: dict[str, Any]) -> str:
     """One line about a job that has ended."""
     words = " ".join(f"{key}={value}" for key, value in row["swept"].items())
-    if row["status"] == "failed":
-        return f"failed {words}: {row['error']}"
+    if row["status"] != "completed":
+        return f"{row['status']} {words}: {row['error']}"
     same = "" if row["same_as"] is None else f", the same run as job {row['same_as']}"
     return (
         f"completed {words}: mIoU val {row['val/miou']:.4f},"

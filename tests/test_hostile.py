@@ -215,6 +215,8 @@ WORDS = {
     ("~hydra.run",): ["hydra.run", "deletion"],
     ("hydra=1",): ["must be a string"],
     ("hydra.nope=1",): ["hydra.nope", "not in"],
+    ("hydra.run.dir=/proc/x",): ["/proc/x", "cannot be written"],
+    ("-m", "seed=0,1", "hydra.sweep.dir=/proc/x"): ["/proc/x", "cannot be written"],
     ("hydra/launcher=nope",): ["hydra/launcher/nope"],
     ("model=",): ["model: there is no option ''", "unet"],
     ("model=null",): ["model: there is no option 'null'"],

@@ -20,6 +20,7 @@ from seg_l1 import jobs, overrides, sweep
 from seg_l1.errors import UserError
 from seg_l1.overrides import compose_plain, expand_ranges, parse
 from seg_l1.planning import plan
+from seg_l1.recorder import Recorder
 from tests.conftest import TINY, table
 from tests.kills import start
 
@@ -228,6 +229,25 @@ def test_jobs_run_beside_each_other_under_joblib(tmp_path):
     rows = table(tmp_path / "it" / "sweep.csv")
     assert [row["status"] for row in rows] == ["completed"] * 4
     assert [row["same_as"] for row in rows] == ["", "0", "", ""]
+
+
+@pytest.mark.slow
+def test_a_job_that_loses_its_data_says_so_and_goes_on_later(command, monkeypatch, tmp_path):
+    right = Recorder._epoch
+
+    def lose(self, row):
+        right(self, row)
+        if self.experiment.config["seed"] == 1:
+            raise UserError("the data are gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "_epoch", lose)
+        code, _, err = command("-m", "seed=0,1", *SMALL, "hydra.sweep.dir=it")
+    assert code == 1
+    assert "job 1 interrupted seed=1: the data are gone" in err
+    assert err.count("\n") == 1
+    assert command("-m", "resume_sweep=it")[0] == 0
+    assert "going on after epoch 1" in (tmp_path / "it/1_seed-1/train.log").read_text()
 
 
 @pytest.mark.slow

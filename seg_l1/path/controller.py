@@ -195,6 +195,7 @@ def _launch(plan: Plan, launcher: list[str]) -> bool:
             over = ("completed", "failed")
             try:
                 call_hydra([*words, f"path.job={','.join(map(str, missing))}", "-m"], task)
+                break  # what is missing now has said why
             except (KeyboardInterrupt, SystemExit):  # a job was asked to stop
                 raise KeyboardInterrupt from None
             except Exception as error:  # a launcher lost a process

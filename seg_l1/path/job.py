@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from seg_l1.artifacts import RunDirectory
+from seg_l1.errors import UserError
 from seg_l1.jobs import RunFailed, complete, read_data
 from seg_l1.overrides import register_resolvers
 from seg_l1.path.plan import Job, Plan
@@ -26,6 +28,9 @@ def task(cfg: Any) -> str:
         return follow(plan, plan.jobs[cfg.path.job], parallel=jobs_at_a_time())
     except Interrupted:
         raise SystemExit(130) from None
+    except UserError as error:  # the data have changed, or are gone
+        sys.stderr.write(f"error: {error}\n")
+        return "failed"
 
 
 def follow(plan: Plan, job: Job, *, refit_at: float | None = None, parallel: int = 1) -> str:
