@@ -41,16 +41,12 @@ DEFAULTS = {
 
 
 def last(plan: Plan, name: str) -> np.ndarray:
-    """(seeds, strengths): a value of the last epoch of each run, falling strengths."""
+    """(seeds, strengths): a value of the last epoch of each run, falling strengths; or NaN."""
     rows = []
     for job in plan.jobs:
         runs = [plan.run(job, plan.order.index(a)) for a in sorted(plan.order, reverse=True)]
-        known = [
-            json.loads(run.summary.read_text())["last"] or {}
-            for run in runs
-            if run.summary.is_file()
-        ]
-        rows.append([row.get(name, np.nan) for row in known] + [np.nan] * (len(runs) - len(known)))
+        known = [json.loads(r.summary.read_text()) if r.summary.is_file() else {} for r in runs]
+        rows.append([(summary.get("last") or {}).get(name, np.nan) for summary in known])
     return np.array(rows, dtype=float)
 
 

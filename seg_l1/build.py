@@ -56,7 +56,8 @@ def load_data(config: Config) -> SegmentationData:
     if limit["val_is_train"]:
         splits["val"] = splits["train"]
         indices |= {"val": indices["train"]} if indices else {}
-    return replace(data, splits=splits, indices=indices)
+    groups = data.groups[: len(splits["train"])]
+    return replace(data, splits=splits, indices=indices, groups=groups)
 
 
 def build(config: Config, data: SegmentationData, *, pretrained: bool = True) -> Experiment:

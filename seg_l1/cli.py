@@ -234,6 +234,9 @@ def _job(
             raise SystemExit(130) from None
         except Exception as error:
             code = 2 if isinstance(error, UserError) else 1
+            if isinstance(error, RunError) and (directory / "checkpoints/last.pt").is_file():
+                again = f"go on with python train.py resume={directory}"
+                error = RunError(f"{error} The last checkpoint is whole: {again}")
             raise JobFailed(_say(error, code, config["traceback"])) from error
         finally:
             remove_if_empty(directory)

@@ -54,7 +54,7 @@ def run_job(
 
 
 class RunFailed(Exception):
-    """A run failed, and has said so in its own log and summary."""
+    """A run failed, and has said so in its own log and summary; the message says both."""
 
 
 def complete(
@@ -104,7 +104,7 @@ def complete(
         except Exception as error:
             with suppress(OSError):  # on a full disk there is nothing to write it on
                 record_failure(record, error)
-            raise RunFailed(str(record.log)) from error
+            raise RunFailed(f"{described(error)} (see {record.log})") from error
 
 
 def reset(config: Config, parallel: int) -> None:

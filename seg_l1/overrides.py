@@ -432,5 +432,6 @@ def register_resolvers(arguments: Sequence[str] = ()) -> None:
         ("typed_slug", lambda: slug(typed), True),
         ("job_folder", _job_folder, False),
         ("short_id", lambda: secrets.token_hex(2), True),
+        ("fold_parts", lambda folds, repeats: folds * repeats if folds > 1 else 1, False),
     ):
         OmegaConf.register_new_resolver(name, function, use_cache=cached, replace=True)

@@ -291,7 +291,7 @@ class Recorder:
         tested = f", test {test['miou']:.4f}" if test else ""
         alpha = self.experiment.config["regularizer"]["alpha"] or 1e-5
         sweep = ",".join(f"{alpha * factor:g}" for factor in (0.3, 1, 3))
-        left_out = ("regularizer", "resume", "hydra", "debug=true")
+        left_out = ("regularizer", "resume", "hydra", "debug=true", "path.", "start=")
         kept = " ".join(word for word in self.overrides if not word.startswith(left_out))
         same = f"python train.py {kept}".rstrip()
         return "\n".join(

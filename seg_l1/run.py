@@ -91,7 +91,10 @@ def run(
             recorder.train(bar, on_epoch)
         return recorder.finish(polish)
     except (UserError, OSError) as error:  # all was right when the run began
-        failure = RunError(_cut_short(error, record))
+        failure = RunError(str(error))
+        if isinstance(error, OSError):
+            file, reason = error.filename or record.path, error.strerror or error
+            failure = RunError(f"{file}: cannot be written ({reason}).")
         recorder.failed(failure)
         raise failure from error
     except BaseException as error:
@@ -106,15 +109,6 @@ def _completed(record: RunDirectory) -> bool:
 
     with checkpoints.fitting(record.summary):
         return record.read_summary().get("status") == "completed"
-
-
-def _cut_short(error: UserError | OSError, record: RunDirectory) -> str:
-    reason = str(error)
-    if isinstance(error, OSError):
-        reason = f"{error.filename or record.path}: cannot be written ({error.strerror or error})."
-    if record.last.is_file():
-        reason += f" The last checkpoint is whole: go on with python train.py resume={record.path}"
-    return reason
 
 
 def _take_part(experiment: Experiment) -> dict[str, Any]:

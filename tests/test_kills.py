@@ -65,7 +65,7 @@ def test_a_run_that_loses_disk_or_data_says_so_and_goes_on_later(
     )
     finished([*words, "hydra.run.dir=whole"], log)
     line = failed([*words, "hydra.run.dir=lost"], log, moment)
-    for part in (*said, "go on with python train.py resume=lost"):
+    for part in (*said, "The last checkpoint is whole: go on with python train.py resume=lost"):
         assert part in line
     assert json.loads(Path("lost/summary.json").read_text())["status"] in ("running", "interrupted")
     assert not list(Path("lost").rglob("*.tmp"))

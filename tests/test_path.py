@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from sklearn.linear_model import enet_path, lasso_path
 from torch import nn
 
@@ -24,7 +25,7 @@ from seg_l1.path import screen, stability
 from seg_l1.path.controller import path_command
 from seg_l1.path.folds import draw_folds, fold_data
 from seg_l1.path.grid import geometric, strength_for, zero_share
-from seg_l1.path.plan import Plan
+from seg_l1.path.plan import Plan, lock
 from seg_l1.path.refit import blend, recalibrate
 from seg_l1.path.selection import select
 from seg_l1.path.trace import order, trace
@@ -34,9 +35,6 @@ from tests.oracles import X, Y
 
 SMALL = [*TINY, "dataset.num_train=20", "path.num=3", "regularizer=l1", "path.folder=p"]
 """A path of three strengths on tiny digits scenes."""
-
-
-# ---------------------------------------------------------------- the convex truth
 
 
 def image_of(samples: np.ndarray) -> torch.Tensor:
@@ -116,9 +114,6 @@ def test_a_one_per_cent_wrong_penalty_is_seen(monkeypatch):
     assert np.abs(np.array(linear_path(penalties.L1(), grid)) - truth.T).max() > 1e-4
 
 
-# ---------------------------------------------------------------- strengths
-
-
 def test_a_grid_has_equal_ratios_and_its_ends():
     grid = geometric(1e-2, 1e-5, 7)
     assert (grid[0], grid[-1], len(grid)) == (1e-2, 1e-5, 7)
@@ -157,9 +152,6 @@ def test_penalties_without_a_reference_strength_say_so(penalty, dense_gradient):
         strength_for(0.5, penalty, *dense_gradient)
 
 
-# ---------------------------------------------------------------- the order of a path
-
-
 def followed(alphas, deaths=(), merits=None, **options):
     """(strength, start) of every fit; the state of a fit is its strength."""
     calls = []
@@ -191,9 +183,6 @@ def test_a_path_ends_at_a_collapse_upwards_alone():
     merits = {1: 0.8, 2: 0.81, 3: 0.39, 4: 0.1}
     assert [a for a, _ in followed([1, 2, 3, 4], merits=merits, collapse=0.5)] == [1, 2, 3]
     assert [a for a, _ in followed([4, 3, 2, 1], merits=merits, collapse=0.5)] == [4, 3, 2, 1]
-
-
-# ---------------------------------------------------------------- selection
 
 
 def test_the_choices_are_those_of_the_textbook():
@@ -243,9 +232,6 @@ def test_the_one_standard_error_choice_by_definition(scores, metric):
     error = np.std(values[:, best], ddof=1) / len(values) ** 0.5
     fit = [alphas[k] for k in range(len(alphas)) if means[k] >= means[best] - error]
     assert alphas[found.one_se] == max(fit) >= alphas[found.best]
-
-
-# ---------------------------------------------------------------- folds
 
 
 def digits(*words):
@@ -306,9 +292,6 @@ def test_the_data_of_a_fold_is_measured_on_its_own_training_images():
     assert cut.mean == pytest.approx(images.mean((0, 2, 3)).tolist())
     assert torch.equal(cut.splits["val"].masks, data.splits["train"].masks[fold])
     assert cut.indices == {"train": kept, "val": fold}
-
-
-# ---------------------------------------------------------------- the refit
 
 
 @pytest.mark.parametrize("kind", ["SGD", "Adam", "AdamW"])
@@ -396,18 +379,12 @@ def test_only_a_fresh_run_without_a_start_asks_for_trained_weights(finished, mon
     assert asked == [True, False, False, False]
 
 
-# ---------------------------------------------------------------- stability
-
-
 def test_overlaps_by_definition():
     supports = torch.tensor([[1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 0, 0]]).bool()
     assert stability.jaccard(supports) == pytest.approx((1 / 3 + 1 + 1 / 3) / 3)
     assert stability.jaccard(torch.zeros(2, 5).bool()) == 1
     drawn = torch.rand(2, 2_000_000) < torch.tensor([[0.3], [0.6]])
     assert stability.by_chance(drawn) == pytest.approx(stability.jaccard(drawn), abs=1.5e-3)
-
-
-# ---------------------------------------------------------------- the command
 
 
 @pytest.fixture
@@ -480,6 +457,63 @@ def test_folds_selection_refit_and_relaxation(folded, path):
     assert all(torch.equal(ends[0][name] != 0, ends[1][name] != 0) for name in penalised)
     assert not torch.equal(ends[0]["head.weight"], ends[1]["head.weight"])
     assert {"path.png", "stability.png", "stability.csv"} <= {p.name for p in folder.iterdir()}
+    shares = load_file(folder / "stability.safetensors")
+    assert shares.keys() == set(penalised)
+    position = chosen["alphas"].index(chosen["chosen_alpha"])
+    (one, other) = (next(folder.glob(f"fold{n}/0{position}_*/checkpoints/last.pt")) for n in (0, 1))
+    alive = [checkpoints.load(file)["loop"]["model"]["head.weight"] != 0 for file in (one, other)]
+    assert torch.equal(shares["head.weight"], (alive[0].float() + alive[1].float()) / 2)
+
+
+@pytest.mark.slow
+def test_upwards_a_path_of_dead_networks_ends_with_those_that_live(path, tmp_path):
+    words = [*SMALL, "path.direction=up", "path.alphas=[1e-4,1e4,1e5]"]
+    code, out, err = path(*words)
+    assert (code, err) == (0, "")
+    chosen = json.loads((tmp_path / "p/selection.json").read_text())
+    assert chosen["chosen_alpha"] == 1e-4
+    assert chosen["mean"][0] is None  # 1e5, which no path reached
+    assert "refit: mIoU val" in out
+
+
+@pytest.mark.slow
+def test_a_refit_that_fails_says_why_and_where(path, tmp_path, monkeypatch):
+    from seg_l1 import run
+
+    right = run.run
+
+    def fail(config, directory, **named):
+        if directory.name == "refit":
+            raise RuntimeError("the moon is full")
+        return right(config, directory, **named)
+
+    monkeypatch.setattr(run, "run", fail)
+    code, _, err = path(*SMALL, "path.alphas=[1e-4]")
+    assert code == 1 and "the moon is full (see p/refit/train.log)" in err
+
+
+@pytest.mark.slow
+def test_cold_runs_are_refitted_cold(path, tmp_path):
+    words = [*SMALL, "path.alphas=[1e-3,1e-4]", "path.warm_start=false", "path.folds=2"]
+    assert path(*words, "path.direction=up")[0] == 0
+    assert not list((tmp_path / "p/all").rglob("*.pt"))
+
+
+def test_repeats_draw_other_folds_of_the_digits():
+    words = [*SMALL, "path.folds=2", "path.repeats=3", "dataset.num_train=60"]
+    config = compose_plain(words)
+    data = load_data(config)
+    folds = draw_folds(data, 2, 3, seed=0)
+    assert len({frozenset(folds[index]) for index in (0, 2, 4)} | {frozenset(folds[1])}) > 2
+    for one, other in (folds[0:2], folds[2:4], folds[4:6]):
+        assert sorted(one + other) == list(range(60))
+    assert compose_plain([*SMALL, "path.repeats=3"])["dataset"]["parts"] == 1
+
+
+def test_limited_data_are_folded_too():
+    config = compose_plain([*SMALL, "path.folds=2", "limit.train=8"])
+    folds = draw_folds(load_data(config), 2, 1, seed=0)
+    assert sorted(folds[0] + folds[1]) == list(range(8))
 
 
 @pytest.mark.parametrize(("best", "said"), [(0, "largest"), (1, ""), (2, "smallest")])
@@ -583,6 +617,12 @@ def test_a_failed_run_is_named_and_tried_again(path, tmp_path, monkeypatch):
         (["path.flods=2"], "path.folds"),
         (["seed=0,1"], "one value"),
         (["regularizer=l2", "trainer.epochs=1"], "give path.alphas"),
+        (["regularizer=bridge", "path.alphas=[1e-4]", "path.relax_epochs=1"], "has no prox"),
+        (["hydra.job.chdir=true"], "hydra.job.chdir"),
+        (
+            ["regularizer=group_l1", "path.low=0.5", "path.high=0.501", "trainer.epochs=1"],
+            "take them further apart",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused(path, tmp_path, words, said):
@@ -603,12 +643,11 @@ def test_another_path_does_not_go_on_in_the_folder(path, tmp_path):
     assert code == 2 and "optimizer.lr: 0.01 in the path, now 0.5" in out + err
     code, _, err = path(*SMALL)
     assert code == 2 and "the data is not what it was" in err
-    with (
-        plan.lock("controller", wait=False),
-        pytest.raises(UserError, match="another process"),
-        plan.lock("controller", wait=False),
-    ):
-        pass
+    before = plan.file.read_text()
+    with lock(plan.folder, "controller", wait=False):
+        code, _, err = path(*SMALL, "trainer.threads=2")
+        assert code == 2 and "another process works on" in err
+    assert plan.file.read_text() == before
 
 
 @pytest.mark.slow

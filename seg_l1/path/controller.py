@@ -5,21 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from seg_l1 import distributed, limits
-from seg_l1.errors import UserError
+from seg_l1.errors import UserError, described
 from seg_l1.jobs import RunFailed, complete, read_data
 from seg_l1.overrides import check_overrides, compose_plain, parse, slug
 from seg_l1.path import figures, refit, screen, stability
 from seg_l1.path.folds import draw_folds
 from seg_l1.path.grid import geometric, strength_for
 from seg_l1.path.job import progress, task
-from seg_l1.path.plan import Plan, write_json
+from seg_l1.path.plan import Plan, lock, write_json
 from seg_l1.path.selection import Selection, select
 from seg_l1.recorder import Interrupted
+from seg_l1.run import remove_if_empty
 from seg_l1.sweep import FREE
 
 ATTEMPTS = 3
@@ -30,7 +34,7 @@ def path_command(arguments: list[str], help_text: str) -> int:
     """`python scripts/path.py` with the words `arguments`; returns the exit code.
 
     Raises:
-        UserError: if the input is wrong; nothing has been written then.
+        UserError: if the input is wrong, or so are the strengths that the dense network tells.
     """
     if {"-h", "--help"} & set(arguments):
         sys.stdout.write(help_text)
@@ -42,16 +46,15 @@ def path_command(arguments: list[str], help_text: str) -> int:
     config = _checked(flags, overrides, words)
     data = read_data(config)
     folder = Path(config["path"]["folder"] or _default_folder(config, words))
-    plan = _planned(folder, config, words, data)
-    with plan.lock("controller", wait=False):
+    with _sole(folder):
+        plan = _planned(folder, config, words, data)
         try:
             return _carry_out(plan, data, launcher)
         except RunFailed as failed:
-            sys.stderr.write(f"error: a run failed, see {failed}\n")
+            sys.stderr.write(f"error: {failed}\n")
             return 1
         except (KeyboardInterrupt, Interrupted):
-            same = " ".join(f"'{w}'" if re.search(r"[\[(*]", w) else w for w in arguments)
-            sys.stderr.write(f"go on with: python scripts/path.py {same}\n")
+            sys.stderr.write(f"go on with: python scripts/path.py {shlex.join(arguments)}\n")
             return 130
 
 
@@ -69,16 +72,23 @@ def _checked(flags: Any, overrides: list[Any], words: list[str]) -> dict[str, An
             raise UserError(f"{override.input_line}: one value; strengths are path.alphas=[...]")
     check_overrides(flags, overrides)
     config = compose_plain(words)
+    from seg_l1.build import instantiate
+
     limits.check(config)
     settings, regularizer = config["path"], config["regularizer"]
     if any(o.key_or_group == "regularizer.alpha" for o in overrides):
         raise UserError("regularizer.alpha: is what a path looks for; give path.alphas=[...]")
+    if any(o.key_or_group == "hydra.job.chdir" for o in overrides):
+        raise UserError("hydra.job.chdir: the jobs of a path share its folder; leave it out")
     if regularizer["penalty"]["_target_"].endswith(".Zero"):
         raise UserError(
             "regularizer=none: has no strength to choose; give regularizer=l1 or another"
         )
     if settings["alphas"] and len(set(settings["alphas"])) < len(settings["alphas"]):
         raise UserError("path.alphas: names a strength twice")
+    penalty = instantiate("regularizer.penalty", regularizer["penalty"])
+    if settings["relax_epochs"] and not hasattr(penalty, "prox"):
+        raise UserError(f"path.relax_epochs: {type(penalty).__name__} has no prox to keep zeros by")
     if not settings["alphas"] and settings["low"] >= settings["high"]:
         raise UserError("path.low: must be below path.high")
     return config
@@ -94,11 +104,29 @@ def _default_folder(config: dict[str, Any], words: list[str]) -> Path:
     )
 
 
+@contextmanager
+def _sole(folder: Path) -> Iterator[None]:
+    """Makes the folder and holds its lock; leaves nothing behind where it comes to no plan."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"path.folder: '{folder}' is a file; choose another one") from None
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+    with lock(folder, "controller", wait=False):
+        try:
+            yield
+        finally:
+            if list(folder.iterdir()) == [folder / ".controller.lock"]:
+                (folder / ".controller.lock").unlink()
+                remove_if_empty(folder)
+
+
 def _planned(folder: Path, config: dict[str, Any], words: list[str], data: Any) -> Plan:
     """The plan in `folder`, which must be the same, or a new one."""
     if not (folder / "path.json").exists():
         # hidden files are what a kill leaves of a plan
-        if folder.is_file() or any(not p.name.startswith(".") for p in folder.glob("*")):
+        if any(not p.name.startswith(".") for p in folder.iterdir()):
             raise UserError(f"path.folder: '{folder}' holds something else; choose another one")
         settings, dataset, folds = config["path"], config["dataset"], []
         if settings["folds"] > 1:
@@ -135,9 +163,10 @@ def _planned(folder: Path, config: dict[str, Any], words: list[str], data: Any) 
 def _carry_out(plan: Plan, data: Any, launcher: list[str]) -> int:
     if plan.alphas is None:
         _settle(plan, data)
-    if not _launch(plan, launcher):
-        return 1
+    done = _launch(plan, launcher)
     plan.write_table()
+    if not done:
+        return 1
     selection = _select(plan)
     chosen = selection.alphas[getattr(selection, plan.settings["rule"])]
     figures.write(plan, selection, stability.write(plan, chosen))
@@ -176,6 +205,11 @@ def _settle(plan: Plan, data: Any) -> None:
         name = type(penalty).__name__
         raise UserError(f"path: {error} with {name}; give path.alphas=[...]") from None
     alphas = geometric(found["high"], found["low"], settings["num"])
+    if len(set(alphas)) < len(alphas):
+        raise UserError(
+            f"path.low, path.high: both give {alphas[0]:g}; take them further apart, or give"
+            " path.alphas=[...]"
+        )
     plan.amend(alphas=alphas, reference=found)
 
 
@@ -198,10 +232,10 @@ def _launch(plan: Plan, launcher: list[str]) -> bool:
                 break  # what is missing now has said why
             except (KeyboardInterrupt, SystemExit):  # a job was asked to stop
                 raise KeyboardInterrupt from None
+            except UserError:
+                raise
             except Exception as error:  # a launcher lost a process
-                screen.say(
-                    f"a job ended in {type(error).__name__}: what is missing is launched again"
-                )
+                screen.say(f"a job ended: {described(error)}; what is missing is launched again")
     return all(progress(plan, job) == "completed" for job in plan.jobs)
 
 

@@ -91,15 +91,13 @@ def layer_norms(plan: Plan) -> dict[str, np.ndarray]:
     """‖w‖₂ of each penalised tensor against the falling strengths, the mean over the jobs."""
     import csv
 
-    columns: dict[str, list[float]] = {}
+    with open(plan.run(plan.jobs[0], 0).scope, newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["penalised"] == "True"]
+    columns: dict[str, list[float]] = {row["tensor"]: [] for row in rows}
     for alpha in sorted(plan.order, reverse=True):
         runs = [plan.run(job, plan.order.index(alpha)) for job in plan.jobs]
         runs = [run for run in runs if run.last.is_file()]
         states = [checkpoints.load(run.last)["loop"]["model"] for run in runs]
-        if not columns:
-            with open(runs[0].scope, newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if row["penalised"] == "True"]
-            columns = {row["tensor"]: [] for row in rows}
         for name, column in columns.items():
             norms = [float(state[name].norm()) for state in states]
             column.append(sum(norms) / len(norms) if norms else math.nan)

@@ -11,7 +11,7 @@ from seg_l1.artifacts import RunDirectory
 from seg_l1.errors import UserError
 from seg_l1.jobs import RunFailed, complete, read_data
 from seg_l1.overrides import register_resolvers
-from seg_l1.path.plan import Job, Plan
+from seg_l1.path.plan import Job, Plan, lock
 from seg_l1.path.trace import trace
 from seg_l1.sweep import state
 
@@ -42,8 +42,9 @@ def follow(plan: Plan, job: Job, *, refit_at: float | None = None, parallel: int
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, when everything is saved.
+        RunFailed: with `refit_at`, if a run fails.
     """
-    with plan.lock(job.name, wait=True):
+    with lock(plan.folder, job.name, wait=True):
         whole = read_data(plan.config)
         data = plan.data(whole, job)
 
@@ -75,8 +76,10 @@ def progress(plan: Plan, job: Job) -> str:
 
 def _trace(plan: Plan, fit: Callable[..., RunDirectory], until: float | None = None) -> str:
     """Follows the path with `fit`; a network is dead when all is zero, or it tells one class."""
-    settings = plan.settings
-    alphas = plan.order if until is None else plan.order[: plan.order.index(until) + 1]
+    settings, alphas = plan.settings, plan.order
+    if until is not None:
+        first = 0 if settings["warm_start"] else alphas.index(until)
+        alphas = alphas[first : alphas.index(until) + 1]
 
     def last(record: RunDirectory) -> dict[str, float]:
         return record.read_summary()["last"]
@@ -98,6 +101,8 @@ def _trace(plan: Plan, fit: Callable[..., RunDirectory], until: float | None = N
         for _ in points:
             pass
     except RunFailed:
+        if until is not None:
+            raise
         return "failed"
     except _Missing:
         return "pending"

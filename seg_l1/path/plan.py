@@ -196,26 +196,27 @@ class Plan:
         rows = self.table(self.jobs)
         write_text(self.folder / "path.csv", csv_text(rows[0], [row.values() for row in rows]))
 
-    @contextmanager
-    def lock(self, name: str, *, wait: bool) -> Iterator[None]:
-        """Holds the file lock `name`, which ends with the process that holds it.
 
-        So a job that outlived the process that launched it is waited for, not doubled.
+@contextmanager
+def lock(folder: Path, name: str, *, wait: bool) -> Iterator[None]:
+    """Holds the file lock `name` of a path, which ends with the process that holds it.
 
-        Raises:
-            UserError: if another process holds it, unless `wait`.
-        """
-        import fcntl
+    So a job that outlived the process that launched it is waited for, not doubled.
 
-        with open(self.folder / f".{name}.lock", "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not wait:
-                    raise UserError(f"path: another process works on {self.folder}") from None
-                print(f"waiting for a process that still works on {name} ...", flush=True)
-                fcntl.flock(file, fcntl.LOCK_EX)
-            yield
+    Raises:
+        UserError: if another process holds it, unless `wait`.
+    """
+    import fcntl
+
+    with open(folder / f".{name}.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise UserError(f"path: another process works on {folder}") from None
+            print(f"waiting for a process that still works on {name} ...", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write_text(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from seg_l1.errors import UserError
-from seg_l1.jobs import RunFailed, complete
+from seg_l1.jobs import complete
 from seg_l1.path.job import follow
 from seg_l1.path.plan import Plan
 
@@ -30,11 +30,11 @@ def refit(plan: Plan, data: Any, chosen: float) -> None:
         RunFailed: if a run of it fails.
         UserError: if the path on all images ends before the chosen strength.
     """
-    if follow(plan, plan.whole, refit_at=chosen) != "completed":
-        raise RunFailed(str(plan.folder / plan.whole.name))
+    follow(plan, plan.whole, refit_at=chosen)
     if not plan.refit.best.is_file():
         raise UserError(
-            f"path: on all images it collapses before {chosen:g}; choose path.rule=best"
+            f"path: on all images it collapses before {chosen:g}; give path.direction=down, or"
+            " smaller strengths as path.alphas=[...]"
         )
     if plan.settings["relax_epochs"]:
         _relax(plan, data)

@@ -86,7 +86,8 @@ def closing(plan: Plan) -> str:
         [
             *lines,
             f"\neverything lies in {plan.folder}",
-            "  selection.json  path.csv  path.png  stability.csv  stability.png",
+            "  selection.json  path.csv  path.png"
+            + ("  stability.csv  stability.png" if len(plan.jobs) > 1 else ""),
             "\nnext:",
             f"  python scripts/predict.py run={plan.refit.path} input=<folder of pictures>",
             f"  python scripts/report.py {plan.folder}",

@@ -9,10 +9,12 @@ from __future__ import annotations
 from itertools import combinations
 
 import torch
+from safetensors.torch import save
 from torch import Tensor
 
 from seg_l1 import checkpoints
 from seg_l1.artifacts import csv_text
+from seg_l1.checkpoints import write_atomically
 from seg_l1.path.plan import Plan, write_text
 
 
@@ -62,10 +64,12 @@ def supports(plan: Plan, alpha: float) -> dict[str, Tensor]:
 
 
 def write(plan: Plan, alpha: float) -> dict[str, Tensor]:
-    """Writes `stability.csv` for the runs at `alpha`; returns the `supports`, {} for one run.
+    """Writes what survives in the runs at `alpha`; returns the `supports`, {} for one run.
 
-    A row per tensor: weights that survive in every run, in some, in none; the overlap of the
-    supports and what it would be by chance; the same overlaps of the channels.
+    `stability.csv` has a row per tensor: weights that survive in every run, in some, in none; the
+    overlap of the supports and what it would be by chance; the same overlaps of the channels.
+    `stability.safetensors` has for each weight the share of runs in which it survives, by tensor,
+    output channels first.
     """
     if len(plan.jobs) < 2:
         return {}
@@ -95,4 +99,6 @@ def write(plan: Plan, alpha: float) -> dict[str, Tensor]:
             )
         )
     write_text(plan.folder / "stability.csv", csv_text(header, rows))
+    shares = {name: alive.float().mean(0).contiguous() for name, alive in found.items()}
+    write_atomically(plan.folder / "stability.safetensors", lambda f: f.write(save(shares)))
     return found
