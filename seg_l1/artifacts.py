@@ -18,7 +18,7 @@ from torch import nn
 
 from seg_l1 import checkpoints, distributed
 from seg_l1.errors import UserError
-from seg_l1.limits import check_targets
+from seg_l1.limits import check, check_targets
 from seg_l1.scope import Rule, ScopedTensor
 
 
@@ -44,12 +44,12 @@ class RunDirectory:
         self.log = self.path / "train.log"
 
     def create(self) -> None:
-        """Makes the folders.
+        """Makes the folders; what an attempt left that has no checkpoint yet is written over.
 
         Raises:
             UserError: if they cannot be made, or if the folder holds a run already.
         """
-        if self.summary.exists():
+        if self.last.exists() or self.weights.exists():
             raise UserError(
                 f"{self.path}: holds a run already. Continue it with resume={self.path}, or choose"
                 " another hydra.run.dir."
@@ -58,6 +58,11 @@ class RunDirectory:
             self.last.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+
+    def tidy(self) -> None:
+        """Removes what a killed process was writing."""
+        for path in self.path.rglob(".*.tmp"):
+            path.unlink(missing_ok=True)
 
     @classmethod
     def existing(cls, path: str | Path, *, key: str = "resume") -> RunDirectory:
@@ -101,6 +106,12 @@ class RunDirectory:
         best = checkpoints.load(self.best)
         with checkpoints.fitting(self.best):
             check_targets(best["config"], self.best)
+            check(best["config"])
+            measures = (*best["mean"], *best["std"])
+            if len(best["mean"]) != len(best["std"]) or not all(map(math.isfinite, measures)):
+                raise ValueError("mean and std are not those of the channels")
+            if not all(isinstance(name, str) for name in best["classes"]):
+                raise ValueError("its classes are no names")
         return best
 
     def write_scope(self, tensors: Sequence[ScopedTensor], rules: Sequence[Rule]) -> None:

@@ -47,7 +47,11 @@ def load_data(config: Config) -> SegmentationData:
         UserError: naming what is wrong with the data.
     """
     spec = {k: v for k, v in config["dataset"].items() if k not in _BATCH_KEYS}
-    data = instantiate("dataset", spec)
+    try:
+        data = instantiate("dataset", spec)
+    except OSError as error:
+        reason = f"{error.filename or 'a file'}: {error.strerror or error}"
+        raise UserError(f"dataset: cannot be read ({reason})") from error
     limit, splits = config["limit"], dict(data.splits)
     for name, split in splits.items():
         most = limit["train"] if name == "train" else limit["val"]

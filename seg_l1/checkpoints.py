@@ -52,7 +52,7 @@ def load(path: Path) -> dict[str, Any]:
         UserError: if the file is missing, truncated, or holds anything but plain types.
     """
     if not path.is_file():
-        raise UserError(f"{path}: there is no such checkpoint")
+        raise UserError(f"{path}: there is no such checkpoint.")
     try:
         with warnings.catch_warnings():  # of torch, about files that are none of its own
             warnings.simplefilter("ignore")

@@ -129,6 +129,8 @@ def _run(arguments: list[str]) -> int:
             raise UserError(f"{typed[key].input_line}: expected a folder, as {key}=outputs/...")
     if "resume_sweep" in typed and not flags.multirun:
         raise UserError("resume_sweep: goes on with a sweep, which takes the flag -m")
+    if "resume" in typed and (flags.cfg or flags.info or flags.hydra_help):
+        raise UserError("resume: goes on with a run; its configuration is in its config.yaml")
     if "resume" in typed:
         from seg_l1.resume import resumed
 

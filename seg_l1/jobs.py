@@ -41,7 +41,8 @@ def run_job(
     """
     rows = sweep.rows()
     mine = rows[index]
-    failed = any(row["status"] == "failed" for row in rows if row["index"] != index)
+    others = [row for row in rows if row["index"] != index]
+    failed = any(row["error"] and row["status"] in ("failed", "interrupted") for row in others)
     if sweep.jobs[index].same_as is not None or mine["status"] == "completed":
         return mine["status"]
     if failed and config["sweep"]["on_error"] == "stop":

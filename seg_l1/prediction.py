@@ -148,10 +148,12 @@ def predict_files(
     colours = palette(predictor.classes)
     names = _names([file.relative_to(base) for file in files])
     rows, unreadable = [], []
+    header = ["file", "width", "height", *predictor.classes, "confidence"]
     try:
         for kind in ("masks", "overlays"):
             for name in names:
                 (target / kind / name).parent.mkdir(parents=True, exist_ok=True)
+        _write_csv(target / "shares.csv", header, [])  # says whose folder this is, come what may
         on_file(0, len(files))
         for index, (file, name) in enumerate(zip(files, names, strict=True)):
             try:
@@ -170,7 +172,6 @@ def predict_files(
                     [file.relative_to(base).as_posix(), *size, *shares, f"{confidence:.4f}"]
                 )
             on_file(index + 1, len(files))
-        header = ["file", "width", "height", *predictor.classes, "confidence"]
         _write_csv(target / "shares.csv", header, rows)
         listing = [
             [i, n, *c]
@@ -219,5 +220,5 @@ def _enlarged_argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8") as file:
+    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
         csv.writer(file, lineterminator="\n").writerows([header, *rows])

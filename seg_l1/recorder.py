@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from seg_l1 import distributed
-from seg_l1.errors import RunError, described
+from seg_l1.errors import RunError, UserError, described
 
 if TYPE_CHECKING:
     from seg_l1.artifacts import RunDirectory
@@ -46,12 +46,11 @@ class Recorder:
 
     def start(self, resume: bool) -> None:
         """Writes what is known before the first step."""
-        from seg_l1 import artifacts, board, display
+        from seg_l1 import artifacts, board, checkpoints, display
         from seg_l1.build import to_yaml
 
         loop, data, config = self.loop, self.experiment.data, self.experiment.config
         device = next(loop.model.parameters()).device
-        self._summarise("running")
         self.record.write_text(self.record.config, to_yaml(config))
         self.board = board.Board(self.record.tensorboard, loop.epoch)
         if not resume:
@@ -67,7 +66,10 @@ class Recorder:
                     self.record.splits, {"indices": data.indices, "names": names}
                 )
             self._save()
+        self._summarise("running")
         self.record.write_metrics(self.rows)
+        if self._best_is_last and not self._best_is_saved():
+            checkpoints.save(self.record.best, self._weights())
         penalised = sum(entry.penalized for entry in loop.tensors)
         shrinkage = self.facts["shrinkage"]
         shared = f" in {distributed.size()} processes" if distributed.size() > 1 else ""
@@ -86,25 +88,34 @@ class Recorder:
         if resume:
             display.log.info(f"going on after epoch {loop.epoch}, step {loop.step}")
 
-    def train(self, bar: Any, on_epoch: Callable[[Row], None] = lambda row: None) -> None:
-        """Runs the loop to its end and records every epoch, after which it calls `on_epoch`."""
+    def train(
+        self,
+        bar: Any,
+        stopped: Callable[[], bool],
+        on_epoch: Callable[[Row], None] = lambda row: None,
+    ) -> None:
+        """Runs the loop to its end and records every epoch, after which it calls `on_epoch`.
+
+        Raises:
+            Interrupted: when all is saved, after `stopped()` became true.
+        """
         from seg_l1 import display
         from seg_l1.loop import Stopped
 
-        with stop_signals() as stopped:
-            try:
-                for row in self.loop.rows(bar.step, stopped):
-                    self._epoch(row)
-                    bar.row = row
-                    line = display.epoch_line(row, self.loop.settings.epochs, self.loop.improved)
-                    display.log.info(line)
-                    on_epoch(row)
-            except Stopped:
-                self._save()
-                raise Interrupted(
-                    f"stopped in epoch {self.loop.epoch + 1} at step {self.loop.step}; go on with"
-                    f" python train.py resume={self.record.path}"
-                ) from None
+        again = f"go on with python train.py resume={self.record.path}"
+        try:
+            for row in self.loop.rows(bar.step, stopped):
+                self._epoch(row)
+                bar.row = row
+                line = display.epoch_line(row, self.loop.settings.epochs, self.loop.improved)
+                display.log.info(line)
+                on_epoch(row)
+        except Stopped:
+            self._save()
+            where = f"in epoch {self.loop.epoch + 1} at step {self.loop.step}"
+            raise Interrupted(f"stopped {where}; {again}") from None
+        if distributed.agree(stopped()):
+            raise Interrupted(f"stopped after epoch {self.loop.epoch}; {again}")
 
     def finish(self, polish: Callable[[Loop], None] | None = None) -> dict[str, Any]:
         """Evaluates the best weights, and writes pictures, weights and summary.
@@ -119,6 +130,8 @@ class Recorder:
 
         loop, data = self.loop, self.experiment.data
         best = checkpoints.load(self.record.best)
+        with checkpoints.fitting(self.record.best):
+            loop.model.load_state_dict(best["model"])
         loop.model.load_state_dict(distributed.from_first(best["model"]))
         if polish is not None:
             self._polish(polish, done=best.get("polished", False))
@@ -171,7 +184,8 @@ class Recorder:
         can_go_on = isinstance(error, Interrupted | KeyboardInterrupt | RunError)
         status = "interrupted" if can_go_on else "failed"
         try:
-            self._summarise(status, error=described(error))
+            asked = type(error) in (Interrupted, KeyboardInterrupt)
+            self._summarise(status, error=None if asked else described(error))
         except Exception:  # the first error is the one to tell
             pass
 
@@ -183,10 +197,10 @@ class Recorder:
         from seg_l1 import checkpoints
 
         self.rows.append(row)
+        self.record.write_metrics(self.rows)
+        self._save()  # the weights that are best are in it: a kill here loses nothing
         if self.loop.improved:
             checkpoints.save(self.record.best, self._weights())
-        self.record.write_metrics(self.rows)
-        self._save()
         self._summarise("running")
         self.board.scalars(row)
         every = self._trainer["pictures_every"]
@@ -236,6 +250,37 @@ class Recorder:
 
         state = {"loop": self.loop.state_dict(), "random": checkpoints.random_state()}
         checkpoints.save(self.record.last, {**state, "elapsed": self.elapsed, **self._about()})
+
+    @property
+    def _best_is_last(self) -> bool:
+        return self.loop.epoch == self.loop.best_epoch > 0 and self.loop.batch == 0
+
+    def _best_is_saved(self) -> bool:
+        """Whether `best.pt` holds the weights of the best epoch.
+
+        Raises:
+            UserError: if it is damaged, and cannot be written anew.
+        """
+        from seg_l1 import checkpoints
+
+        try:
+            return checkpoints.load(self.record.best).get("epoch") == self.loop.best_epoch
+        except UserError:
+            if self._best_is_last:
+                return False
+            raise
+
+    def check(self) -> None:
+        """Looks at what a run needs that goes on, before anything is written.
+
+        Raises:
+            UserError: if `best.pt` is damaged, or of another epoch than the best.
+        """
+        if self.loop.best_epoch and not self._best_is_saved() and not self._best_is_last:
+            raise UserError(
+                f"{self.record.best}: does not hold the best epoch, {self.loop.best_epoch}. Take a"
+                " copy of it, or train again."
+            )
 
     def _weights(self) -> dict[str, Any]:
         return {"model": self.loop.model.state_dict(), "epoch": self.loop.epoch, **self._about()}

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from seg_l1.data.split import SegmentationData
     from seg_l1.evaluation import Row
     from seg_l1.loop import Loop
+    from seg_l1.recorder import Recorder
 
 
 def run(
@@ -56,7 +57,7 @@ def run(
     from seg_l1 import checkpoints, display
     from seg_l1.artifacts import RunDirectory
     from seg_l1.build import build, load_data
-    from seg_l1.recorder import Recorder
+    from seg_l1.recorder import Interrupted, Recorder, stop_signals
 
     started = time.perf_counter()
     torch.set_flush_denormal(True)
@@ -82,13 +83,35 @@ def run(
         return _take_part(experiment)
     if not resume:
         record.create()
-    display.open_log(record.log)
     begun = started - state["elapsed"]
     recorder = Recorder(experiment, record, facts, overrides=overrides, started=begun)
+    if resume:
+        recorder.check()
+        record.tidy()
+    with stop_signals() as stopped:
+        summary = _carry_out(recorder, resume, stopped, console, on_epoch, polish)
+    if stopped():
+        raise Interrupted(f"{record.path} is finished; what comes after it was stopped")
+    return summary
+
+
+def _carry_out(
+    recorder: Recorder,
+    resume: bool,
+    stopped: Callable[[], bool],
+    console: Console,
+    on_epoch: Callable[[Row], None],
+    polish: Callable[[Loop], None] | None,
+) -> dict[str, Any]:
+    """Starts, trains and finishes; what goes wrong is noted in the summary."""
+    from seg_l1 import display
+
+    record = recorder.record
     try:
+        display.open_log(record.log)
         recorder.start(resume)
-        with display.Bar(console, experiment.loop) as bar:
-            recorder.train(bar, on_epoch)
+        with display.Bar(console, recorder.loop) as bar:
+            recorder.train(bar, stopped, on_epoch)
         return recorder.finish(polish)
     except (UserError, OSError) as error:  # all was right when the run began
         failure = RunError(str(error))
@@ -123,6 +146,8 @@ def _take_part(experiment: Experiment) -> dict[str, Any]:
                 pass
         except Stopped:
             raise Interrupted from None
+        if distributed.agree(stopped()):
+            raise Interrupted
     loop.model.load_state_dict(distributed.from_first(None))
     loop.evaluate(experiment.test or loop.val)
     return {}
@@ -224,6 +249,8 @@ def _facts(experiment: Experiment) -> dict[str, Any]:
 
 
 def _restore(experiment: Experiment, record: RunDirectory) -> dict[str, Any]:
+    import torch
+
     from seg_l1 import checkpoints
 
     state = distributed.from_first(
@@ -235,10 +262,19 @@ def _restore(experiment: Experiment, record: RunDirectory) -> dict[str, Any]:
             " holds now)"
         )
     with checkpoints.fitting(record.last):
-        for name, fresh in experiment.loop.state_dict().items():
-            if isinstance(fresh, int | float) and not isinstance(state["loop"][name], int | float):
+        loop, saved = experiment.loop, state["loop"]
+        for name, fresh in loop.state_dict().items():
+            if isinstance(fresh, int | float) and not isinstance(saved[name], type(fresh)):
                 raise ValueError(f"{name} is no number")
-        experiment.loop.load_state_dict(state["loop"])
+        most = {"batch": len(loop.train), "best_epoch": saved["epoch"]}
+        for name in ("epoch", "batch", "step", "best_epoch"):
+            if not 0 <= saved[name] <= most.get(name, saved[name]):
+                raise ValueError(f"{name} is {saved[name]}")
+        loop.load_state_dict(saved)
+        for weights, moments in loop.optimizer.state.items():
+            for name, moment in moments.items():
+                if torch.is_tensor(moment) and moment.shape not in (weights.shape, ()):
+                    raise ValueError(f"{name} has another shape than its weights")
         checkpoints.set_random_state(state["random"])
         return {**state, "elapsed": float(state["elapsed"])}
 

@@ -43,6 +43,9 @@ def script(
         except OSError as error:
             file = short(str(error.filename))[1:-1]
             raise UserError(f"{file}: {error.strerror}; choose another file or folder") from error
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
     except UserError as error:
         sys.stderr.write("".join(f"error: {line}\n" for line in (*error.details, str(error))))
         return 2

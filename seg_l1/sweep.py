@@ -59,7 +59,7 @@ class Sweep:
             names = Job.__dataclass_fields__
             self.jobs = [Job(**{k: job[k] for k in names}) for job in content["jobs"]]
             self._check()
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise UserError(
                 f"resume_sweep: '{path}' is no sweep (no readable sweep.json there)."
                 " Give a folder of outputs/sweeps."
@@ -160,10 +160,10 @@ def state(record: RunDirectory) -> dict[str, Any]:
     known = dict.fromkeys(("error", *SHOWN))
     try:
         summary = record.read_summary()
-    except (OSError, ValueError):
+        best, last = summary.get("best") or {}, summary.get("last") or {}
+        scores = {**best, **(summary.get("test") or {}), **summary, "last_epoch": last.get("epoch")}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {**known, "status": "pending"}
-    best, last = summary.get("best") or {}, summary.get("last") or {}
-    scores = {**best, **(summary.get("test") or {}), **summary, "last_epoch": last.get("epoch")}
     return {name: scores.get(name) for name in ("status", *known)}
 
 

@@ -52,10 +52,12 @@ class SweepScreen:
             self.live.stop()
         rows = self.sweep.rows()
         self._print(f"\n{counts(rows)}")
-        asked = self.interrupted or exception[0] is not None
-        for row in rows:  # where nobody asked to stop, what interrupted a job is an error
-            wrong = row["status"] == "failed" or (row["status"] == "interrupted" and not asked)
-            if wrong and row["same_as"] is None:
+        for row in rows:  # what was asked to stop has no error
+            if (
+                row["status"] in ("failed", "interrupted")
+                and row["error"]
+                and row["same_as"] is None
+            ):
                 log = self.sweep.run(row["index"]).log
                 sys.stderr.write(f"error: job {row['index']} {describe(row)} (see {log})\n")
         self._print(self.closing())

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import resource
-import shutil
 import signal
 import sys
 import time
@@ -138,7 +137,6 @@ def run_with_kills(words: list[str], folder: Path, moments: list[Moment], log: P
     for moment in [*moments, None]:
         again = [f"resume={folder}"]
         if not (folder / "checkpoints/last.pt").exists():
-            shutil.rmtree(folder, ignore_errors=True)
             again = [*words, f"hydra.run.dir={folder}"]
         if moment is None:
             finished(again, log)

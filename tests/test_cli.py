@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 
 import numpy as np
@@ -194,6 +195,47 @@ def test_a_stopped_run_goes_on_to_the_same_end(number, command, tmp_path, monkey
     assert tables[0] == tables[1]
     assert json.loads((tmp_path / "part" / "summary.json").read_text())["status"] == "completed"
     assert len(runs(tmp_path)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sweep", [False, True])
+def test_who_asks_to_stop_in_the_last_validation_is_heard(sweep, command, tmp_path, monkeypatch):
+    from seg_l1.recorder import Recorder
+
+    right = Recorder._epoch
+
+    def stop(self, row):
+        right(self, row)
+        if row["epoch"] == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    words = ["-m", "seed=0,1", "hydra.sweep.dir=it"] if sweep else ["hydra.run.dir=it"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "_epoch", stop)
+        code, _, err = command(*words, *TINY)
+    assert code == 130 and "go on with" in err
+    assert len(list(tmp_path.rglob("last.pt"))) == 1
+    again = ["-m", "resume_sweep=it"] if sweep else ["resume=it"]
+    assert command(*again)[0] == 0
+
+
+@pytest.mark.slow
+def test_a_damaged_best_checkpoint_is_said_before_anything_is_written(finished, command):
+    path, _ = finished
+    summary = json.loads((path / "summary.json").read_text())
+    epoch = summary["best"]["epoch"]
+    last = checkpoints.load(path / "checkpoints/last.pt")
+    last["loop"]["batch"] = 1  # then the best weights are not in it
+    checkpoints.save(path / "checkpoints/last.pt", last)
+    (path / "checkpoints/best.pt").write_bytes(b"nothing")
+    code, _, err = command(f"resume={path}", "trainer.epochs=3")
+    assert code == 2 and "best.pt: is not a checkpoint" in err
+    assert json.loads((path / "summary.json").read_text()) == summary
+    checkpoints.save(path / "checkpoints/best.pt", {"epoch": epoch + 1})
+    code, _, err = command(f"resume={path}", "trainer.epochs=3")
+    assert code == 2 and "does not hold the best epoch" in err
+    code, _, err = command(f"resume={path}", "--cfg", "job")
+    assert code == 2 and "config.yaml" in err
 
 
 @pytest.mark.slow

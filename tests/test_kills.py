@@ -4,11 +4,16 @@ was not."""
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from seg_l1 import checkpoints
+from tests.conftest import table
 from tests.kills import (
     BASE,
     DATA,
@@ -17,11 +22,13 @@ from tests.kills import (
     differences,
     failed,
     finished,
+    killed,
     moments,
     outcome,
     path_outcome,
     path_with_kills,
     run_with_kills,
+    start,
 )  # fmt: skip
 
 KEPT = ("workers", "accumulating", "stopping early", "factorized", "dual_averaging")
@@ -75,6 +82,69 @@ def test_a_run_that_loses_disk_or_data_says_so_and_goes_on_later(
         elsewhere.rename(DATA)
     finished(["resume=lost"], log)
     assert not differences(outcome(Path("whole")), outcome(Path("lost")))
+
+
+def wait_for(found, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_signal_to_the_whole_group_is_answered_by_the_run_alone(street, tmp_path, monkeypatch):
+    """Its workers read on, so that the step can be finished and saved."""
+    monkeypatch.chdir(tmp_path)
+    words, log = [w for x in FOLDER for w in x.split()] + ["dataset.workers=2"], Path("log")
+    finished([*words, "hydra.run.dir=whole", "trainer.epochs=9"], log)
+    pid = start([*words, "hydra.run.dir=cut", "trainer.epochs=9"], log, None)
+    wait_for(lambda: Path("cut/metrics.csv").exists() and len(table(Path("cut/metrics.csv"))) > 1)
+    os.killpg(pid, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130, log.read_text()
+    finished(["resume=cut"], log)
+    assert not differences(outcome(Path("whole")), outcome(Path("cut")))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a worker hears of it")
+def test_workers_that_check_the_data_die_with_the_run(street, tmp_path, monkeypatch):
+    from seg_l1.data import files
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(files, "MANY", 4)
+
+    def slow(self, index):
+        Path("reading").touch()
+        time.sleep(600)
+
+    monkeypatch.setattr(files.FileSplit, "read", slow)
+    words = [w for x in FOLDER for w in x.split() if not w.startswith("trainer.threads")]
+    pid = start([*words, "trainer.threads=2"], Path("log"), None)
+    wait_for(Path("reading").exists)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+    def gone():
+        try:
+            os.killpg(pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    wait_for(gone, 5.0)
+
+
+def test_the_best_weights_are_those_of_the_best_epoch_after_a_kill_between_two_files(tmp_path):
+    """Killed when `last.pt` of epoch 1 has its name, and `best.pt` not yet, then cut short."""
+    run, log = tmp_path / "run", tmp_path / "log"
+    assert killed([*BASE, f"hydra.run.dir={run}"], log, ("renamed", 8))
+    assert checkpoints.load(run / "checkpoints/last.pt")["loop"]["epoch"] == 1
+    assert not (run / "checkpoints/best.pt").exists()
+    finished([f"resume={run}", "trainer.epochs=1"], log)
+    best = checkpoints.load(run / "checkpoints/best.pt")
+    summary = json.loads((run / "summary.json").read_text())
+    assert best["epoch"] == summary["best"]["epoch"] == 1
+    weights = [v for k, v in best["model"].items() if k.endswith("weight") and v.dim() == 4]
+    zeros = sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights)
+    assert zeros == pytest.approx(summary["best"]["sparsity/exact"])
 
 
 def test_the_comparison_sees_one_bit(tmp_path):

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
 from seg_l1.data.split import SegmentationData, Split, TensorSplit
+from seg_l1.data.workers import follow_parent
 from seg_l1.errors import UserError
 
 Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -81,6 +82,7 @@ class Batches:
             batch_size=None,
             num_workers=self.workers,
             generator=_generator(self.seed, number),
+            worker_init_fn=follow_parent,
         )
         for index, pairs in zip(range(start, len(self), step), loader, strict=True):
             if isinstance(pairs, UserError):

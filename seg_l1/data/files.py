@@ -20,6 +20,7 @@ from seg_l1.data.split import (
     TensorSplit,
     describe,
 )
+from seg_l1.data.workers import follow_parent
 from seg_l1.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ def _check(
         collate_fn=list,
         num_workers=workers if workers > 1 else 0,
         generator=torch.Generator(),  # else it draws from everybody's
+        worker_init_fn=follow_parent,
     )
     read = [outcome for chunk in loader for outcome in chunk]
     problems = [outcome for outcome in read if isinstance(outcome, str)]
@@ -222,7 +224,7 @@ class _Examined:
     def _examine(self, index: int) -> tuple[np.ndarray, Any] | str:
         try:
             image, mask = (part.numpy() for part in self.files.read(index))
-        except UserError as error:
+        except (UserError, OSError) as error:
             return str(error)
         seen = np.bincount(mask.ravel(), minlength=256)[: self.num_classes] > 0
         return seen, (image, mask) if self.keep else None

@@ -76,7 +76,7 @@ def _jobs(file: Path, found: Collection) -> list[tuple[Path, dict[str, Any]]]:
         content = json.loads(file.read_text("utf-8"))
         jobs = [(file.parent / Path(job["folder"]).name, job) for job in content["jobs"]]
         typed = list(map(str, content["typed"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         found.notes.append(f"{file}: cannot be read; its folders were taken as single runs.")
         return []
     found.typed.append(" ".join(typed))
@@ -110,8 +110,13 @@ def _read(folder: Path, path: Path, job: dict[str, Any], found: Collection) -> N
         run = Run(name, files, words, from_yaml(files.config), summary, environment)
         if not math.isfinite(run.score("val/miou")):
             raise UserError("it has no validation mIoU")
-        _ = run.seed, run.alpha, run.regularizer
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        for part in ("git", "versions"):
+            _ = (environment.get(part) or {}).keys()
+        _ = run.regularizer, run.config["model"]["_target_"]
+        _ = {int(run.seed): [run.score(name) for name in ("sparsity/exact", "gap/miou")]}
+        if run.penalised and not 0 <= run.alpha < math.inf:
+            raise ValueError(f"alpha is {run.alpha}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         kind = "" if isinstance(error, UserError) else f"cannot be read, {type(error).__name__}: "
         said = f"{kind}{error}"
         found.unfinished.append(Unfinished(name, status, said.split("\n")[0], log))

@@ -1,0 +1,23 @@
+"""Worker processes that read: they end with the process they read for, and not before."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1
+
+
+def follow_parent(worker: int) -> None:
+    """Makes a worker of a `DataLoader` leave signals to its parent, and die with it.
+
+    A signal to the whole group (a terminal's Ctrl-C, a cluster's warning) is for the parent to
+    answer, which still needs what its workers read. A killed parent cannot end them, and one that
+    waits to hand over what it read would wait for ever.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
