@@ -335,6 +335,10 @@ def _values(override: Any) -> list[str]:
 
 def compose_plain(overrides: Sequence[str]) -> dict[str, Any]:
     """The resolved configuration that `overrides` give, for programs that start no run."""
+    from omegaconf import OmegaConf
+
+    if not OmegaConf.has_resolver("fold_parts"):
+        register_resolvers()
     return plain(_compose_lines(overrides))
 
 
