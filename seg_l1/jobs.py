@@ -39,10 +39,11 @@ def run_job(
     Raises:
         Interrupted: after SIGINT or SIGTERM, when everything is saved.
     """
+    from seg_l1.sweep import went_wrong
+
     rows = sweep.rows()
     mine = rows[index]
-    others = [row for row in rows if row["index"] != index]
-    failed = any(row["error"] and row["status"] in ("failed", "interrupted") for row in others)
+    failed = any(went_wrong(row) for row in rows if row["index"] != index)
     if sweep.jobs[index].same_as is not None or mine["status"] == "completed":
         return mine["status"]
     if failed and config["sweep"]["on_error"] == "stop":

@@ -132,7 +132,7 @@ class Recorder:
         best = checkpoints.load(self.record.best)
         with checkpoints.fitting(self.record.best):
             loop.model.load_state_dict(best["model"])
-        loop.model.load_state_dict(distributed.from_first(best["model"]))
+        distributed.from_first(best["model"])
         if polish is not None:
             self._polish(polish, done=best.get("polished", False))
         split = "val" if self.experiment.test is None else "test"

@@ -167,6 +167,11 @@ def state(record: RunDirectory) -> dict[str, Any]:
     return {name: scores.get(name) for name in ("status", *known)}
 
 
+def went_wrong(row: Mapping[str, Any]) -> bool:
+    """Whether a job ended in an error; one that was asked to stop is interrupted without any."""
+    return row["status"] in ("failed", "interrupted") and bool(row["error"])
+
+
 def same_runs(configs: Sequence[Mapping[str, Any]]) -> list[int | None]:
     """For each configuration the index of the first that means the same run, or None if it is it.
 

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from seg_l1.sweep import Sweep
+from seg_l1.sweep import Sweep, went_wrong
 
 ENDED = ("completed", "failed")
 STYLES = {"completed": "green", "failed": "red", "running": "cyan", "interrupted": "yellow"}
@@ -52,12 +52,8 @@ class SweepScreen:
             self.live.stop()
         rows = self.sweep.rows()
         self._print(f"\n{counts(rows)}")
-        for row in rows:  # what was asked to stop has no error
-            if (
-                row["status"] in ("failed", "interrupted")
-                and row["error"]
-                and row["same_as"] is None
-            ):
+        for row in rows:
+            if went_wrong(row) and row["same_as"] is None:
                 log = self.sweep.run(row["index"]).log
                 sys.stderr.write(f"error: job {row['index']} {describe(row)} (see {log})\n")
         self._print(self.closing())
