@@ -24,10 +24,7 @@ from seg_l1.overrides import (
     parse,
     plain,
     quoted,
-    register_resolvers,
 )
-
-register_resolvers()  # a process of a launcher imports this room, and nothing else of the command
 
 
 class JobFailed(Exception):
@@ -97,8 +94,8 @@ def _one_of_several(arguments: list[str], traceback: bool) -> NoReturn:
 
 def _follow(traceback: bool) -> int:
     from seg_l1 import display
-    from seg_l1.recorder import Interrupted
     from seg_l1.run import run
+    from seg_l1.signals import Interrupted
 
     try:
         while (job := distributed.from_first(None)) is not None:
@@ -204,7 +201,7 @@ def task(cfg: Any) -> Any:
     directory, overrides = Path(job.runtime.output_dir), list(job.overrides.task)
     if job.mode == RunMode.MULTIRUN:
         from seg_l1.jobs import run_job
-        from seg_l1.recorder import Interrupted
+        from seg_l1.signals import Interrupted
         from seg_l1.sweep import Sweep
 
         sweep = Sweep(Path(job.sweep.dir))
@@ -222,8 +219,8 @@ def _job(
     config: dict[str, Any], directory: Path, overrides: list[str], *, resume: bool
 ) -> dict[str, Any]:
     from seg_l1 import display
-    from seg_l1.recorder import Interrupted
     from seg_l1.run import remove_if_empty, run
+    from seg_l1.signals import Interrupted
 
     if Path.cwd() in directory.parents:
         directory = directory.relative_to(Path.cwd())

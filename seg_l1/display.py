@@ -217,6 +217,30 @@ def zeros_table(layers: Sequence[LayerZeros], epoch: int, largest: int = 5) -> s
     return render(table)
 
 
+def closing_text(
+    row: Row, test: Row, path: Path, *, overrides: Sequence[str], alpha: float, seconds: float
+) -> str:
+    """What a finished run has reached, where it lies, and commands that lead on from it."""
+    tested = f", test {test['miou']:.4f}" if test else ""
+    sweep = ",".join(f"{(alpha or 1e-5) * factor:g}" for factor in (0.3, 1, 3))
+    left_out = ("regularizer", "resume", "hydra", "debug=true", "path.", "start=")
+    kept = " ".join(word for word in overrides if not word.startswith(left_out))
+    same = f"python train.py {kept}".rstrip()
+    return "\n".join(
+        [
+            f"\nbest epoch {row['epoch']}: mIoU val {row['val/miou']:.4f}{tested},"
+            f" {100 * row['sparsity/exact']:.1f} % exact zeros; {seconds:.0f} s in all",
+            f"\neverything lies in {path}",
+            "  preview.png  metrics.csv  summary.json  model.safetensors  checkpoints/best.pt",
+            "\nnext:",
+            f"  {same} regularizer=none",
+            f"  {same.replace('train.py', 'train.py -m')} regularizer=l1,l2,elastic_net"
+            f" regularizer.alpha={sweep}",
+            "  tensorboard --logdir outputs",
+        ]
+    )
+
+
 def render(table: Table) -> str:
     """The table as plain text, for screen and log alike."""
     from io import StringIO

@@ -20,7 +20,7 @@ class UserError(ValueError):
 class RunError(RuntimeError):
     """A run cannot go on for a reason outside of it, such as a full disk: exit code 1.
 
-    The message says what happened to what, and how to go on.
+    The message says what happened to what. What was saved is whole, and can go on.
     """
 
 

@@ -79,8 +79,8 @@ def complete(
         Interrupted: after SIGINT or SIGTERM, when everything is saved.
     """
     from seg_l1 import display
-    from seg_l1.recorder import Interrupted
     from seg_l1.run import run
+    from seg_l1.signals import Interrupted
     from seg_l1.sweep import state
 
     status = state(record)["status"]

@@ -335,10 +335,6 @@ def _values(override: Any) -> list[str]:
 
 def compose_plain(overrides: Sequence[str]) -> dict[str, Any]:
     """The resolved configuration that `overrides` give, for programs that start no run."""
-    from omegaconf import OmegaConf
-
-    if not OmegaConf.has_resolver("fold_parts"):
-        register_resolvers()
     return plain(_compose_lines(overrides))
 
 
@@ -439,3 +435,6 @@ def register_resolvers(arguments: Sequence[str] = ()) -> None:
         ("fold_parts", lambda folds, repeats: folds * repeats if folds > 1 else 1, False),
     ):
         OmegaConf.register_new_resolver(name, function, use_cache=cached, replace=True)
+
+
+register_resolvers()  # whoever composes, or unpickles a job of a launcher, imports this room

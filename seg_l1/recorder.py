@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from seg_l1 import distributed
 from seg_l1.errors import RunError, UserError, described
+from seg_l1.signals import Interrupted
 
 if TYPE_CHECKING:
     from seg_l1.artifacts import RunDirectory
     from seg_l1.build import Experiment
     from seg_l1.evaluation import Row
     from seg_l1.loop import Loop
-
-
-class Interrupted(Exception):
-    """The user or the system asked the run to stop; it was saved and can go on."""
 
 
 class Recorder:
@@ -162,7 +157,9 @@ class Recorder:
         display.log.info("\n" + display.zeros_table(layers, row["epoch"]))
         if text := display.certificate_text(certificate):
             display.log.info(text)
-        display.log.info(self._closing(row, test))
+        alpha = self.experiment.config["regularizer"]["alpha"]
+        shown = {"overrides": self.overrides, "alpha": alpha, "seconds": self.elapsed}
+        display.log.info(display.closing_text(row, test, self.record.path, **shown))
         return summary
 
     def _polish(self, polish: Callable[[Loop], None], *, done: bool) -> None:
@@ -331,47 +328,3 @@ class Recorder:
     def _name(self) -> str:
         alpha = self.experiment.config["regularizer"]["alpha"]
         return "no penalty" if self._penalty == "Zero" else f"{self._penalty}, α = {alpha:g}"
-
-    def _closing(self, row: Row, test: Row) -> str:
-        tested = f", test {test['miou']:.4f}" if test else ""
-        alpha = self.experiment.config["regularizer"]["alpha"] or 1e-5
-        sweep = ",".join(f"{alpha * factor:g}" for factor in (0.3, 1, 3))
-        left_out = ("regularizer", "resume", "hydra", "debug=true", "path.", "start=")
-        kept = " ".join(word for word in self.overrides if not word.startswith(left_out))
-        same = f"python train.py {kept}".rstrip()
-        return "\n".join(
-            [
-                f"\nbest epoch {row['epoch']}: mIoU val {row['val/miou']:.4f}{tested},"
-                f" {100 * row['sparsity/exact']:.1f} % exact zeros; {self.elapsed:.0f} s in all",
-                f"\neverything lies in {self.record.path}",
-                "  preview.png  metrics.csv  summary.json  model.safetensors  checkpoints/best.pt",
-                "\nnext:",
-                f"  {same} regularizer=none",
-                f"  {same.replace('train.py', 'train.py -m')} regularizer=l1,l2,elastic_net"
-                f" regularizer.alpha={sweep}",
-                "  tensorboard --logdir outputs",
-            ]
-        )
-
-
-@contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT or SIGTERM into a request; the second SIGINT is Python's own."""
-    asked: list[int] = []
-
-    def ask(number: int, frame: object) -> None:
-        asked.append(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-    try:
-        for number in numbers:
-            signal.signal(number, ask)
-    except ValueError:  # not in the main thread: signals stay with the caller
-        before = {}
-    try:
-        yield lambda: bool(asked)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -57,7 +57,8 @@ def run(
     from seg_l1 import checkpoints, display
     from seg_l1.artifacts import RunDirectory
     from seg_l1.build import build, load_data
-    from seg_l1.recorder import Interrupted, Recorder, stop_signals
+    from seg_l1.recorder import Recorder
+    from seg_l1.signals import Interrupted, stop_signals
 
     started = time.perf_counter()
     torch.set_flush_denormal(True)
@@ -137,7 +138,7 @@ def _completed(record: RunDirectory) -> bool:
 def _take_part(experiment: Experiment) -> dict[str, Any]:
     """What a process does that is not the first: all that is computed, and no file."""
     from seg_l1.loop import Stopped
-    from seg_l1.recorder import Interrupted, stop_signals
+    from seg_l1.signals import Interrupted, stop_signals
 
     loop = experiment.loop
     with stop_signals() as stopped:

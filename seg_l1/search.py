@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from seg_l1 import jobs, limits
 from seg_l1.errors import UserError, did_you_mean
 from seg_l1.overrides import check_overrides, compose_plain, config_groups, parse, quoted, slug
-from seg_l1.recorder import Interrupted
+from seg_l1.signals import Interrupted
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

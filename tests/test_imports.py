@@ -9,7 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
-    "errors", "limits", "prox", "penalties", "schedules", "scope", "solvers", "library", "noise",
+    "errors", "signals", "limits", "prox", "penalties", "schedules", "scope", "solvers", "library",
+    "noise",
     "distributed", "data", "models", "losses", "certificate", "ledger", "metrics", "sparsity",
     "checkpoints", "artifacts", "tiles", "pictures", "board", "evaluation", "loop", "display",
     "build", "recorder", "run", "prediction", "plots", "report", "sweep", "jobs", "sweep_screen",

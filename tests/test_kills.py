@@ -65,11 +65,8 @@ def test_a_run_that_loses_disk_or_data_says_so_and_goes_on_later(
 ):
     monkeypatch.chdir(tmp_path)
     moment, lines, said = LOST[case]
-    words, log, elsewhere = (
-        [w for x in lines for w in x.split()],
-        Path("log"),
-        Path(f"{DATA} elsewhere"),
-    )
+    words = [w for x in lines for w in x.split()]
+    log, elsewhere = Path("log"), Path(f"{DATA} elsewhere")
     finished([*words, "hydra.run.dir=whole"], log)
     line = failed([*words, "hydra.run.dir=lost"], log, moment)
     for part in (*said, "The last checkpoint is whole: go on with python train.py resume=lost"):

@@ -30,8 +30,8 @@ from seg_l1.artifacts import RunDirectory
 from seg_l1.errors import UserError
 from seg_l1.loop import Diverged
 from seg_l1.overrides import compose_plain
-from seg_l1.recorder import Interrupted
 from seg_l1.search import DEFAULTS, distribution, read_words
+from seg_l1.signals import Interrupted
 from tests.conftest import TINY, table
 
 ROOT = Path(__file__).parents[1]

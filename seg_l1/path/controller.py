@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_l1 import distributed, limits
+from seg_l1.build import instantiate
 from seg_l1.errors import UserError, described
 from seg_l1.jobs import RunFailed, complete, read_data
 from seg_l1.overrides import check_overrides, compose_plain, parse, slug
@@ -22,8 +23,8 @@ from seg_l1.path.grid import geometric, strength_for
 from seg_l1.path.job import progress, task
 from seg_l1.path.plan import Plan, lock, write_json
 from seg_l1.path.selection import Selection, select
-from seg_l1.recorder import Interrupted
 from seg_l1.run import remove_if_empty
+from seg_l1.signals import Interrupted
 from seg_l1.sweep import FREE
 
 ATTEMPTS = 3
@@ -72,8 +73,6 @@ def _checked(flags: Any, overrides: list[Any], words: list[str]) -> dict[str, An
             raise UserError(f"{override.input_line}: one value; strengths are path.alphas=[...]")
     check_overrides(flags, overrides)
     config = compose_plain(words)
-    from seg_l1.build import instantiate
-
     limits.check(config)
     settings, regularizer = config["path"], config["regularizer"]
     if any(o.key_or_group == "regularizer.alpha" for o in overrides):

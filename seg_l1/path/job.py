@@ -7,21 +7,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import seg_l1.overrides  # noqa: F401  a process of a launcher needs its resolvers
 from seg_l1.artifacts import RunDirectory
 from seg_l1.errors import UserError
 from seg_l1.jobs import RunFailed, complete, read_data
-from seg_l1.overrides import register_resolvers
 from seg_l1.path.plan import Job, Plan, lock
 from seg_l1.path.trace import trace
 from seg_l1.sweep import state
-
-register_resolvers()  # a process of a launcher imports this room first
 
 
 def task(cfg: Any) -> str:
     """A job as hydra's launchers call it: `cfg.path` says which, `path.json` all else."""
     from seg_l1.launch import jobs_at_a_time
-    from seg_l1.recorder import Interrupted
+    from seg_l1.signals import Interrupted
 
     plan = Plan(Path(cfg.path.folder))
     try:

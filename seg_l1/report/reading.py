@@ -110,12 +110,7 @@ def _read(folder: Path, path: Path, job: dict[str, Any], found: Collection) -> N
         run = Run(name, files, words, from_yaml(files.config), summary, environment)
         if not math.isfinite(run.score("val/miou")):
             raise UserError("it has no validation mIoU")
-        for part in ("git", "versions"):
-            _ = (environment.get(part) or {}).keys()
-        _ = run.regularizer, run.config["model"]["_target_"]
-        _ = {int(run.seed): [run.score(name) for name in ("sparsity/exact", "gap/miou")]}
-        if run.penalised and not 0 <= run.alpha < math.inf:
-            raise ValueError(f"alpha is {run.alpha}")
+        run.check()
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         kind = "" if isinstance(error, UserError) else f"cannot be read, {type(error).__name__}: "
         said = f"{kind}{error}"

@@ -59,6 +59,18 @@ class Run:
     def data(self) -> str:
         return str(self.environment.get("data_fingerprint"))
 
+    def check(self) -> None:
+        """Looks at what a page is made of, which somebody else may have written.
+
+        Raises:
+            ValueError, TypeError, KeyError, AttributeError: if it cannot be read.
+        """
+        if self.penalised and not 0 <= self.alpha < math.inf:
+            raise ValueError(f"alpha is {self.alpha}")
+        read = [self.regularizer, int(self.seed), self.config["model"]["_target_"]]
+        read += [self.score(name) for name in ("sparsity/exact", "gap/miou")]
+        read += [(self.environment.get(part) or {}).keys() for part in ("git", "versions")]
+
     def score(self, name: str) -> float:
         """A column of the best epoch or of the test split; NaN where there is none."""
         found = {**(self.summary.get("test") or {}), **self.summary["best"]}.get(name)
