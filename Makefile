@@ -26,7 +26,7 @@ wheel: $(INSTALLED)  ## build a wheel, and run its command in an empty folder
 	$$python -m pip install -q --no-deps --target $$tmp/site $$tmp/dist/*.whl; \
 	mkdir $$tmp/empty; cd $$tmp/empty; \
 	PYTHONPATH=$$tmp/site $$tmp/site/bin/seg-l1-train debug=limit trainer.epochs=1 > log; \
-	PYTHONPATH=$$tmp/site $$python -c "from seg_l1.overrides import CONF; print(CONF)" | grep -q $$tmp; \
+	PYTHONPATH=$$tmp/site $$python -c "from seg_l1.config.compose import CONF; print(CONF)" | grep -q $$tmp; \
 	test -f outputs/runs/*/summary.json; rm -r $$tmp; echo "the wheel works"
 
 format: $(INSTALLED)

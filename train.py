@@ -2,7 +2,7 @@
 
 import sys
 
-from seg_l1.cli import main
+from seg_l1.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -40,8 +40,8 @@ def looked_at() -> str:
 
 
 def epochs(count: int, folder: Path) -> None:
-    from seg_l1.overrides import compose_plain
-    from seg_l1.run import run
+    from seg_l1.config.compose import compose_plain
+    from seg_l1.training.run import run
 
     words = [*TINY, f"trainer.epochs={count}"]
 
@@ -56,7 +56,7 @@ def epochs(count: int, folder: Path) -> None:
 
 
 def jobs(count: int, folder: Path) -> None:
-    from seg_l1 import cli
+    from seg_l1.cli import main as cli
 
     os.chdir(folder)
     over = threading.Event()

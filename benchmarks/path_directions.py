@@ -21,9 +21,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from seg_l1 import cli
-from seg_l1.path.controller import path_command
-from seg_l1.path.plan import Plan
+from seg_l1.cli import main as cli
+from seg_l1.experiments.path.controller import path_command
+from seg_l1.experiments.path.plan import Plan
 
 KINDS = {
     "cold": ["path.direction=down", "path.warm_start=false"],

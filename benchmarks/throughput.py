@@ -18,9 +18,9 @@ from itertools import product
 import torch
 
 from seg_l1 import attach
-from seg_l1.build import build_model
+from seg_l1.config.compose import compose_plain
 from seg_l1.losses import CrossEntropy, data_term
-from seg_l1.overrides import compose_plain
+from seg_l1.training.build import build_model
 
 CLASSES = 11
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 import sys
 
-from seg_l1.artifacts import finite
-from seg_l1.run import evaluate_run
-from seg_l1.scripting import script
+from seg_l1.cli.scripting import script
+from seg_l1.runs.files import finite
+from seg_l1.training.run import evaluate_run
 
 KEYS = ("run", "split", "dataset.root", "device")
 

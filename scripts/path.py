@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import sys
 
-from seg_l1 import cli
-from seg_l1.path.controller import path_command
+from seg_l1.cli import main as cli
+from seg_l1.experiments.path.controller import path_command
 
 if __name__ == "__main__":
     sys.exit(cli.main(command=lambda words: path_command(words, __doc__)))

@@ -17,8 +17,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from seg_l1.cli.scripting import script
 from seg_l1.errors import UserError
-from seg_l1.scripting import script
 
 KEYS = ("run", "input", "output", "device", "tile")
 
@@ -27,7 +27,7 @@ def work(typed: dict[str, str]) -> int:
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 
-    from seg_l1.prediction import load_predictor, predict_files
+    from seg_l1.training.prediction import load_predictor, predict_files
 
     tile = typed.get("tile")
     if tile is not None and not (tile.isdecimal() and int(tile) >= 64):

@@ -14,8 +14,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from seg_l1.cli.scripting import script
 from seg_l1.errors import UserError
-from seg_l1.scripting import script
 
 KEYS = ("output",)
 

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 import sys
 
-from seg_l1.scripting import script
-from seg_l1.search import search
+from seg_l1.cli.scripting import script
+from seg_l1.experiments.search import search
 
 
 def main(words: list[str]) -> int:

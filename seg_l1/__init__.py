@@ -10,7 +10,7 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_ROOMS = {"attach": "seg_l1.library", "Rule": "seg_l1.scope"}
+_ROOMS = {"attach": "seg_l1.solvers.attach", "Rule": "seg_l1.scope"}
 
 
 def __getattr__(name: str) -> Any:

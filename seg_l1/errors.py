@@ -24,6 +24,10 @@ class RunError(RuntimeError):
     """
 
 
+class Interrupted(Exception):
+    """The user or the system asked the run to stop; it was saved and can go on."""
+
+
 def did_you_mean(word: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
     """Returns " Did you mean 'x'?" for the choice closest to `word`, or "" when none is close."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)

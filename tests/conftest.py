@@ -11,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from seg_l1 import cli, limits, overrides
+from seg_l1.cli import main as cli
+from seg_l1.config import compose, limits
 from seg_l1.errors import UserError
 
 TINY = [
@@ -37,8 +38,8 @@ def _no_state():
 def composed_once():
     """What hydra makes of the same words is the same each time: this saves half of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        once = cache(overrides._compose_lines)
-        patch.setattr(overrides, "_compose_lines", lambda lines: once(tuple(lines)))
+        once = cache(compose._compose_lines)
+        patch.setattr(compose, "_compose_lines", lambda lines: once(tuple(lines)))
         yield
 
 
@@ -61,7 +62,7 @@ def job(tmp_path, monkeypatch, capsys) -> Callable:
     monkeypatch.chdir(tmp_path)
 
     def call(*words: str) -> tuple[int, str, str]:
-        config = overrides.compose_plain([overrides.quoted(word) for word in words])
+        config = compose.compose_plain([compose.quoted(word) for word in words])
         try:
             limits.check(config)
             cli._job(config, Path("outputs/runs/run"), list(words), resume=False)

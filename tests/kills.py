@@ -14,8 +14,9 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from seg_l1 import checkpoints, cli
-from seg_l1.path.controller import path_command
+from seg_l1.cli import main as cli
+from seg_l1.experiments.path.controller import path_command
+from seg_l1.runs import checkpoints, files
 from tests.conftest import TINY, table
 
 Moment = tuple[str, float]
@@ -26,8 +27,8 @@ can be larger than 100 kB; ("gone", n): from then on there is no folder DATA."""
 
 IMPORTED = (
     "torch._dynamo", "torch.utils.tensorboard", "torchmetrics.classification", "sklearn.datasets",
-    "safetensors.torch", "seg_l1.build", "seg_l1.models.unet", "seg_l1.data.digits",
-    "seg_l1.recorder", "seg_l1.pictures", "seg_l1.path.figures",
+    "safetensors.torch", "seg_l1.training.build", "seg_l1.models.unet", "seg_l1.data.digits",
+    "seg_l1.training.recorder", "seg_l1.display.pictures", "seg_l1.experiments.path.figures",
 )  # fmt: skip
 """What takes seconds to import: done once, before a process is forked."""
 
@@ -95,7 +96,7 @@ def _strike_at(phase: str, number: float) -> None:
         if count == number and phase == "gone":
             Path(DATA).rename(f"{DATA} elsewhere")
 
-    checkpoints.os.replace = replace
+    files.os.replace = replace
 
 
 def killed(words: list[str], log: Path, moment: Moment, command: str = "train") -> bool:

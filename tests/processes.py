@@ -17,10 +17,12 @@ from unittest.mock import patch
 
 import torch
 
-from seg_l1 import checkpoints, distributed, jobs
-from seg_l1.build import build
+from seg_l1 import distributed
+from seg_l1.config.compose import compose_plain
 from seg_l1.data.batches import Batches
-from seg_l1.overrides import compose_plain
+from seg_l1.experiments import jobs
+from seg_l1.runs import checkpoints
+from seg_l1.training.build import build
 
 COMMON = [
     "dataset.num_train=104", "dataset.num_val=43", "dataset.num_test=8", "dataset.batch_size=5",
@@ -138,7 +140,9 @@ FAULTS: dict[str, tuple[list[str], Callable[[], Any]]] = {
     ),
     "a pooled loss is taken of parts": (
         [*SHORT, "loss=dice"],
-        lambda: patch("seg_l1.loop.whole_batch", lambda output, masks, images: (output, masks)),
+        lambda: patch(
+            "seg_l1.training.loop.whole_batch", lambda output, masks, images: (output, masks)
+        ),
     ),
     "a batch is scored twice": (SHORT, lambda: patch.object(Batches, "epoch", _twice)),
 }

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from seg_l1 import penalties
-from seg_l1.certificate import certificate, gradients, mapping_norm
 from seg_l1.losses import CrossEntropy
+from seg_l1.metrics.optimality import certificate, gradients, mapping_norm
 from seg_l1.models.unet import UNet
 from seg_l1.scope import Rule, scope
 from seg_l1.solvers.proximal import Proximal

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from seg_l1 import checkpoints
 from seg_l1.errors import UserError
+from seg_l1.runs import checkpoints
+from seg_l1.runs.files import write_atomically
 
 
 def test_what_was_saved_comes_back(tmp_path):
@@ -29,7 +30,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
         raise OSError(errno.ENOSPC, "disk full")
 
     with pytest.raises(OSError, match=r"disk full: .*a\.pt"):
-        checkpoints.write_atomically(path, half)
+        write_atomically(path, half)
     assert checkpoints.load(path) == {"step": 1}
     assert list(tmp_path.iterdir()) == [path]
 

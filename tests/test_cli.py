@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from seg_l1 import checkpoints, recorder
-from seg_l1.artifacts import RunDirectory
-from seg_l1.build import from_yaml
-from seg_l1.loop import Loop
+from seg_l1.runs import checkpoints
+from seg_l1.runs.directory import RunDirectory
+from seg_l1.runs.files import from_yaml
+from seg_l1.training import recorder
+from seg_l1.training.loop import Loop
 from tests.conftest import TINY, runs, table
 from tests.test_loop import same_bits
 
@@ -200,7 +201,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(number, command, tmp_path, monkey
 @pytest.mark.slow
 @pytest.mark.parametrize("sweep", [False, True])
 def test_who_asks_to_stop_in_the_last_validation_is_heard(sweep, command, tmp_path, monkeypatch):
-    from seg_l1.recorder import Recorder
+    from seg_l1.training.recorder import Recorder
 
     right = Recorder._epoch
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from seg_l1 import limits
-from seg_l1.build import build, load_data
-from seg_l1.overrides import CONF, compose_plain, help_text
+from seg_l1.config import limits
+from seg_l1.config.compose import CONF, compose_plain, help_text
+from seg_l1.training.build import build, load_data
 from tests.conftest import TINY
 from tests.standard_files import WRITERS
 

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from seg_l1 import cli, distributed
+from seg_l1 import distributed
+from seg_l1.cli import main as cli
+from seg_l1.cli.scripting import script
 from seg_l1.errors import UserError
-from seg_l1.loop import Loop
-from seg_l1.scripting import script
+from seg_l1.training.loop import Loop
 from tests import processes
 from tests.conftest import runs, table
 from tests.processes import CASES, FAULTS, FLOAT32, train

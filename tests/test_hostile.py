@@ -20,10 +20,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from seg_l1 import cli, limits
-from seg_l1.build import build, load_data
+from seg_l1.cli import main as cli
+from seg_l1.config import limits
+from seg_l1.config.compose import CONF, compose_plain, config_groups, quoted
 from seg_l1.errors import UserError
-from seg_l1.overrides import CONF, compose_plain, config_groups, quoted
+from seg_l1.runs.trust import TRUST
+from seg_l1.training.build import build, load_data
 from tests.conftest import TINY
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -546,8 +548,9 @@ BEST = {
     "no trainer": (rewritten("best.pt", lambda s: s["config"].update(trainer={})), "it lacks"),
     "last.pt": (lambda run: placed(run, "run/checkpoints/last.pt", "best.pt"), "it lacks"),
     "os.mkdir": (rewritten("best.pt", calls("os.mkdir")), "'os.mkdir'"),
-    "a room's import": (rewritten("best.pt", calls("seg_l1.run.os.mkdir")), "SEG_L1_TRUST=1"),
-    "a room that removes": (rewritten("best.pt", calls("seg_l1.jobs._clear")), "SEG_L1_TRUST=1"),
+    "a room's import": (rewritten("best.pt", calls("seg_l1.training.run.os.mkdir")), "SEG_L1_TRUST=1"),
+    "a room that removes": (rewritten("best.pt", calls("seg_l1.experiments.jobs._clear")),
+                            "SEG_L1_TRUST=1"),
     "a call inside": (
         rewritten("best.pt", lambda s: s["config"]["model"].update(
             norm={"_target_": "os.mkdir", "_args_": ["owned"]})), "model.norm._target_"),
@@ -607,7 +610,7 @@ def test_a_class_of_ones_own_is_built_for_those_who_trust_it(copied, capsys, mon
 
     rewritten("best.pt", renamed)(copied / "run")
     assert called("evaluate", ["run=run"], capsys)[0] == 2
-    monkeypatch.setenv(limits.TRUST, "1")
+    monkeypatch.setenv(TRUST, "1")
     assert called("evaluate", ["run=run"], capsys)[0] == 0
 
 

@@ -1,4 +1,4 @@
-"""The rooms import each other in one direction, and hydra stays at the door."""
+"""Packages import each other in one direction, and hydra stays with the configuration."""
 
 from __future__ import annotations
 
@@ -8,15 +8,22 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ORDER = [
-    "errors", "signals", "limits", "prox", "penalties", "schedules", "scope", "solvers", "library",
-    "noise",
-    "distributed", "data", "models", "losses", "certificate", "ledger", "metrics", "sparsity",
-    "checkpoints", "artifacts", "tiles", "pictures", "board", "evaluation", "loop", "display",
-    "build", "recorder", "run", "prediction", "plots", "report", "sweep", "jobs", "sweep_screen",
-    "overrides", "planning", "launch", "search", "path", "resume", "callback", "cli", "scripting",
-]  # fmt: skip
-HYDRA_ROOMS = {"build", "overrides", "planning", "launch", "resume", "callback", "cli"}
+LAYERS = [
+    ["errors", "schedules", "prox"],
+    ["penalties", "scope", "distributed", "data"],
+    ["solvers", "models", "runs"],
+    ["losses", "config"],
+    ["metrics"],
+    ["display"],
+    ["training", "report"],
+    ["experiments"],
+    ["cli"],
+]
+"""Each package or module imports from the layers above its own, and from itself."""
+
+LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}
+HYDRA = {"runs.files", "config", "training.build", "experiments", "cli"}
+"""Where hydra or omegaconf may be imported."""
 
 
 def imports(path):
@@ -32,34 +39,35 @@ def imports(path):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def rooms():
+def modules():
     for path in sorted((ROOT / "seg_l1").rglob("*.py")):
         parts = path.relative_to(ROOT / "seg_l1").with_suffix("").parts
         if parts != ("__init__",):
-            yield parts[0], path
+            yield parts, path
 
 
-def test_every_room_has_its_place():
-    assert {room for room, _ in rooms()} == set(ORDER)
+def test_every_module_has_its_layer():
+    assert {parts[0] for parts, _ in modules()} == set(LAYER)
 
 
-def test_no_room_imports_one_further_down():
-    for room, path in rooms():
+def test_imports_point_to_earlier_layers():
+    for parts, path in modules():
         for name in imports(path):
-            parts = name.split(".")
-            if parts[0] == "seg_l1" and len(parts) > 1 and parts[1] in ORDER:
-                assert ORDER.index(parts[1]) <= ORDER.index(room), f"{path} imports {name}"
+            _, _, inside = name.partition("seg_l1.")
+            other = inside.split(".")[0]
+            if name.startswith("seg_l1.") and other in LAYER and other != parts[0]:
+                assert LAYER[other] < LAYER[parts[0]], f"{path} imports {name}"
 
 
-def test_hydra_is_known_at_the_door_only():
-    for room, path in rooms():
+def test_hydra_is_imported_where_configurations_are_made():
+    for parts, path in modules():
         known = {name.split(".")[0] for name in imports(path)} & {"hydra", "omegaconf"}
-        assert not known or room in HYDRA_ROOMS, path
+        assert not known or {parts[0], ".".join(parts)} & HYDRA, path
 
 
 def test_help_and_typos_answer_without_torch():
     code = (
-        "import sys; from seg_l1.cli import main;"
+        "import sys; from seg_l1.cli.main import main;"
         " assert main(['--help']) == 0; assert main(['regularizer=l3']) == 2;"
         " assert main(['regularizer.alpha=-1']) == 2; assert 'torch' not in sys.modules"
     )

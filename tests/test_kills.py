@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from seg_l1 import checkpoints
+from seg_l1.runs import checkpoints
 from tests.conftest import table
 from tests.kills import (
     BASE,

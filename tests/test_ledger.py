@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from seg_l1 import ledger
+from seg_l1.config.compose import compose_plain
+from seg_l1.metrics import shrinkage
 from seg_l1.models.unet import UNet
-from seg_l1.overrides import compose_plain
 from seg_l1.scope import scope
 from tests.conftest import TINY, runs, table
 
@@ -44,22 +44,24 @@ def matches(found, expected):
 def test_every_source_of_shrinkage_is_listed_and_mixes_are_pointed_out(typed):
     config = compose_plain(typed.split())
     sources, notes = CASES[typed]
-    assert matches(ledger.sources(config), sources)
-    assert matches(ledger.notes(config, [], set()), notes)
+    assert matches(shrinkage.sources(config), sources)
+    assert matches(shrinkage.notes(config, [], set()), notes)
 
 
 def test_layers_that_feed_a_norm_layer_are_found():
     net = UNet(3, 4, width=4, depth=1)
-    fed = ledger.feeding_norms(net, torch.randn(1, 3, 8, 8))
+    fed = shrinkage.feeding_norms(net, torch.randn(1, 3, 8, 8))
     assert fed == {f"{block}.{i}" for block in ("down.0", "down.1", "merge.0") for i in (0, 3)}
-    assert ledger.feeding_norms(UNet(3, 4, width=4, norm="none"), torch.randn(1, 3, 8, 8)) == set()
+    assert (
+        shrinkage.feeding_norms(UNet(3, 4, width=4, norm="none"), torch.randn(1, 3, 8, 8)) == set()
+    )
 
 
 def test_those_layers_have_no_scale_and_the_others_have_one():
     """By definition: doubled weights change nothing of the output in training mode."""
     net = UNet(3, 4, width=4, depth=1)
     images = torch.randn(4, 3, 8, 8)
-    fed = ledger.feeding_norms(net, images[:1])
+    fed = shrinkage.feeding_norms(net, images[:1])
     before = net(images)
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -81,7 +83,9 @@ def test_scales_of_norm_layers_get_a_note():
     assert {e.name for e in tensors if e.penalized} == {
         f"{block}.{i}.weight" for block in ("down.0", "down.1", "merge.0") for i in (1, 4)
     }
-    (note,) = ledger.notes(config, tensors, ledger.feeding_norms(net, torch.randn(1, 3, 8, 8)))
+    (note,) = shrinkage.notes(
+        config, tensors, shrinkage.feeding_norms(net, torch.randn(1, 3, 8, 8))
+    )
     assert "6 of 6 penalised tensors are scales of norm layers" in note
 
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from seg_l1 import checkpoints
-from seg_l1.build import build, load_data
+from seg_l1.config.compose import compose_plain
 from seg_l1.data.split import TensorSplit
 from seg_l1.errors import UserError
-from seg_l1.loop import Diverged, Stopped
-from seg_l1.overrides import compose_plain
+from seg_l1.runs import checkpoints
+from seg_l1.training.build import build, load_data
+from seg_l1.training.loop import Diverged, Stopped
 from tests.conftest import TINY
 
 
@@ -255,7 +255,7 @@ def test_an_error_in_the_certificate_is_the_one_that_is_told(command, monkeypatc
     def fail(*_):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr("seg_l1.loop.gradients", fail)
+    monkeypatch.setattr("seg_l1.training.loop.gradients", fail)
     code, _, err = command(*TINY, "trainer.kkt_every=1", "hydra.run.dir=run")
     assert code == 1
     assert "out of memory" in err

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, log_softmax
 
 from seg_l1 import penalties
-from seg_l1.build import instantiate
+from seg_l1.config.compose import CONF, compose_plain
 from seg_l1.losses import (
     CrossEntropy,
     CrossEntropyDice,
@@ -17,8 +17,8 @@ from seg_l1.losses import (
     Tversky,
     class_weights,
 )
-from seg_l1.overrides import CONF, compose_plain
 from seg_l1.scope import Rule, scope
+from seg_l1.training.build import instantiate
 
 OPTIONS = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
 LOSSES = [

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassCalibrationError, MulticlassJaccardIndex
 
-from seg_l1.metrics import (
+from seg_l1.metrics.segmentation import (
     BoundaryF1,
     BoundaryIoU,
     CalibrationError,

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from seg_l1.build import build_model
+from seg_l1.config.compose import CONF, compose_plain
 from seg_l1.errors import UserError
-from seg_l1.ledger import feeding_norms
 from seg_l1.losses import CrossEntropy, data_term, main_logits
+from seg_l1.metrics.shrinkage import feeding_norms
+from seg_l1.metrics.sparsity import multiply_adds
 from seg_l1.models import TrainingOutput
 from seg_l1.models.layers import pad_to_multiple
 from seg_l1.models.seed_cnn import SeedCNN
@@ -18,9 +19,8 @@ from seg_l1.models.segnet import SegNet
 from seg_l1.models.smp import SMP
 from seg_l1.models.torchvision_models import TorchvisionModel
 from seg_l1.models.unet import UNet
-from seg_l1.overrides import CONF, compose_plain
 from seg_l1.scope import scope
-from seg_l1.sparsity import multiply_adds
+from seg_l1.training.build import build_model
 
 OPTIONS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 TORCHVISION = [name for name in OPTIONS if "resnet50" in name or "mobilenet" in name]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from seg_l1.models.drop_connect import DropConnect
 from seg_l1.models.seed_cnn import SeedCNN
 from seg_l1.models.unet import UNet
-from seg_l1.noise import DropConnect
 from seg_l1.scope import scope
 
 

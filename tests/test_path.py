@@ -15,21 +15,23 @@ from safetensors.torch import load_file
 from sklearn.linear_model import enet_path, lasso_path
 from torch import nn
 
-from seg_l1 import attach, checkpoints, cli, penalties
-from seg_l1.artifacts import RunDirectory
-from seg_l1.build import build, load_data
+from seg_l1 import attach, penalties
+from seg_l1.cli import main as cli
+from seg_l1.config.compose import compose_plain
 from seg_l1.data.partition import group_keys
 from seg_l1.errors import UserError
-from seg_l1.overrides import compose_plain
-from seg_l1.path import screen, stability
-from seg_l1.path.controller import path_command
-from seg_l1.path.folds import draw_folds, fold_data
-from seg_l1.path.grid import geometric, strength_for, zero_share
-from seg_l1.path.plan import Plan, lock
-from seg_l1.path.refit import blend, recalibrate
-from seg_l1.path.selection import select
-from seg_l1.path.trace import order, trace
+from seg_l1.experiments.path import screen, stability
+from seg_l1.experiments.path.controller import path_command
+from seg_l1.experiments.path.folds import draw_folds, fold_data
+from seg_l1.experiments.path.grid import geometric, strength_for, zero_share
+from seg_l1.experiments.path.plan import Plan, lock
+from seg_l1.experiments.path.refit import blend, recalibrate
+from seg_l1.experiments.path.selection import select
+from seg_l1.experiments.path.trace import order, trace
+from seg_l1.runs import checkpoints
+from seg_l1.runs.directory import RunDirectory
 from seg_l1.solvers.frozen import Frozen
+from seg_l1.training.build import build, load_data
 from tests.conftest import TINY, table
 from tests.oracles import X, Y
 
@@ -362,7 +364,7 @@ def test_a_run_starts_from_the_weights_of_another(finished, command):
 
 
 def test_only_a_fresh_run_without_a_start_asks_for_trained_weights(finished, monkeypatch):
-    from seg_l1 import build as room
+    from seg_l1.training import build as room
 
     path, _ = finished
     config, asked, right = compose_plain(TINY), [], room.build_model
@@ -478,7 +480,7 @@ def test_upwards_a_path_of_dead_networks_ends_with_those_that_live(path, tmp_pat
 
 @pytest.mark.slow
 def test_a_refit_that_fails_says_why_and_where(path, tmp_path, monkeypatch):
-    from seg_l1 import run
+    from seg_l1.training import run
 
     right = run.run
 
@@ -581,7 +583,7 @@ def test_the_same_command_goes_on_after_a_kill(folded, path, tmp_path, moment):
 
 @pytest.mark.slow
 def test_a_failed_run_is_named_and_tried_again(path, tmp_path, monkeypatch):
-    from seg_l1.loop import Diverged, Loop
+    from seg_l1.training.loop import Diverged, Loop
 
     right = Loop._train_step
 
@@ -666,7 +668,7 @@ def test_a_kill_while_the_plan_is_written_leaves_nothing_in_the_way(path, tmp_pa
 def test_jobs_take_the_free_keys_of_the_present_command(path, tmp_path, monkeypatch):
     words = [*SMALL, "path.alphas=[1e-4]", "trainer.epochs=1"]
     with monkeypatch.context() as patch:
-        patch.setattr("seg_l1.path.controller._launch", lambda plan, launcher: False)
+        patch.setattr("seg_l1.experiments.path.controller._launch", lambda plan, launcher: False)
         assert path(*words)[0] == 1
     assert path(*words, "trainer.log_every=3")[0] == 0
     config = checkpoints.load(tmp_path / "p/path/00_alpha-0.0001/checkpoints/last.pt")["config"]

@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from seg_l1 import penalties
-from seg_l1.overrides import CONF
+from seg_l1.config.compose import CONF
 
 # option in conf/regularizer, an object, and R by hand for w = (-3, 0, 4)
 TABLE = {

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from seg_l1 import pictures
+from seg_l1.display import pictures
 
 
 def test_classes_have_colours_of_their_own_and_none_is_grey():

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from seg_l1.prediction import Predictor, _enlarged_argmax, load_predictor
-from seg_l1.run import evaluate_run
+from seg_l1.training.prediction import Predictor, _enlarged_argmax, load_predictor
+from seg_l1.training.run import evaluate_run
 from tests.conftest import TINY, table, write_pairs
 
 MAIN = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "predict.py"))["main"]
@@ -62,9 +62,9 @@ def test_predictions_of_the_validation_images_have_the_scores_of_training(
     trained, street, tmp_path, capsys
 ):
     """At the size of training, the masks that are written have the mIoU that was reported."""
-    from seg_l1.build import load_data
-    from seg_l1.checkpoints import load
-    from seg_l1.metrics import ConfusionMatrix, scores
+    from seg_l1.metrics.segmentation import ConfusionMatrix, scores
+    from seg_l1.runs.checkpoints import load
+    from seg_l1.training.build import load_data
 
     config = load(trained / "checkpoints/best.pt")["config"]
     val = load_data(config).splits["val"]

@@ -13,9 +13,9 @@ import pytest
 from safetensors.numpy import save_file
 from scipy import stats
 
-from seg_l1 import plots, report
+from seg_l1 import report
 from seg_l1.errors import UserError
-from seg_l1.report import figures, page, runs, statistics, tables
+from seg_l1.report import figures, page, plots, runs, statistics, tables
 
 pytestmark = pytest.mark.slow
 MAIN = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "report.py"))["main"]

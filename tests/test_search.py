@@ -23,15 +23,14 @@ import pytest
 from sqlalchemy import Engine, event
 
 from scripts.search import main
-from seg_l1 import jobs
-from seg_l1 import run as run_room
-from seg_l1 import search as search_room
-from seg_l1.artifacts import RunDirectory
-from seg_l1.errors import UserError
-from seg_l1.loop import Diverged
-from seg_l1.overrides import compose_plain
-from seg_l1.search import DEFAULTS, distribution, read_words
-from seg_l1.signals import Interrupted
+from seg_l1.config.compose import compose_plain
+from seg_l1.errors import Interrupted, UserError
+from seg_l1.experiments import jobs
+from seg_l1.experiments import search as search_room
+from seg_l1.experiments.search import DEFAULTS, distribution, read_words
+from seg_l1.runs.directory import RunDirectory
+from seg_l1.training import run as run_room
+from seg_l1.training.loop import Diverged
 from tests.conftest import TINY, table
 
 ROOT = Path(__file__).parents[1]
@@ -394,7 +393,7 @@ def test_a_pruned_run_can_be_scored_and_go_on(here, command, monkeypatch, capsys
 
 @pytest.mark.slow
 def test_the_data_are_read_once_and_the_command_repeats_the_run(here, command, monkeypatch, capsys):
-    from seg_l1 import build
+    from seg_l1.training import build
 
     calls, original = [], build.load_data
     monkeypatch.setattr(build, "load_data", lambda config: calls.append(1) or original(config))

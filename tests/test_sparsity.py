@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from seg_l1.metrics.sparsity import layer_zeros, multiply_adds, parameters, sparsity
 from seg_l1.models.unet import UNet
 from seg_l1.scope import scope
-from seg_l1.sparsity import layer_zeros, multiply_adds, parameters, sparsity
 
 
 def test_zeros_and_dead_channels_are_counted_in_penalised_tensors_only():

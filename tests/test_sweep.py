@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from seg_l1 import jobs, overrides, sweep
+from seg_l1.config import compose
+from seg_l1.config.compose import compose_plain, expand_ranges, parse
 from seg_l1.errors import UserError
-from seg_l1.overrides import compose_plain, expand_ranges, parse
-from seg_l1.planning import plan
-from seg_l1.recorder import Recorder
+from seg_l1.experiments import jobs, sweep
+from seg_l1.experiments.planning import plan
+from seg_l1.training.recorder import Recorder
 from tests.conftest import TINY, table
 from tests.kills import start
 
@@ -286,7 +287,7 @@ def test_jobs_leave_neither_files_nor_threads_nor_configurations_behind(command,
 
 @pytest.mark.slow
 def test_data_are_read_once_for_jobs_that_share_them(command, monkeypatch):
-    from seg_l1 import build
+    from seg_l1.training import build
 
     calls = []
     monkeypatch.setattr(jobs, "_data", None)
@@ -314,4 +315,4 @@ def test_what_is_no_sweep_cannot_go_on(command):
 def test_names_that_the_plan_needs_are_refused(command):
     for word in ("hydra.sweep.subdir=x", "hydra/sweeper=basic"):
         assert command("-m", "seed=0,1", word, *SMALL)[0] == 2
-    assert overrides.slug(["a=1"]) == "a-1"
+    assert compose.slug(["a=1"]) == "a-1"

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from seg_l1.models.tiles import ALIGN, spans, tiled, tiles
 from seg_l1.models.unet import UNet
-from seg_l1.tiles import ALIGN, spans, tiled, tiles
 
 
 @pytest.mark.parametrize("length", [1, 31, 32, 64, 65, 97, 128, 500, 1024])

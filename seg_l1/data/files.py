@@ -13,13 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import DataLoader
 
-from seg_l1.data.split import (
-    IGNORE,
-    SegmentationData,
-    Split,
-    TensorSplit,
-    describe,
-)
+from seg_l1.data.split import IGNORE, SegmentationData, Split, TensorSplit, describe
 from seg_l1.data.workers import follow_parent
 from seg_l1.errors import UserError, first_line
 

@@ -11,12 +11,12 @@ from seg_l1.report.runs import Configuration, Curve, Run, baseline
 from seg_l1.report.statistics import pareto_front
 
 if TYPE_CHECKING:
-    from seg_l1.artifacts import RunDirectory
+    from seg_l1.runs.directory import RunDirectory
 
 
 def figures(found: Collection, all_curves: Sequence[Curve]) -> list[dict[str, Any]]:
     """Name, title, caption and PNG of each figure; where "png" is None the caption says why."""
-    from seg_l1 import plots
+    from seg_l1.report import plots
 
     several = max(len(c.runs) for curve in all_curves for c in curve.configurations) > 1
     spread = (

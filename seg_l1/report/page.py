@@ -25,8 +25,7 @@ def write(found: Collection, output: Path) -> Path:
     """
     from base64 import b64encode
 
-    from seg_l1.artifacts import csv_text
-    from seg_l1.checkpoints import write_atomically
+    from seg_l1.runs.files import csv_text, write_atomically
 
     all_curves = curves(found.runs)
     rows = best_rows(all_curves)
@@ -58,7 +57,7 @@ def _page(
 ) -> str:
     from jinja2 import Environment, StrictUndefined
 
-    from seg_l1 import plots
+    from seg_l1.report import plots
 
     engine = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True

@@ -86,8 +86,8 @@ def _jobs(file: Path, found: Collection) -> list[tuple[Path, dict[str, Any]]]:
 
 def _read(folder: Path, path: Path, job: dict[str, Any], found: Collection) -> None:
     """Adds the run at `path` to `found`, as a run or as what it is instead."""
-    from seg_l1.artifacts import RunDirectory
-    from seg_l1.build import from_yaml
+    from seg_l1.runs.directory import RunDirectory
+    from seg_l1.runs.files import from_yaml
 
     files = RunDirectory(path)
     name = path.name if path == folder else str(path.relative_to(folder))
@@ -138,7 +138,7 @@ def _settings(runs: Sequence[Run]) -> None:
 
 def _value(run: Run, key: str, runs: Sequence[Run]) -> str | None:
     """The value of a key or group in a run; None where it means nothing to it."""
-    from seg_l1.limits import leaves
+    from seg_l1.config.limits import leaves
 
     group, _, name = key.partition(".")
     node = run.config.get(group)
@@ -176,7 +176,7 @@ def _drop_repeats(found: Collection) -> None:
 
 def _warn(found: Collection) -> None:
     """Notes what makes runs hard to compare: other data, other code, differences never typed."""
-    from seg_l1.limits import leaves
+    from seg_l1.config.limits import leaves
 
     data = Counter(run.data for run in found.runs)
     if len(data) > 1:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from seg_l1.report.statistics import mean_and_error
 
 if TYPE_CHECKING:
-    from seg_l1.artifacts import RunDirectory
+    from seg_l1.runs.directory import RunDirectory
 
 
 NAMES = {

@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from seg_l1.penalties import Penalty
 from seg_l1.scope import ScopedTensor
-from seg_l1.solvers import Solver, weight_decay
+from seg_l1.solvers.base import Solver, weight_decay
 from seg_l1.solvers.metric import check_metric, prox_step
 
 

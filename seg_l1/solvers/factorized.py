@@ -17,7 +17,7 @@ from torch.optim import Optimizer
 
 from seg_l1.penalties import Penalty
 from seg_l1.scope import ScopedTensor
-from seg_l1.solvers import Solver, weight_decay
+from seg_l1.solvers.base import Solver, weight_decay
 
 IMBALANCE = 0.1
 """Factors start by about this share apart. With |u| = |v| the product can never change its sign."""

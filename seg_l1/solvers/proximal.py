@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 
 from seg_l1.penalties import Penalty
 from seg_l1.scope import ScopedTensor
-from seg_l1.solvers import Solver
+from seg_l1.solvers.base import Solver
 from seg_l1.solvers.metric import check_metric, lasts, prox_step
 
 RESOLVED = 8

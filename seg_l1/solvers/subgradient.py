@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from seg_l1.solvers import Solver
+from seg_l1.solvers.base import Solver
 
 
 class Subgradient(Solver):

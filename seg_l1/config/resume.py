@@ -1,0 +1,79 @@
+"""What may be typed beside `resume=`: nothing that would make it another run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seg_l1.config import limits
+from seg_l1.config.compose import compose_plain, config_groups
+from seg_l1.errors import UserError, did_you_mean
+from seg_l1.runs.directory import RunDirectory
+from seg_l1.runs.files import from_yaml
+from seg_l1.runs.trust import check_targets
+
+FREE_ON_RESUME = (
+    "trainer.epochs", "trainer.early_stopping", "trainer.threads", "trainer.log_every",
+    "device", "dataset.root", "dataset.download", "dataset.workers", "traceback",
+)  # fmt: skip
+"""Keys whose change leaves a run the run that it was; all others are refused beside `resume`."""
+
+
+def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any], list[str]]:
+    """Returns directory, configuration and first overrides of the run to go on with.
+
+    The configuration is the saved one; hydra has no part in it.
+
+    Raises:
+        UserError: if there is no such run, or if something was typed that makes it another run.
+    """
+    typed = {override.key_or_group: override for override in overrides}
+    run = RunDirectory.existing(str(typed.pop("resume").value()))
+    if flags.multirun or any(key.startswith("hydra") for key in typed):
+        raise UserError("resume: a run goes on in its own folder, without -m and hydra.*")
+    config = from_yaml(run.config)
+    if not isinstance(config, dict):
+        raise UserError(f"{run.config}: is not a configuration. Take a copy of it, or train again.")
+    try:
+        limits.check(config)
+    except UserError as error:
+        raise UserError(f"{run.config}: {error}") from None
+    check_targets(config, run.config)
+    saved = dict(limits.leaves(config))
+    config["traceback"] = "debug" in typed and typed["debug"].value() == "true"
+    for key, override in typed.items():
+        value = override.value()
+        if key == "debug" and value in ("true", "false"):
+            continue
+        if key in FREE_ON_RESUME and key in saved:
+            parent, _, name = key.rpartition(".")
+            (config[parent] if parent else config)[name] = value
+        elif key in config_groups():
+            _same_option(run.path, key, value, config)
+        elif key not in saved:
+            raise UserError(f"there is no key '{key}' in {run.config}.{did_you_mean(key, saved)}")
+        elif saved[key] != value:
+            raise UserError(
+                f"resume: {run.path} was made with {key}={saved[key]}, not {value}."
+                f" Leave it out, or start a new run. Free are {', '.join(FREE_ON_RESUME)}."
+            )
+    limits.check(config)
+    words = from_yaml(run.overrides)
+    if not isinstance(words, list):
+        raise UserError(f"{run.overrides}: is no list of overrides. Write '[]' for none.")
+    return run.path, config, [str(word) for word in words]
+
+
+def _same_option(run: Path, group: str, option: str, config: dict[str, Any]) -> None:
+    """Lets `model=unet` pass beside the resume of a U-Net."""
+    try:
+        now = compose_plain([f"{group}={option}"]).get(group, {})
+    except UserError:
+        now = {}
+    then = config.get(group, {})
+    key = "penalty" if group == "regularizer" else "_target_"
+    if key not in now or now[key] != then.get(key):
+        raise UserError(
+            f"resume: {run} was not made with {group}={option}. Leave it out, or start a new run."
+        )

@@ -1,0 +1,1 @@
+"""What a person sees: log, tables, pictures, TensorBoard."""

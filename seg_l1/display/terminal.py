@@ -1,0 +1,250 @@
+"""What a person reads: the log on screen and in `train.log`, the live bar, the tables."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from textwrap import fill
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from seg_l1.data.split import SegmentationData
+    from seg_l1.metrics.sparsity import LayerZeros
+    from seg_l1.training.evaluation import Row
+    from seg_l1.training.loop import Loop
+
+log = logging.getLogger("seg_l1")
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints through rich, so that lines stand above the live bar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.console = Console(
+            file=sys.stdout, highlight=False, soft_wrap=True, markup=False, emoji=False
+        )
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.print(record.getMessage())
+
+
+@contextmanager
+def logging_to_screen() -> Iterator[Console]:
+    """Sends the log to the screen, and what comes after `open_log` to a file too."""
+    screen = _ConsoleHandler()
+    log.addHandler(screen)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield screen.console
+    finally:
+        for handler in list(log.handlers):
+            log.removeHandler(handler)
+            handler.close()
+
+
+@contextmanager
+def logging_to_file() -> Iterator[Console]:
+    """Sends the log to the file of `open_log` alone; yields a console that shows nothing."""
+    from io import StringIO
+
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield Console(file=StringIO())
+    finally:
+        for handler in list(log.handlers):
+            log.removeHandler(handler)
+            handler.close()
+
+
+def open_log(file: Path) -> None:
+    """Adds `file` to where the log goes, until `logging_to_screen` ends."""
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s"))
+    handler.handleError = lambda record: None  # a full disk is told by what matters more
+    log.addHandler(handler)
+
+
+class Bar:
+    """A live bar with loss, mIoU, zeros and time left on a terminal; nothing elsewhere."""
+
+    def __init__(self, console: Console, loop: Loop) -> None:
+        total, done = loop.total_steps, loop.step
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[state]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.task = self.progress.add_task("start", total=total, completed=done, state="")
+        self.row: Row = {}
+        self.begun = None if console.is_terminal else (loop.step, loop.seconds)
+
+    def __enter__(self) -> Bar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.progress.stop()
+
+    def step(self, loop: Loop, loss: float) -> None:
+        if self.begun is not None:
+            self._estimate(loop, loss)
+        known = ""
+        if self.row:
+            known = (
+                f"  mIoU {self.row['val/miou']:.3f}  zeros {100 * self.row['sparsity/exact']:.1f} %"
+            )
+        self.progress.update(
+            self.task,
+            completed=loop.step,
+            description=f"epoch {min(loop.epoch + 1, loop.settings.epochs)}/{loop.settings.epochs}",
+            state=f"loss {loss:.4f}{known}",
+        )
+
+    def _estimate(self, loop: Loop, loss: float) -> None:
+        """Without a live bar: one line after the first steps, so that nobody waits in the dark."""
+        step, seconds = self.begun
+        rate = (loop.seconds - seconds) / (loop.step - step)
+        left = rate * (loop.total_steps - loop.step)
+        log.info(f"step {loop.step}: data loss {loss:.4f}; about {left:.0f} s to go")
+        self.begun = None
+
+
+def epoch_line(row: Row, epochs: int, best: bool) -> str:
+    """One line per epoch."""
+    return (
+        f"epoch {row['epoch']:>3}/{epochs}  loss {row['train/loss']:.4f} ="
+        f" data {row['train/data_loss']:.4f} + penalty {row['train/penalty']:.4f}"
+        f"  mIoU train {row['train/miou']:.3f} val {row['val/miou']:.3f}"
+        f"  zeros {100 * row['sparsity/exact']:5.1f} %  {row['time/epoch_s']:.1f} s"
+        + ("  best so far" if best else "")
+    )
+
+
+def data_text(data: SegmentationData) -> str:
+    """Sizes, classes and pixel shares of a data set that passed its check."""
+    images, _ = data.splits["train"][[0]]
+    channels, height, width = images.shape[1:]
+    sizes = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
+    shares = [f"{100 * share:.2f} %" for share in data.pixel_shares]
+    size = f"{height}x{width} (height x width)"
+    if data.splits["train"].image_size is None:
+        size = f"their own sizes, the first {size}"
+    lines = [
+        f"data: {sizes} images of {size}, {channels} channels",
+        per_class("share of labelled training pixels", data.classes, shares),
+        *(f"note: {note}" for note in data.notes),
+    ]
+    if data.unlabelled:
+        lines.append(f"note: {100 * data.unlabelled:.1f} % of the training pixels are not labelled")
+    return "\n".join(lines)
+
+
+def per_class(title: str, classes: Sequence[str], values: Sequence[str]) -> str:
+    """A title and "class value" pairs, wrapped."""
+    pairs = [f"{name}\0{value}" for name, value in zip(classes, values, strict=True)]
+    text = f"{title}: " + "  ".join(pairs)
+    wrapped = fill(text, 100, subsequent_indent="  ", break_on_hyphens=False)
+    return wrapped.replace("\0", " ")
+
+
+def classes_table(
+    classes: Sequence[str], columns: Mapping[str, Sequence[float]], split: str, epoch: int
+) -> str:
+    """A row per class: IoU in validation, and all scores of `split`."""
+    table = Table(title=f"classes, best epoch {epoch}", title_justify="left")
+    table.add_column("class")
+    shown = {"val IoU": columns["val_iou"]} if split != "val" else {}
+    for name in ("iou", "dice", "precision", "recall"):
+        label = {"iou": "IoU", "precision": "prec."}.get(name, name)
+        shown[f"{split} {label}"] = columns[f"{split}_{name}"]
+    for name in (*shown, "pixels"):
+        table.add_column(name, justify="right")
+    pixels = columns[f"{split}_pixels"]
+    for index, name in enumerate(classes):
+        scores = ["-" if v[index] != v[index] else f"{v[index]:.3f}" for v in shown.values()]
+        share = f"{100 * pixels[index] / max(1, sum(pixels)):.2f} %"
+        table.add_row(name, *scores, share)
+    return render(table)
+
+
+def certificate_text(row: dict[str, float]) -> str:
+    """How near the last epoch's weights are to an optimum of the objective; "" if not known."""
+    zeros, support = row["kkt/zeros"], row["kkt/support"]
+    parts = []
+    if zeros == zeros:
+        parts.append(f"{100 * zeros:.1f} % of the zeros withstand the gradient of the data term")
+    if support == support:
+        parts.append(f"the other weights miss it by up to {support:.2g} times alpha")
+    if not parts:
+        return ""
+    return f"optimality condition, epoch {row['epoch']:.0f}: {'; '.join(parts)}"
+
+
+def zeros_table(layers: Sequence[LayerZeros], epoch: int, largest: int = 5) -> str:
+    """Exact zeros of the `largest` penalised tensors and of all together."""
+    title = f"exact zeros of penalised weights, best epoch {epoch}"
+    table = Table(title=title, title_justify="left")
+    table.add_column("tensor")
+    for name in ("weights", "zeros", "share", "dead channels"):
+        table.add_column(name, justify="right")
+
+    def add(name: str, some: Sequence[LayerZeros]) -> None:
+        weights, zeros = sum(x.weights for x in some), sum(x.zeros for x in some)
+        dead, groups = sum(x.zero_groups for x in some), sum(x.groups for x in some)
+        share = f"{100 * zeros / max(1, weights):.1f} %"
+        table.add_row(name, f"{weights:,}", f"{zeros:,}", share, f"{dead} of {groups}")
+
+    for layer in sorted(layers, key=lambda layer: -layer.weights)[:largest]:
+        add(layer.name, [layer])
+    table.add_section()
+    add(f"all {len(layers)}", layers)
+    return render(table)
+
+
+def closing_text(
+    row: Row, test: Row, path: Path, *, overrides: Sequence[str], alpha: float, seconds: float
+) -> str:
+    """What a finished run has reached, where it lies, and commands that lead on from it."""
+    tested = f", test {test['miou']:.4f}" if test else ""
+    sweep = ",".join(f"{(alpha or 1e-5) * factor:g}" for factor in (0.3, 1, 3))
+    left_out = ("regularizer", "resume", "hydra", "debug=true", "path.", "start=")
+    kept = " ".join(word for word in overrides if not word.startswith(left_out))
+    same = f"python train.py {kept}".rstrip()
+    return "\n".join(
+        [
+            f"\nbest epoch {row['epoch']}: mIoU val {row['val/miou']:.4f}{tested},"
+            f" {100 * row['sparsity/exact']:.1f} % exact zeros; {seconds:.0f} s in all",
+            f"\neverything lies in {path}",
+            "  preview.png  metrics.csv  summary.json  model.safetensors  checkpoints/best.pt",
+            "\nnext:",
+            f"  {same} regularizer=none",
+            f"  {same.replace('train.py', 'train.py -m')} regularizer=l1,l2,elastic_net"
+            f" regularizer.alpha={sweep}",
+            "  tensorboard --logdir outputs",
+        ]
+    )
+
+
+def render(table: Table) -> str:
+    """The table as plain text, for screen and log alike."""
+    from io import StringIO
+
+    console = Console(file=StringIO(), width=100, color_system=None, markup=False, emoji=False)
+    console.print(table)
+    return console.file.getvalue().rstrip()

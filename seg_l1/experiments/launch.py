@@ -1,0 +1,45 @@
+"""Handing jobs to hydra, whose launchers spread them over cores or machines."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from seg_l1.config.compose import CONF
+
+
+def call_hydra(arguments: Sequence[str], task: Callable[[Any], Any]) -> None:
+    """Calls `task` with the configuration that `arguments` compose, or with many under -m."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the caller instead of hydra's printer
+    before, sys.argv = sys.argv, [sys.argv[0], *arguments]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
+    finally:
+        sys.argv = before
+        GlobalHydra.instance().clear()
+
+
+def jobs_at_a_time() -> int:
+    """How many jobs the launcher of this job runs in parallel, as far as it says so."""
+    from hydra.core.hydra_config import HydraConfig
+
+    count = HydraConfig.get().launcher.get("n_jobs") or 1
+    return count if count > 0 else os.cpu_count() or 1
+
+
+def _job_folder(sweep: str, number: int) -> str:
+    """The folder that the plan has for a job."""
+    from seg_l1.experiments.sweep import Sweep
+
+    return Sweep(Path(sweep)).jobs[number].folder
+
+
+OmegaConf.register_new_resolver("job_folder", _job_folder, replace=True)

@@ -1,0 +1,269 @@
+"""The path as a command: strengths, folds, selection, refit; each step goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from seg_l1 import distributed
+from seg_l1.config import limits
+from seg_l1.config.compose import check_overrides, compose_plain, parse, slug
+from seg_l1.errors import Interrupted, UserError, described
+from seg_l1.experiments.jobs import RunFailed, complete, read_data
+from seg_l1.experiments.path import figures, refit, screen, stability
+from seg_l1.experiments.path.folds import draw_folds
+from seg_l1.experiments.path.grid import geometric, strength_for
+from seg_l1.experiments.path.job import progress, task
+from seg_l1.experiments.path.plan import Plan, lock, write_json
+from seg_l1.experiments.path.selection import Selection, select
+from seg_l1.experiments.sweep import FREE
+from seg_l1.training.build import instantiate
+from seg_l1.training.run import remove_if_empty
+
+ATTEMPTS = 3
+"""How often jobs are launched whose process was killed."""
+
+
+def path_command(arguments: list[str], help_text: str) -> int:
+    """`python scripts/path.py` with the words `arguments`; returns the exit code.
+
+    Raises:
+        UserError: if the input is wrong, or so are the strengths that the dense network tells.
+    """
+    if {"-h", "--help"} & set(arguments):
+        sys.stdout.write(help_text)
+        return 0
+    distributed.refuse("a path", "start it with python, without torchrun")
+    flags, overrides = parse(arguments)
+    words = [o.input_line for o in overrides if not re.match(r"hydra\b", o.key_or_group)]
+    launcher = [o.input_line for o in overrides if re.match(r"hydra\b", o.key_or_group)]
+    config = _checked(flags, overrides, words)
+    data = read_data(config)
+    folder = Path(config["path"]["folder"] or _default_folder(config, words))
+    with _sole(folder):
+        plan = _planned(folder, config, words, data)
+        try:
+            return _carry_out(plan, data, launcher)
+        except RunFailed as failed:
+            sys.stderr.write(f"error: {failed}\n")
+            return 1
+        except (KeyboardInterrupt, Interrupted):
+            sys.stderr.write(f"go on with: python scripts/path.py {shlex.join(arguments)}\n")
+            return 130
+
+
+def _checked(flags: Any, overrides: list[Any], words: list[str]) -> dict[str, Any]:
+    """The configuration, with everything that a path cannot do refused."""
+    if flags.multirun or flags.config_dir or flags.config_name:
+        raise UserError(
+            "path: launches its jobs by itself, without -m, --config-dir, --config-name"
+        )
+    for override in overrides:
+        key = override.key_or_group
+        if key in ("resume", "resume_sweep", "start", "path.job"):
+            raise UserError(f"{key}: a path plans its runs; the same command again goes on with it")
+        if override.is_sweep_override():
+            raise UserError(f"{override.input_line}: one value; strengths are path.alphas=[...]")
+    check_overrides(flags, overrides)
+    config = compose_plain(words)
+    limits.check(config)
+    settings, regularizer = config["path"], config["regularizer"]
+    if any(o.key_or_group == "regularizer.alpha" for o in overrides):
+        raise UserError("regularizer.alpha: is what a path looks for; give path.alphas=[...]")
+    if any(o.key_or_group == "hydra.job.chdir" for o in overrides):
+        raise UserError("hydra.job.chdir: the jobs of a path share its folder; leave it out")
+    if regularizer["penalty"]["_target_"].endswith(".Zero"):
+        raise UserError(
+            "regularizer=none: has no strength to choose; give regularizer=l1 or another"
+        )
+    if settings["alphas"] and len(set(settings["alphas"])) < len(settings["alphas"]):
+        raise UserError("path.alphas: names a strength twice")
+    penalty = instantiate("regularizer.penalty", regularizer["penalty"])
+    if settings["relax_epochs"] and not hasattr(penalty, "prox"):
+        raise UserError(f"path.relax_epochs: {type(penalty).__name__} has no prox to keep zeros by")
+    if not settings["alphas"] and settings["low"] >= settings["high"]:
+        raise UserError("path.low: must be below path.high")
+    return config
+
+
+def _default_folder(config: dict[str, Any], words: list[str]) -> Path:
+    """A folder that the same command finds again."""
+    kept = {key: value for key, value in limits.leaves(config) if key not in FREE}
+    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    return (
+        Path("outputs/paths")
+        / f"{slug([w for w in words if w.partition('=')[0] not in FREE])}_{digest[:6]}"
+    )
+
+
+@contextmanager
+def _sole(folder: Path) -> Iterator[None]:
+    """Makes the folder and holds its lock; leaves nothing behind where it comes to no plan."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"path.folder: '{folder}' is a file; choose another one") from None
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+    with lock(folder, "controller", wait=False):
+        try:
+            yield
+        finally:
+            if list(folder.iterdir()) == [folder / ".controller.lock"]:
+                (folder / ".controller.lock").unlink()
+                remove_if_empty(folder)
+
+
+def _planned(folder: Path, config: dict[str, Any], words: list[str], data: Any) -> Plan:
+    """The plan in `folder`, which must be the same, or a new one."""
+    if not (folder / "path.json").exists():
+        # hidden files are what a kill leaves of a plan
+        if any(not p.name.startswith(".") for p in folder.iterdir()):
+            raise UserError(f"path.folder: '{folder}' holds something else; choose another one")
+        settings, dataset, folds = config["path"], config["dataset"], []
+        if settings["folds"] > 1:
+            folds = draw_folds(
+                data,
+                settings["folds"],
+                settings["repeats"],
+                seed=config["seed"],
+                group_pattern=dataset.get("group_pattern"),
+                stratify=dataset.get("stratify", False),
+            )
+        return Plan.create(
+            folder,
+            words=words,
+            config=config,
+            fingerprint=data.fingerprint,
+            folds=folds,
+            alphas=settings["alphas"],
+        )
+    plan = Plan(folder)
+    before, now = (dict(limits.leaves(c)) for c in (plan.config, config))
+    changes = [
+        f"{key}: {before.get(key)} in the path, now {now.get(key)}"
+        for key in sorted(before.keys() | now.keys())
+        if key not in (*FREE, "path.folder") and before.get(key) != now.get(key)
+    ]
+    if changes:
+        raise UserError(f"path.folder: this is not the path in {folder}", details=changes)
+    plan.data(data, plan.whole)
+    plan.amend(config=config)  # the free keys as they are now
+    return plan
+
+
+def _carry_out(plan: Plan, data: Any, launcher: list[str]) -> int:
+    if plan.alphas is None:
+        _settle(plan, data)
+    done = _launch(plan, launcher)
+    plan.write_table()
+    if not done:
+        return 1
+    selection = _select(plan)
+    chosen = selection.alphas[getattr(selection, plan.settings["rule"])]
+    figures.write(plan, selection, stability.write(plan, chosen))
+    screen.say(screen.choice(plan, selection, chosen))
+    refit.refit(plan, data, chosen)
+    screen.say(screen.closing(plan))
+    return 0
+
+
+def _settle(plan: Plan, data: Any) -> None:
+    """Finds the strengths: trains the network without penalty and asks its gradients."""
+    from copy import deepcopy
+
+    from seg_l1.metrics.optimality import gradients
+    from seg_l1.runs import checkpoints
+    from seg_l1.runs.directory import RunDirectory
+    from seg_l1.training.build import build
+
+    config = deepcopy(plan.config)
+    config["regularizer"] |= {"alpha": 0.0, "schedule": "constant", "schedule_start": 0}
+    config["trainer"]["epochs"] = plan.epochs
+    record = RunDirectory(plan.folder / "reference")
+    images = plan.data(data, plan.whole)
+    words = [*plan.words, "regularizer.alpha=0", f"trainer.epochs={plan.epochs}"]
+    screen.say(f"the dense network, {plan.epochs} epochs, for the range of strengths ...")
+    complete(config, words, record, data=images)
+    loop = build(config, images, pretrained=False).loop
+    loop.model.load_state_dict(checkpoints.load(record.last)["loop"]["model"])
+    penalised = loop.solver.entries
+    slopes = gradients(loop.model, loop.objective.criterion, loop.fixed, penalised)
+    penalty, settings = loop.objective.penalty, plan.settings
+    shares = {"low": settings["low"], "high": settings["high"], "last_survivor": 1.0}
+    try:
+        found = {k: strength_for(s, penalty, penalised, slopes) for k, s in shares.items()}
+    except ValueError as error:
+        name = type(penalty).__name__
+        raise UserError(f"path: {error} with {name}; give path.alphas=[...]") from None
+    alphas = geometric(found["high"], found["low"], settings["num"])
+    if len(set(alphas)) < len(alphas):
+        raise UserError(
+            f"path.low, path.high: both give {alphas[0]:g}; take them further apart, or give"
+            " path.alphas=[...]"
+        )
+    plan.amend(alphas=alphas, reference=found)
+
+
+def _launch(plan: Plan, launcher: list[str]) -> bool:
+    """Has hydra launch the jobs that are missing, again where a process was killed."""
+    from seg_l1.experiments.launch import call_hydra
+
+    words = [word for word in plan.words if not word.startswith("path.folder=")]
+    words += [f"path.folder='{plan.folder}'", f"hydra.sweep.dir='{plan.folder}'"]
+    words += ["hydra.sweep.subdir=.", *launcher]
+    over = ("completed",)
+    with screen.PathScreen(plan):
+        for _ in range(ATTEMPTS):
+            missing = [job.index for job in plan.jobs if progress(plan, job) not in over]
+            if not missing:
+                break
+            over = ("completed", "failed")
+            try:
+                call_hydra([*words, f"path.job={','.join(map(str, missing))}", "-m"], task)
+                break  # what is missing now has said why
+            except (KeyboardInterrupt, SystemExit):  # a job was asked to stop
+                raise KeyboardInterrupt from None
+            except UserError:
+                raise
+            except Exception as error:  # a launcher lost a process
+                screen.say(f"a job ended: {described(error)}; what is missing is launched again")
+    return all(progress(plan, job) == "completed" for job in plan.jobs)
+
+
+def _select(plan: Plan) -> Selection:
+    """Chooses, and writes `selection.json`."""
+    import numpy as np
+
+    settings, falling = plan.settings, sorted(plan.alphas or [], reverse=True)
+    name = f"val/{settings['metric']}"
+    scores = plan.scores(name)
+    folds = settings["folds"] if settings["folds"] > 1 else settings["repeats"]
+    try:
+        found = select(falling, scores, folds=folds, metric=settings["metric"])
+    except ValueError as error:
+        raise UserError(f"path: {error}; give smaller strengths, as path.alphas=[...]") from None
+    chosen = falling[getattr(found, settings["rule"])]
+    means = {k: np.mean(plan.scores(k), axis=0).tolist() for k in ("sparsity/exact", "gap/miou")}
+    content = {
+        "metric": name,
+        "rule": settings["rule"],
+        "chosen_alpha": chosen,
+        "best_alpha": falling[found.best],
+        "one_se_alpha": falling[found.one_se],
+        "alphas": falling,
+        "mean": found.mean.tolist(),
+        "standard_error": found.error.tolist(),
+        **means,
+        "scores": {job.name: row.tolist() for job, row in zip(plan.jobs, scores, strict=True)},
+        "reference": plan.reference,
+    }
+    write_json(plan.folder / "selection.json", content)
+    return found

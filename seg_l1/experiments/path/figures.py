@@ -1,0 +1,140 @@
+"""The pictures of a path: what each strength costs and brings, and which weights survive."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from seg_l1.experiments.path.plan import Plan
+from seg_l1.experiments.path.selection import Selection
+from seg_l1.report.plots import BLUE, FAINT, GREEN, INK, ORANGE, RED, house_style, new_figure, png
+from seg_l1.runs import checkpoints
+from seg_l1.runs.files import write_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from torch import Tensor
+
+NAMES = {"miou": "mIoU", "dice": "Dice", "loss": "loss"}
+
+
+def write(plan: Plan, found: Selection, supports: dict[str, Tensor]) -> None:
+    """Writes `path.png`, and `stability.png` where several runs can be compared."""
+    _save(plan.folder / "path.png", path_figure(plan, found))
+    if supports:
+        _save(plan.folder / "stability.png", stability_figure(supports))
+
+
+def _save(path: Path, figure: Figure) -> None:
+    content = png(figure)
+    write_atomically(path, lambda file: file.write(content))
+
+
+@house_style
+def path_figure(plan: Plan, found: Selection) -> Figure:
+    """Score with both choices, zeros, norm of each tensor and gap, against α."""
+    figure = new_figure(11.5, 3.9)
+    score, norms, gap = figure.subplots(1, 3, width_ratios=(1.25, 1, 0.9))
+    alphas = np.array(found.alphas)
+    _scores(score, plan, found)
+    layers = layer_norms(plan)
+    colours = colormaps["viridis"](np.linspace(0, 0.95, len(layers)))
+    for colour, (name, values) in zip(colours, layers.items(), strict=True):
+        shown = np.where(values > 0, values, np.nan)
+        dead = "" if np.isfinite(shown).any() else " (0)"
+        norms.plot(alphas, shown, color=colour, linewidth=1.2, label=name + dead)
+    norms.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=5.5)
+    norms.set(title="norm of each penalised tensor", ylabel="‖w‖₂ (mean over runs)", yscale="log")
+    for row in plan.scores("gap/miou"):
+        gap.plot(alphas, row, color=BLUE, linewidth=0.8, alpha=0.5)
+    gap.plot(alphas, plan.scores("gap/miou").mean(0), color=BLUE, marker="o", markersize=4)
+    gap.set(title="overfitting", ylabel="training mIoU − validation mIoU")
+    gap.axhline(0, color=FAINT, linewidth=0.8)
+    for axes in (score, norms, gap):
+        axes.set(xscale="log", xlabel="α")
+    return figure
+
+
+def _scores(axes: Axes, plan: Plan, found: Selection) -> None:
+    metric, alphas = NAMES[plan.settings["metric"]], np.array(found.alphas)
+    several = len(plan.jobs) > 1
+    name, error = f"validation {metric}", None
+    if several:
+        name, error = f"{name} ± standard error", found.error
+    look = {"color": BLUE, "marker": "o", "markersize": 4, "capsize": 3}
+    axes.errorbar(alphas, found.mean, error, label=name, **look)
+    axes.axvline(alphas[found.best], color=GREEN, linestyle="--", label="best")
+    if several:
+        axes.axvline(alphas[found.one_se], color=RED, linestyle=":", label="one standard error")
+    title = f"{len(plan.jobs)} runs per strength" if several else "one run per strength"
+    axes.set(title=title, ylabel=f"validation {metric}")
+    second = axes.twinx()
+    zeros = 100 * plan.scores("sparsity/exact").mean(0)
+    second.plot(alphas, zeros, color=ORANGE, marker="s", markersize=3.5, linewidth=1, label="zeros")
+    second.set(ylabel="exact zeros (%)", ylim=(0, 101))
+    second.grid(False)
+    second.spines["right"].set_visible(True)
+    handles = [*axes.get_legend_handles_labels()[0], *second.get_legend_handles_labels()[0]]
+    axes.legend(
+        handles=handles, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8
+    )
+
+
+def layer_norms(plan: Plan) -> dict[str, np.ndarray]:
+    """‖w‖₂ of each penalised tensor against the falling strengths, the mean over the jobs."""
+    import csv
+
+    with open(plan.run(plan.jobs[0], 0).scope, newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["penalised"] == "True"]
+    columns: dict[str, list[float]] = {row["tensor"]: [] for row in rows}
+    for alpha in sorted(plan.order, reverse=True):
+        runs = [plan.run(job, plan.order.index(alpha)) for job in plan.jobs]
+        runs = [run for run in runs if run.last.is_file()]
+        states = [checkpoints.load(run.last)["loop"]["model"] for run in runs]
+        for name, column in columns.items():
+            norms = [float(state[name].norm()) for state in states]
+            column.append(sum(norms) / len(norms) if norms else math.nan)
+    return {name: np.array(column) for name, column in columns.items()}
+
+
+@house_style
+def stability_figure(supports: dict[str, Tensor]) -> Figure:
+    """A map per tensor: how often each weight survives, by output and input channel.
+
+    The weights of a kernel are averaged; white never survives, dark always does.
+    """
+    columns = min(6, len(supports))
+    rows = -(-len(supports) // columns)
+    figure = new_figure(2.1 * columns + 0.8, 2.0 * rows + 0.5)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (name, alive) in zip(grid, supports.items(), strict=False):
+        share = alive.double().mean(0)
+        picture = share.reshape(*share.shape[:2], -1).mean(-1) if share.ndim > 1 else share[:, None]
+        drawn = axes.imshow(
+            picture.numpy(), vmin=0, vmax=1, cmap="Blues", aspect="auto", interpolation="nearest"
+        )
+        axes.set_title(f"{name}\n{100 * float(share.mean()):.1f} % alive", fontsize=7.5)
+        axes.grid(False)
+        axes.tick_params(labelsize=6)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(4, integer=True))
+    for axes in grid[len(supports) :]:
+        axes.set_visible(False)
+    figure.supylabel("output channel", fontsize=8.5, color=INK)
+    figure.supxlabel("input channel", fontsize=8.5, color=INK)
+    runs = len(next(iter(supports.values())))
+    figure.colorbar(
+        drawn,
+        ax=grid,
+        label=f"share of {runs} runs in which a weight survives",
+        aspect=40,
+        pad=0.01,
+    )
+    return figure

@@ -1,0 +1,111 @@
+"""One job of a path: the strengths one after the other on one fold, each a run of its own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import seg_l1.config.compose  # noqa: F401  a process of a launcher needs its resolvers
+from seg_l1.errors import UserError
+from seg_l1.experiments.jobs import RunFailed, complete, read_data
+from seg_l1.experiments.path.plan import Job, Plan, lock
+from seg_l1.experiments.path.trace import trace
+from seg_l1.experiments.sweep import state
+from seg_l1.runs.directory import RunDirectory
+
+
+def task(cfg: Any) -> str:
+    """A job as hydra's launchers call it: `cfg.path` says which, `path.json` all else."""
+    from seg_l1.errors import Interrupted
+    from seg_l1.experiments.launch import jobs_at_a_time
+
+    plan = Plan(Path(cfg.path.folder))
+    try:
+        return follow(plan, plan.jobs[cfg.path.job], parallel=jobs_at_a_time())
+    except Interrupted:
+        raise SystemExit(130) from None
+    except UserError as error:  # the data have changed, or are gone
+        sys.stderr.write(f"error: {error}\n")
+        return "failed"
+
+
+def follow(plan: Plan, job: Job, *, refit_at: float | None = None, parallel: int = 1) -> str:
+    """Trains the points of `job` that are missing; returns "completed" or "failed".
+
+    Args:
+        refit_at: the strength that the path ends with; its run is `plan.refit`, which is scored on
+            the test split too.
+
+    Raises:
+        Interrupted: after SIGINT or SIGTERM, when everything is saved.
+        RunFailed: with `refit_at`, if a run fails.
+    """
+    with lock(plan.folder, job.name, wait=True):
+        whole = read_data(plan.config)
+        data = plan.data(whole, job)
+
+        def fit(alpha: float, before: RunDirectory | None) -> RunDirectory:
+            position = plan.order.index(alpha)
+            config, words = plan.point(job, position, before and before.last)
+            if alpha == refit_at:
+                complete(config, words, plan.refit, data=whole)
+                return plan.refit
+            record = plan.run(job, position)
+            complete(config, words, record, data=data, parallel=parallel)
+            return record
+
+        return _trace(plan, fit, refit_at)
+
+
+def progress(plan: Plan, job: Job) -> str:
+    """How far a job is, from its run directories: "completed", "failed" or "pending"."""
+
+    def look(alpha: float, before: RunDirectory | None) -> RunDirectory:
+        record = plan.run(job, plan.order.index(alpha))
+        status = state(record)["status"]
+        if status != "completed":
+            raise RunFailed if status == "failed" else _Missing
+        return record
+
+    return _trace(plan, look)
+
+
+def _trace(plan: Plan, fit: Callable[..., RunDirectory], until: float | None = None) -> str:
+    """Follows the path with `fit`; a network is dead when all is zero, or it tells one class."""
+    settings, alphas = plan.settings, plan.order
+    if until is not None:
+        first = 0 if settings["warm_start"] else alphas.index(until)
+        alphas = alphas[first : alphas.index(until) + 1]
+
+    def last(record: RunDirectory) -> dict[str, float]:
+        return record.read_summary()["last"]
+
+    def dead(record: RunDirectory) -> bool:
+        row = last(record)
+        told = sum(bool(value) for name, value in row.items() if name.startswith("val/iou/"))
+        return row["sparsity/exact"] == 1 or told <= 1
+
+    points = trace(
+        alphas,
+        fit,
+        dead=dead,
+        merit=lambda record: last(record)["val/miou"],
+        warm_start=settings["warm_start"],
+        collapse=settings["collapse"],
+    )
+    try:
+        for _ in points:
+            pass
+    except RunFailed:
+        if until is not None:
+            raise
+        return "failed"
+    except _Missing:
+        return "pending"
+    return "completed"
+
+
+class _Missing(Exception):
+    """A run is not there yet."""

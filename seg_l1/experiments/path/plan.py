@@ -1,0 +1,227 @@
+"""The plan of a path, in its folder: strengths, folds, and how far each of its runs is.
+
+`path.json` says what was planned; how far it is, the run directories say: `<job>/<point>/`, with a
+job per fold (or repeat) and a point per strength. So that no process has to know of another.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from seg_l1.errors import UserError
+from seg_l1.experiments.path.folds import fold_data, without_test
+from seg_l1.experiments.path.trace import order
+from seg_l1.experiments.sweep import state
+from seg_l1.runs.directory import RunDirectory
+from seg_l1.runs.files import csv_text, finite, write_atomically
+
+SCORES = (
+    "epoch", "val/miou", "val/dice", "val/loss", "gap/miou", "sparsity/exact", "sparsity/groups",
+    "kkt/zeros", "kkt/support", "kkt/mapping",
+)  # fmt: skip
+"""What is told of a point, of its last epoch."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One path: on one fold, with one seed. `validation` are positions in "train"; None = no fold,
+    the validation split decides."""
+
+    index: int
+    name: str
+    seed: int
+    validation: list[int] | None
+
+
+class Plan:
+    """The path in `folder`, as planned there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.file = Path(folder), Path(folder) / "path.json"
+        try:
+            content = json.loads(self.file.read_text("utf-8"))
+            self.words: list[str] = content["words"]
+            self.config: dict[str, Any] = content["config"]
+            self.fingerprint: str = content["fingerprint"]
+            self.folds: list[list[int]] = content["folds"]
+            self.alphas: list[float] | None = content["alphas"]
+            self.reference: dict[str, float] = content["reference"]
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(f"{self.file}: is no plan of a path") from None
+
+    @classmethod
+    def create(cls, folder: Path, **content: Any) -> Plan:
+        """Makes the folder and writes `content`: words, config, fingerprint, folds, alphas."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "path.json", {"reference": {}, **content})
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+        return cls(folder)
+
+    def amend(self, **content: Any) -> None:
+        """Writes down and takes over what is new: the strengths, or the keys that are free."""
+        before = json.loads(self.file.read_text("utf-8"))
+        write_json(self.file, {**before, **content})
+        for name, value in content.items():
+            setattr(self, name, value)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keys of the group `path`."""
+        return self.config["path"]
+
+    @property
+    def jobs(self) -> list[Job]:
+        """A job per repeat and fold; without folds a job per repeat."""
+        folds, repeats = self.settings["folds"], self.settings["repeats"]
+        found = []
+        for repeat in range(repeats):
+            for fold in range(folds):
+                name = "_".join([f"repeat{repeat}"] * (repeats > 1) + [f"fold{fold}"] * (folds > 1))
+                index = repeat * folds + fold
+                validation = self.folds[index] if folds > 1 else None
+                found.append(Job(index, name or "path", self.config["seed"] + repeat, validation))
+        return found
+
+    @property
+    def whole(self) -> Job:
+        """The path on all training images, which the refit ends."""
+        if self.settings["folds"] == 1:
+            return self.jobs[0]
+        return Job(len(self.jobs), "all", self.config["seed"], None)
+
+    @property
+    def order(self) -> list[float]:
+        """The strengths in the order in which they are trained."""
+        return order(self.alphas or [], self.settings["direction"])
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of a warm start."""
+        return self.settings["epochs"] or -(-self.config["trainer"]["epochs"] // 5)
+
+    def run(self, job: Job, position: int) -> RunDirectory:
+        """The run directory of a job's point at `position` of the order."""
+        name = f"{position:02d}_alpha-{self.order[position]:g}"
+        return RunDirectory(self.folder / job.name / name)
+
+    @property
+    def refit(self) -> RunDirectory:
+        """The run at the chosen strength on all training images."""
+        return RunDirectory(self.folder / "refit")
+
+    @property
+    def relaxed(self) -> RunDirectory:
+        """The refit, trained on without penalty on its support."""
+        return RunDirectory(self.folder / "relaxed")
+
+    def point(self, job: Job, position: int, start: Path | None) -> tuple[dict[str, Any], list]:
+        """Configuration and overrides of a run that starts from the checkpoint `start`.
+
+        A warm start has `epochs` epochs and no schedule of λ(t).
+        """
+        config, alpha = deepcopy(self.config), self.order[position]
+        config["seed"], config["start"] = job.seed, start and str(start)
+        config["regularizer"]["alpha"] = alpha
+        words = [f"regularizer.alpha={alpha:g}", f"seed={job.seed}"]
+        if start is not None:
+            config["trainer"]["epochs"] = self.epochs
+            config["regularizer"] |= {"schedule": "constant", "schedule_start": 0}
+            words += [f"trainer.epochs={self.epochs}", f"start='{start}'"]
+        return config, [*self.words, *words]
+
+    def data(self, whole: Any, job: Job) -> Any:
+        """The images of a job, out of `whole`; without the test split.
+
+        Raises:
+            UserError: if these are not the images that the path was planned with.
+        """
+        if whole.fingerprint != self.fingerprint:
+            raise UserError(
+                f"path: the data is not what it was when {self.folder} was begun. Give path.folder"
+                "=<new folder> for another path."
+            )
+        if job.validation is None:
+            return without_test(whole)
+        return fold_data(whole, job.validation)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row per point: job, strength, "status", "error" and more, see `sweep.state`."""
+        rows = []
+        for job in self.jobs:
+            for position, alpha in enumerate(self.order):
+                record = self.run(job, position)
+                warm = position > 0 and self.settings["warm_start"]
+                epochs = self.epochs if warm else self.config["trainer"]["epochs"]
+                known = state(record)
+                row = {"index": len(rows), "job": job.name, "alpha": alpha, "record": record}
+                row |= {"swept": {"job": job.name, "alpha": f"{alpha:g}"}, "same_as": None}
+                rows.append({**row, **known, "epochs": known["epochs"] or epochs})
+        return rows
+
+    def table(self, jobs: list[Job]) -> list[dict[str, Any]]:
+        """A row per point: its strength, and `SCORES` of its last epoch, None where it has none."""
+        rows = []
+        for job in jobs:
+            for position, alpha in enumerate(self.order):
+                record, known, last = self.run(job, position), {}, {}
+                if record.summary.is_file():
+                    known = record.read_summary()
+                    last = (known.get("last") or {}) | (known.get("certificate") or {})
+                row = {"job": job.name, "alpha": alpha, "status": known.get("status", "pending")}
+                done = row["status"] == "completed"
+                row |= {name: last.get(name) if done else None for name in SCORES}
+                folder = str(record.path.relative_to(self.folder))
+                rows.append({**row, "wall_time_s": known.get("wall_time_s"), "folder": folder})
+        return rows
+
+    def scores(self, name: str) -> np.ndarray:
+        """(jobs, strengths), falling strengths: a score of the last epochs, NaN where none is."""
+        table = {(row["job"], row["alpha"]): row[name] for row in self.table(self.jobs)}
+        falling = sorted(self.alphas or [], reverse=True)
+        values = [[table[job.name, alpha] for alpha in falling] for job in self.jobs]
+        return np.array(values, dtype=float)
+
+    def write_table(self) -> None:
+        """Writes `path.csv`: a row per point."""
+        rows = self.table(self.jobs)
+        write_text(self.folder / "path.csv", csv_text(rows[0], [row.values() for row in rows]))
+
+
+@contextmanager
+def lock(folder: Path, name: str, *, wait: bool) -> Iterator[None]:
+    """Holds the file lock `name` of a path, which ends with the process that holds it.
+
+    So a job that outlived the process that launched it is waited for, not doubled.
+
+    Raises:
+        UserError: if another process holds it, unless `wait`.
+    """
+    import fcntl
+
+    with open(folder / f".{name}.lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise UserError(f"path: another process works on {folder}") from None
+            print(f"waiting for a process that still works on {name} ...", flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def write_text(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(finite(dict(content)), indent=2) + "\n")

@@ -1,0 +1,92 @@
+"""The network at the chosen strength: on all training images, then relaxed on its support."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from seg_l1.errors import UserError
+from seg_l1.experiments.jobs import complete
+from seg_l1.experiments.path.job import follow
+from seg_l1.experiments.path.plan import Plan
+
+if TYPE_CHECKING:
+    from seg_l1.data.batches import Batches
+    from seg_l1.training.loop import Loop
+
+
+def refit(plan: Plan, data: Any, chosen: float) -> None:
+    """Makes `plan.refit`, and `plan.relaxed` if `path.relax_epochs` asks for it.
+
+    The refit follows the path on all training images down (or up) to the chosen strength, since
+    that is how the scores came about that it was chosen by. The validation split picks its best
+    epoch; the test split is scored once.
+
+    Raises:
+        RunFailed: if a run of it fails.
+        UserError: if the path on all images ends before the chosen strength.
+    """
+    follow(plan, plan.whole, refit_at=chosen)
+    if not plan.refit.best.is_file():
+        raise UserError(
+            f"path: on all images it collapses before {chosen:g}; give path.direction=down, or"
+            " smaller strengths as path.alphas=[...]"
+        )
+    if plan.settings["relax_epochs"]:
+        _relax(plan, data)
+
+
+def _relax(plan: Plan, data: Any) -> None:
+    from seg_l1.runs import checkpoints
+
+    config = deepcopy(plan.config)
+    config["start"] = str(plan.refit.path)
+    config["trainer"]["epochs"] = plan.settings["relax_epochs"]
+    config["regularizer"] |= {"alpha": 0.0, "solver": "frozen", "schedule": "constant"}
+    config["regularizer"]["schedule_start"] = 0
+    words = [
+        *plan.words,
+        "regularizer.alpha=0",
+        "regularizer.solver=frozen",
+        f"trainer.epochs={plan.settings['relax_epochs']}",
+        f"start='{plan.refit.path}'",
+    ]
+
+    def polish(loop: Loop) -> None:
+        penalised = checkpoints.load(plan.refit.best)["model"]
+        blend(loop.model, penalised, plan.settings["relax_blend"])
+        recalibrate(loop.model, loop.train)
+
+    complete(config, words, plan.relaxed, data=data, polish=polish)
+
+
+@torch.no_grad()
+def blend(model: nn.Module, other: dict[str, torch.Tensor], share: float) -> None:
+    """Moves the parameters of `model` to share·other + (1 − share)·model.
+
+    With the penalised weights as `other` this is the γ of the relaxed lasso as glmnet has it.
+    """
+    for name, parameter in model.named_parameters():
+        parameter.lerp_(other[name].to(parameter), share)
+
+
+@torch.no_grad()
+def recalibrate(model: nn.Module, batches: Batches) -> None:
+    """Measures the statistics of all batch-norm layers anew: the mean over one epoch of batches."""
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    momenta = [layer.momentum for layer in layers]
+    model.eval()
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # the plain mean
+        layer.train()
+    if layers:
+        for images, _ in batches.epoch():
+            model(images)
+    for layer, momentum in zip(layers, momenta, strict=True):
+        layer.momentum = momentum
+    model.eval()

@@ -1,0 +1,103 @@
+"""Which weights and channels survive on every fold and seed: frequencies and overlaps.
+
+Networks that start from the same seed can be compared weight by weight. From different seeds
+channels come in another order, so that a small overlap says nothing there.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from seg_l1.experiments.path.plan import Plan, write_text
+from seg_l1.runs import checkpoints
+from seg_l1.runs.files import csv_text, write_atomically
+
+
+def jaccard(supports: Tensor) -> float:
+    """The mean over all pairs of |A ∩ B| / |A ∪ B|; two empty supports are equal.
+
+    Args:
+        supports: bool (runs, ...), at least two runs.
+    """
+    flat = supports.flatten(1)
+    pairs = combinations(flat, 2)
+    overlaps = [float((a & b).sum() / (a | b).sum()) if (a | b).any() else 1.0 for a, b in pairs]
+    return sum(overlaps) / len(overlaps)
+
+
+def by_chance(supports: Tensor) -> float:
+    """What `jaccard` would be about if each run drew as many weights by lot, pair by pair.
+
+    E|A ∩ B| = p·q and E|A ∪ B| = p + q − p·q for shares p and q.
+    """
+    shares = supports.flatten(1).double().mean(1).tolist()
+    pairs = [(p * q, p + q - p * q) for p, q in combinations(shares, 2)]
+    return sum(both / either if either else 1.0 for both, either in pairs) / len(pairs)
+
+
+def supports(plan: Plan, alpha: float) -> dict[str, Tensor]:
+    """bool (jobs, ...) per penalised tensor, output channels first: the weights that are not 0.
+
+    They are those at the end of the runs at this strength, of all jobs that reached it.
+    """
+    from seg_l1.scope import Rule, scope
+    from seg_l1.training.build import build_model
+
+    position = plan.order.index(alpha)
+    files = [plan.run(job, position).last for job in plan.jobs]
+    states = [checkpoints.load(file) for file in files if file.is_file()]
+    about, rules = states[0], plan.config["regularizer"]["scope"]
+    channels, classes = len(about["mean"]), len(about["classes"])
+    model = build_model(plan.config, channels, classes, pretrained=False)
+    found = {}
+    rules = [Rule(**{**rule, "types": tuple(rule.get("types", ()))}) for rule in rules]
+    for entry in scope(model, rules):
+        if entry.penalized:
+            weights = [entry.along(state["loop"]["model"][entry.name]) for state in states]
+            found[entry.name] = torch.stack([w != 0 for w in weights])
+    return found
+
+
+def write(plan: Plan, alpha: float) -> dict[str, Tensor]:
+    """Writes what survives in the runs at `alpha`; returns the `supports`, {} for one run.
+
+    `stability.csv` has a row per tensor: weights that survive in every run, in some, in none; the
+    overlap of the supports and what it would be by chance; the same overlaps of the channels.
+    `stability.safetensors` has for each weight the share of runs in which it survives, by tensor,
+    output channels first.
+    """
+    if len(plan.jobs) < 2:
+        return {}
+    header = (
+        "tensor", "weights", "always", "sometimes", "never", "jaccard", "jaccard_by_chance",
+        "channels", "channels_always", "channels_jaccard", "channels_jaccard_by_chance",
+    )  # fmt: skip
+    found, rows = supports(plan, alpha), []
+    flat = {name: alive.flatten(1) for name, alive in found.items()}
+    channels = {name: x.reshape(*x.shape[:2], -1).any(2) for name, x in found.items()}
+    flat["all"], channels["all"] = (torch.cat(list(x.values()), 1) for x in (flat, channels))
+    for name, alive in flat.items():
+        share, units = alive.double().mean(0), channels[name]
+        rows.append(
+            (
+                name,
+                share.numel(),
+                int((share == 1).sum()),
+                int(((share > 0) & (share < 1)).sum()),
+                int((share == 0).sum()),
+                round(jaccard(alive), 6),
+                round(by_chance(alive), 6),
+                units.shape[1],
+                int(units.all(0).sum()),
+                round(jaccard(units), 6),
+                round(by_chance(units), 6),
+            )
+        )
+    write_text(plan.folder / "stability.csv", csv_text(header, rows))
+    shares = {name: alive.float().mean(0).contiguous() for name, alive in found.items()}
+    write_atomically(plan.folder / "stability.safetensors", lambda f: f.write(save(shares)))
+    return found

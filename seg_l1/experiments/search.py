@@ -1,0 +1,450 @@
+"""A search: optuna draws hyperparameters, each trial is a normal run, weak ones are pruned.
+
+A study is a folder that holds `study.db` (optuna's), `trials.csv` and a run directory per trial;
+one process at a time works on it. What a trial draws depends on the seed and on the trials that
+count before it, so that a search that was stopped goes on as if it had not been.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seg_l1.config import limits
+from seg_l1.config.compose import check_overrides, compose_plain, config_groups, parse, quoted, slug
+from seg_l1.errors import Interrupted, UserError, did_you_mean
+from seg_l1.experiments import jobs
+from seg_l1.runs.trust import TRUST, trusted
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+    from rich.console import Console
+
+    from seg_l1.runs.directory import RunDirectory
+    from seg_l1.runs.files import Config
+    from seg_l1.training.evaluation import Row
+
+DEFAULTS = {"trials": "20", "objectives": "miou", "pruner": "median"}
+OPTIONS = {"objectives": ("miou", "miou,zeros"), "pruner": ("median", "none")}
+OBJECTIVES = {"miou": "val/miou", "zeros": "sparsity/exact"}
+"""What is maximised: the scores of a run at its best epoch."""
+
+SPACES = (
+    "log(a,b) with 0 < a < b, uniform(a,b) with a < b, int(a,b) with whole numbers a < b,"
+    " or choice(a,b,...)"
+)
+
+
+class Pruned(Interrupted):
+    """The trial falls behind the others; its run is saved and could go on."""
+
+
+def search(typed: Mapping[str, str]) -> int:
+    """Runs the study that the words `typed` describe, or goes on with it; returns the exit code.
+
+    Keys are `study`, those of `DEFAULTS`, and those of `train.py`, whose values may be `SPACES`.
+
+    Raises:
+        UserError: if the input is wrong; nothing has been written then.
+    """
+    from rich.console import Console
+
+    _load_optuna()
+    words = dict(typed)
+    given = words.pop("study", None)
+    if given == "":
+        raise UserError("study: got '', expected a folder; without the key there is a new one")
+    folder = Path(given) if given else None
+    words = _words(folder, words)
+    space, config = read_words(words)
+    jobs.read_data(config)
+    folder = folder or _default_folder(words)
+    with _storage(folder) as storage:
+        study = _study(storage, words, config)
+        console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+        return Search(folder, words, space, config["seed"], study, console).go()
+
+
+@dataclass
+class Search:
+    """The study in `folder`, from its `words`, which span `space`."""
+
+    folder: Path
+    words: dict[str, str]
+    space: dict[str, BaseDistribution]
+    seed: int
+    study: Study
+    console: Console
+
+    def go(self) -> int:
+        """Runs the trials that are missing; returns the exit code."""
+        total = int(self.words["trials"])
+        self._fail_stopped()
+        self._print(f"study: {self.folder}, {len(self.counted())} of {total} trials are done")
+        if len(self._objectives) > 1 and self.words["pruner"] != "none":
+            self._print("with two objectives optuna cannot prune: pruning is off")
+        try:
+            while (done := len(self.counted())) < total:
+                number = self.trial()
+                row = self.write_table()[number]
+                best = ", ".join(f"#{trial.number}" for trial in self.best()) or "none"
+                self._print(f"[{done + 1}/{total}] {describe(row, self.space)}; best: {best}")
+        except (Interrupted, KeyboardInterrupt):
+            sys.stderr.write(f"go on with: python scripts/search.py study={self._quoted}\n")
+            return 130
+        finally:
+            self._fail_stopped()
+            self.write_table()
+        self._print(self._closing())
+        return 0 if self.best() else 1
+
+    def counted(self) -> list[FrozenTrial]:
+        """The trials that came to their own end; those that were stopped are drawn again."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [t for t in trials if t.values is not None or "error" in t.user_attrs]
+
+    def best(self) -> list[FrozenTrial]:
+        """The best trial, or all on the Pareto front by falling mIoU; [] where none is complete."""
+        if all(trial.state.name != "COMPLETE" for trial in self.counted()):
+            return []
+        if len(self._objectives) == 1:
+            return [self.study.best_trial]
+        return sorted(self.study.best_trials, key=lambda trial: [-v for v in trial.values])
+
+    def trial(self) -> int:
+        """Draws and runs one trial; returns its number.
+
+        Raises:
+            Interrupted, KeyboardInterrupt: the trial stays without a result then.
+        """
+        import numpy as np
+        from optuna.samplers import TPESampler
+        from optuna.trial import TrialState
+
+        state = np.random.SeedSequence([self.seed, len(self.counted())]).generate_state(1)
+        self.study.sampler = TPESampler(seed=int(state[0]))
+        trial = self.study.ask(self.space)
+        try:
+            self.study.tell(trial, self._train(trial), state=TrialState.COMPLETE)
+        except Pruned as stop:
+            trial.set_user_attr("error", f"Pruned: {stop}")
+            self.study.tell(trial, state=TrialState.PRUNED)
+        except Interrupted:
+            raise
+        except Exception as error:
+            jobs.record_failure(self.run(trial), error)
+            trial.set_user_attr("error", self.run(trial).read_summary()["error"])
+            self.study.tell(trial, state=TrialState.FAIL)
+        return trial.number
+
+    def run(self, trial: Trial | FrozenTrial) -> RunDirectory:
+        """The run directory of a trial."""
+        from seg_l1.runs.directory import RunDirectory
+
+        short = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in trial.params.items()}
+        return RunDirectory(self.folder / f"{trial.number}_{slug(_lines(short))}")
+
+    def lines(self, trial: Trial | FrozenTrial) -> list[str]:
+        """The words with which `train.py` repeats the run of a trial."""
+        return _lines({**_overrides(self.words), **trial.params})
+
+    def write_table(self) -> list[dict[str, Any]]:
+        """Writes `trials.csv`; returns its rows."""
+        from seg_l1.runs.files import csv_text, write_atomically
+
+        rows = [self._row(trial) for trial in self.study.get_trials(deepcopy=False)]
+        if rows:
+            text = csv_text(rows[0], [row.values() for row in rows])
+            write_atomically(self.folder / "trials.csv", lambda file: file.write(text.encode()))
+        return rows
+
+    def _row(self, trial: FrozenTrial) -> dict[str, Any]:
+        """What is known of a trial; the scores are those of the best epoch."""
+        run = self.run(trial)
+        known = run.read_summary() if run.summary.is_file() else {}
+        best, last = known.get("best") or {}, known.get("last") or {}
+        stopped = "stopped, and drawn again" if trial.state.name == "FAIL" else None
+        return {
+            "number": trial.number,
+            "state": trial.state.name,
+            **{key: trial.params.get(key) for key in self.space},
+            **{name: best.get(name) for name in ("val/miou", "sparsity/exact", "gap/miou")},
+            "epochs": last.get("epoch"),
+            "folder": run.path.name,
+            "error": trial.user_attrs.get("error", stopped),
+        }
+
+    def _train(self, trial: Trial) -> list[float]:
+        """Trains a trial; returns the values of its objectives."""
+        from seg_l1.display import terminal
+        from seg_l1.training.run import run
+
+        with terminal.logging_to_file():
+            lines = self.lines(trial)
+            config = compose_plain(lines)
+            limits.check(config)
+            jobs.reset(config, parallel=1)
+            summary = run(
+                config,
+                self.run(trial).path,
+                overrides=lines,
+                resume=False,
+                console=self.console,
+                data=jobs.read_data(config),
+                on_epoch=self._pruning(trial, config["trainer"]["epochs"]),
+            )
+        return [summary["best"][OBJECTIVES[name]] for name in self._objectives]
+
+    def _pruning(self, trial: Trial, epochs: int) -> Callable[[Row], None]:
+        """Reports each epoch to optuna; the last one is paid for, so nothing ends there."""
+
+        def on_epoch(row: Row) -> None:
+            trial.report(row["val/miou"], row["epoch"])
+            if row["epoch"] < epochs and trial.should_prune():
+                raise Pruned(f"at epoch {row['epoch']} of {epochs}")
+
+        return on_epoch if len(self._objectives) == 1 else lambda row: None
+
+    def _fail_stopped(self) -> None:
+        """Marks the trials that were killed or interrupted as failed; they do not count."""
+        from optuna.trial import TrialState
+
+        for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            self.study.tell(trial.number, state=TrialState.FAIL)
+
+    def _closing(self) -> str:
+        from rich.table import Table
+
+        from seg_l1.display import terminal
+
+        title = "best trial" if len(self._objectives) == 1 else "Pareto front"
+        table = Table(title=title, title_justify="left")
+        for name in ("#", *self.space, "val mIoU", "zeros"):
+            table.add_column(name, justify="right")
+        commands = []
+        for row, trial in ((self._row(trial), trial) for trial in self.best()):
+            drawn = [_short(row[key]) for key in self.space]
+            scores = f"{row['val/miou']:.4f}", f"{100 * row['sparsity/exact']:.1f} %"
+            table.add_row(str(trial.number), *drawn, *scores)
+            commands.append(f"#{trial.number}: python train.py {shlex.join(self.lines(trial))}")
+        none = "no trial is complete: the column error of trials.csv says why"
+        return "\n".join(
+            [
+                f"\n{terminal.render(table)}" if commands else f"\n{none}",
+                *commands,
+                f"\neverything lies in {self.folder}\n  trials.csv  study.db\n\nnext:",
+                f"  python scripts/search.py study={self._quoted} trials=<more>",
+                f"  python scripts/report.py {self._quoted}",
+                f"  tensorboard --logdir {self._quoted}",
+            ]
+        )
+
+    @property
+    def _objectives(self) -> list[str]:
+        return self.words["objectives"].split(",")
+
+    @property
+    def _quoted(self) -> str:
+        return shlex.quote(str(self.folder))
+
+    def _print(self, text: str) -> None:
+        self.console.print(text)
+
+
+def describe(row: Mapping[str, Any], space: Mapping[str, Any]) -> str:
+    """One line about a trial that has ended."""
+    drawn = " ".join(f"{key}={_short(row[key])}" for key in space)
+    told = [row["error"]] if row["error"] else []
+    if row["val/miou"] is not None:
+        zeros = f"{100 * row['sparsity/exact']:.1f} % zeros"
+        told.insert(0, f"mIoU val {row['val/miou']:.4f}, {zeros}")
+    return f"#{row['number']} {row['state'].lower()}  {drawn}: {'; '.join(told)}"
+
+
+def read_words(words: Mapping[str, str]) -> tuple[dict[str, BaseDistribution], Config]:
+    """Returns the space in `words`, and the configuration at its lower ends and first choices.
+
+    Raises:
+        UserError: if a word is not as `train.py` or a search expects it; ranges are looked at with
+            both ends, choices with all of them.
+    """
+    for key, known in OPTIONS.items():
+        if words[key] not in known:
+            hint = did_you_mean(words[key], known)
+            raise UserError(f"{key}: got '{words[key]}', expected {' or '.join(known)}.{hint}")
+    if not words["trials"].isdecimal() or int(words["trials"]) < 1:
+        raise UserError(f"trials: got '{words['trials']}', expected a whole number of at least 1")
+    typed = _overrides(words)
+    _check_keys(typed)
+    found = {key: distribution(key, value) for key, value in sorted(typed.items())}
+    space = {key: spanned for key, spanned in found.items() if spanned is not None}
+    if not space:
+        raise UserError(f"nothing to search: give a key whose value is {SPACES}")
+    for override in parse(_lines({k: v for k, v in typed.items() if k not in space}))[1]:
+        if override.is_sweep_override():
+            line = override.input_line
+            raise UserError(f"{line}: a search takes several values as choice(a,b,...)")
+    ends = {k: getattr(some, "choices", None) or (some.low, some.high) for k, some in space.items()}
+    joined = {key: ",".join(map(str, values)) for key, values in ends.items()}
+    check_overrides(*parse(["-m", *_lines({**typed, **joined})]))
+    first = {key: values[0] for key, values in ends.items()}
+    return space, compose_plain(_lines({**typed, **first}))
+
+
+def distribution(key: str, value: str) -> BaseDistribution | None:
+    """The space that `value` spans, or None for a fixed value.
+
+    Raises:
+        UserError: if it looks like a space and is none.
+    """
+    from optuna import distributions
+
+    found = re.match(r"(log|uniform|int|choice)\(", value)
+    if not found:
+        return None
+    kind, inside = found[1], value[found.end() : -1]
+    try:
+        if kind == "choice":
+            (override,) = parse([f"{key}={value}"])[1]
+            if not override.is_sweep_override():
+                raise ValueError
+            return distributions.CategoricalDistribution(list(override.sweep_string_iterator()))
+        low, high = (int(end) if kind == "int" else float(end) for end in inside.split(","))
+        if not (value.endswith(")") and low < high and math.isfinite(high - low)):
+            raise ValueError
+        if kind == "int":
+            return distributions.IntDistribution(low, high)
+        return distributions.FloatDistribution(low, high, log=kind == "log")
+    except (ValueError, OverflowError):
+        raise UserError(f"{key}={value}: expected {SPACES}") from None
+
+
+def _check_keys(typed: Mapping[str, str]) -> None:
+    """Refuses what belongs to `train.py` alone, and misspelt keys of a search, with a hint."""
+    known = {*config_groups(), *compose_plain([])}
+    for key in typed:
+        if key.startswith("-"):
+            raise UserError(f"{key}: there is no such flag (see --help)")
+        if re.match(r"[+~]*(hydra\b|resume)", key):
+            raise UserError(f"{key}: a search plans its runs and their folders; see study=<folder>")
+        if re.fullmatch(r"\w+", key) and key not in known:
+            hint = did_you_mean(key, ["study", *DEFAULTS, *known])
+            raise UserError(f"there is no key or group '{key}'.{hint}")
+
+
+def _words(folder: Path | None, typed: Mapping[str, str]) -> dict[str, str]:
+    """The words of a study: those typed, which must match those saved in `folder`, or these."""
+    from seg_l1.experiments.sweep import FREE
+
+    described = bool(_overrides(typed))
+    fresh = folder is None or (described and not (folder / "study.db").exists())
+    saved = {} if fresh else _saved(folder)
+    if fresh and folder and folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        raise UserError(f"study: '{folder}' holds something else than a study; choose another one")
+    kept = {key: saved[key] for key in saved if key == "trials" or not described}
+    words = {**DEFAULTS, **kept, **typed}
+    changes = [
+        f"{key}: {saved.get(key, 'not given')} in the study, now {words.get(key, 'not given')}"
+        for key in sorted(saved.keys() | words.keys() if saved else ())
+        if key not in (*FREE, "trials") and saved.get(key) != words.get(key)
+    ]
+    if changes:
+        raise UserError(f"study: this is not the search in {folder}", details=changes)
+    return words
+
+
+def _saved(folder: Path) -> dict[str, str]:
+    from optuna import load_study
+    from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        if not (folder / "study.db").is_file():
+            raise KeyError
+        with _storage(folder) as storage:
+            words = load_study(study_name="search", storage=storage).user_attrs["words"]
+    except (KeyError, OptunaError, SQLAlchemyError):
+        raise UserError(
+            f"study: '{folder}' holds no search (no readable study.db there). Give a folder of"
+            " outputs/searches, or words for a new one."
+        ) from None
+    if any("_target_" in f"{key}={value}" for key, value in words.items()) and not trusted():
+        raise UserError(
+            f"{folder / 'study.db'}: names a _target_ to be called. If you trust that file, set the"
+            f" environment variable {TRUST}=1."
+        )
+    return words
+
+
+def _study(storage: Any, words: dict[str, str], config: Config) -> Study:
+    from optuna import create_study
+    from optuna.pruners import MedianPruner, NopPruner
+
+    warmup = config["trainer"]["epochs"] // 4 + 1  # optuna counts steps from 0
+    study = create_study(
+        storage=storage,
+        study_name="search",
+        load_if_exists=True,
+        directions=["maximize"] * len(words["objectives"].split(",")),
+        pruner=NopPruner() if words["pruner"] == "none" else MedianPruner(n_warmup_steps=warmup),
+    )
+    study.set_user_attr("words", words)
+    return study
+
+
+@contextmanager
+def _storage(folder: Path) -> Iterator[Any]:
+    """The database of a study, which is made where it is missing."""
+    from optuna.storages import RDBStorage
+    from sqlalchemy import URL
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+    path = str(folder / "study.db")
+    storage = RDBStorage(URL.create("sqlite", database=path).render_as_string())
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _overrides(words: Mapping[str, str]) -> dict[str, str]:
+    return {key: value for key, value in words.items() if key not in DEFAULTS}
+
+
+def _lines(words: Mapping[str, Any]) -> list[str]:
+    lines = (f"{k}={v}" if v != "" or not k.startswith("~") else k for k, v in words.items())
+    return [quoted(line) for line in lines]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _default_folder(words: Mapping[str, str]) -> Path:
+    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{slug(_lines(_overrides(words)))}"
+    return Path("outputs/searches") / f"{name}_{secrets.token_hex(2)}"
+
+
+def _load_optuna() -> None:
+    try:
+        import optuna
+    except ImportError:
+        raise UserError(
+            "a search needs optuna: pip install optuna, or the extra [search] of this project"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)

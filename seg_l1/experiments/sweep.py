@@ -1,0 +1,203 @@
+"""A sweep: its jobs, which of them mean the same run, and how far each is.
+
+A sweep is a folder that holds `sweep.json` (what was planned, and how far it is), `sweep.csv` (the
+same as a table) and a run directory per job. Whoever changes something writes both files anew from
+what the run directories say, so that no process has to know of another.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from seg_l1.config.limits import leaves
+from seg_l1.errors import UserError
+from seg_l1.runs.directory import RunDirectory
+from seg_l1.runs.files import csv_text, write_atomically
+
+SHOWN = (
+    "epochs", "last_epoch", "epoch", "val/miou", "test/miou", "gap/miou", "sparsity/exact",
+    "sparsity/groups", "wall_time_s",
+)  # fmt: skip
+"""What is told of a run: its epochs in all and those done, and the scores of the best `epoch`."""
+
+FREE = (
+    "device", "traceback", "dataset.root", "dataset.download", "dataset.workers", "resume",
+    "trainer.threads", "trainer.log_every", "sweep.on_error",
+)  # fmt: skip
+"""Keys that may be others when a sweep goes on; they leave a run the run that it was."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One combination of a sweep.
+
+    `swept` are the values that differ between jobs, `same_as` the index of an earlier job that
+    means the same run, so that this one is not trained.
+    """
+
+    index: int
+    folder: str
+    overrides: list[str]
+    swept: dict[str, str]
+    same_as: int | None = None
+
+
+class Sweep:
+    """The sweep in the folder `path`, as planned there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.file, self.table = self.path / "sweep.json", self.path / "sweep.csv"
+        try:
+            content = json.loads(self.file.read_text("utf-8"))
+            self.typed: list[str] = content["typed"]
+            names = Job.__dataclass_fields__
+            self.jobs = [Job(**{k: job[k] for k in names}) for job in content["jobs"]]
+            self._check()
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            raise UserError(
+                f"resume_sweep: '{path}' is no sweep (no readable sweep.json there)."
+                " Give a folder of outputs/sweeps."
+            ) from None
+
+    @classmethod
+    def create(cls, path: Path, typed: Sequence[str], jobs: Sequence[Job]) -> Sweep:
+        """Makes the folder and writes the plan.
+
+        Raises:
+            UserError: if there is a sweep already, or the folder cannot be made.
+        """
+        if (path / "sweep.json").exists():
+            raise UserError(
+                f"{path}: holds a sweep already. Continue it with resume_sweep={path}, or choose"
+                " another hydra.sweep.dir."
+            )
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+        plan = {"typed": list(typed), "jobs": [asdict(job) for job in jobs]}
+        _write(path / "sweep.json", json.dumps(plan, indent=2))
+        sweep = cls(path)
+        sweep.update()
+        return sweep
+
+    def run(self, index: int) -> RunDirectory:
+        """The run directory of job `index`, or of the job that it is the same as."""
+        return RunDirectory(self.path / self.jobs[index].folder)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """What is known of each job: the plan, "status", "error" and `SHOWN`."""
+        rows: list[dict[str, Any]] = []
+        for job in self.jobs:
+            known = rows[job.same_as] if job.same_as is not None else state(self.run(job.index))
+            row = {**asdict(job), "status": known["status"], "error": known["error"]}
+            rows.append({**row, **{name: known[name] for name in SHOWN}})
+        return rows
+
+    def update(self) -> list[dict[str, Any]]:
+        """Writes `sweep.json` and `sweep.csv` from the run directories; returns the rows."""
+        rows = self.rows()
+        _write(self.file, json.dumps({"typed": self.typed, "jobs": rows}, indent=2))
+        swept = list(self.jobs[0].swept)
+        header = ("index", *swept, "status", "same_as", *SHOWN, "folder", "error")
+        lines = [[{**row, **row["swept"]}[name] for name in header] for row in rows]
+        _write(self.table, csv_text(header, lines))
+        return rows
+
+    def differences(
+        self, jobs: Sequence[Job], configs: Sequence[Mapping[str, Any]], typed: Sequence[str] = ()
+    ) -> list[str]:
+        """What `jobs`, with their `configs`, would change about this sweep; see `FREE`.
+
+        A key that only one of both knows is one of another version of this program, and does not
+        count unless it was `typed`, then or now.
+        """
+        from seg_l1.runs.files import from_yaml
+
+        ours, theirs = ([job.swept for job in some] for some in (self.jobs, jobs))
+        if ours != theirs:
+            lines = [f"not in the sweep: {_words(x)}" for x in theirs if x not in ours]
+            lines += [f"only in the sweep: {_words(x)}" for x in ours if x not in theirs]
+            return lines or ["the jobs come in another order"]
+        named = {word.lstrip("+~").partition("=")[0] for word in (*self.typed, *typed)}
+        found: dict[str, list[int]] = {}
+        for job, config in zip(self.jobs, configs, strict=True):
+            file = self.run(job.index).config
+            if job.same_as is not None or not file.is_file():
+                continue
+            before, now = (dict(leaves(x)) for x in (from_yaml(file), config))
+            keys = before.keys() & now.keys() | (before.keys() ^ now.keys()) & named
+            for key in sorted(keys - {*FREE}):
+                if before.get(key) != now.get(key):
+                    words = f"{key}: {before.get(key)} in the sweep, now {now.get(key)}"
+                    found.setdefault(words, []).append(job.index)
+        many = {words: f" and {len(x) - 1} more" * (len(x) > 1) for words, x in found.items()}
+        return [f"job {found[words][0]}{more}, {words}" for words, more in many.items()]
+
+    def _check(self) -> None:
+        """Refuses a plan that is none: folders of jobs are emptied, and lie nowhere else."""
+        words = [*self.typed]
+        if not self.jobs or not all(isinstance(word, str) for word in words):
+            raise ValueError("no jobs, or typed words that are none")
+        if any(re.match(r"-|[+~]*hydra\b", word) for word in words):
+            raise ValueError("words that are never saved; hydra would call what they name")
+        for index, job in enumerate(self.jobs):
+            inside = Path(job.folder).name == job.folder and job.folder not in ("", "..")
+            if not (inside and job.index == index and isinstance(job.swept, dict)):
+                raise ValueError(f"job {index} is none")
+            if job.same_as is not None and not 0 <= job.same_as < index:
+                raise ValueError(f"job {index} is the same as none before it")
+
+
+def state(record: RunDirectory) -> dict[str, Any]:
+    """What a run directory says of its run: "status", "error" and `SHOWN`."""
+    known = dict.fromkeys(("error", *SHOWN))
+    try:
+        summary = record.read_summary()
+        best, last = summary.get("best") or {}, summary.get("last") or {}
+        scores = {**best, **(summary.get("test") or {}), **summary, "last_epoch": last.get("epoch")}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+        return {**known, "status": "pending"}
+    return {name: scores.get(name) for name in ("status", *known)}
+
+
+def went_wrong(row: Mapping[str, Any]) -> bool:
+    """Whether a job ended in an error; one that was asked to stop is interrupted without any."""
+    return row["status"] in ("failed", "interrupted") and bool(row["error"])
+
+
+def same_runs(configs: Sequence[Mapping[str, Any]]) -> list[int | None]:
+    """For each configuration the index of the first that means the same run, or None if it is it.
+
+    The numbers of other penalties do not matter to one, nor does the strength of none at all.
+    """
+    first: dict[str, int] = {}
+    found: list[int | None] = []
+    for index, config in enumerate(configs):
+        known = first.setdefault(_meaning(config), index)
+        found.append(None if known == index else known)
+    return found
+
+
+def _meaning(config: Mapping[str, Any]) -> str:
+    regularizer = dict(config["regularizer"])
+    ignored = {"l1_ratio", "mode", "knot", "epsilon", "depth"}  # what counts is in `penalty`
+    if regularizer["penalty"]["_target_"].endswith(".Zero"):
+        ignored |= {key for key in regularizer if key.startswith(("alpha", "lam", "schedule"))}
+    kept = {key: value for key, value in regularizer.items() if key not in ignored}
+    others = {key: value for key, value in config.items() if key not in ("resume", "sweep")}
+    return json.dumps({**others, "regularizer": kept}, sort_keys=True)
+
+
+def _words(swept: Mapping[str, str]) -> str:
+    return " ".join(f"{key}={value}" for key, value in swept.items()) or "a single job"
+
+
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, lambda file: file.write(f"{text.rstrip()}\n".encode()))

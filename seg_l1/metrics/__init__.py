@@ -1,0 +1,1 @@
+"""What is measured on a network: its scores, its zeros, its optimality."""

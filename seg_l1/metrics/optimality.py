@@ -1,0 +1,112 @@
+"""The certificate: how far the weights are from the optimality condition of the written objective.
+
+With g the gradient of the data term, w is a stationary point of it plus α·R iff −g ∈ α·∂R(w)
+(Karush, Kuhn, Tucker); for L1: |g_j| ≤ α·ω where w_j = 0, and g_j = −α·ω·sign(w_j) elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from seg_l1 import distributed
+from seg_l1.data.split import IGNORE
+from seg_l1.losses import data_term
+from seg_l1.models.drop_connect import RANDOM
+from seg_l1.penalties import Penalty, Zero
+from seg_l1.scope import ScopedTensor
+from seg_l1.solvers import Solver
+from seg_l1.solvers.metric import prox_step
+
+NAMES = ("kkt/zeros", "kkt/support", "kkt/mapping")
+
+
+def gradients(
+    model: nn.Module,
+    criterion: nn.Module,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    tensors: Sequence[ScopedTensor],
+) -> list[Tensor]:
+    """Gradients of the data term per tensor: the mean over all labelled pixels of `batches`.
+
+    Norm layers use the statistics of each batch, as in training, and their running ones stay what
+    they were; nothing is dropped; `.grad` is not touched. Of several processes each gives whole
+    batches of its own, and gets the mean over those of all.
+    """
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    modes = [(module, module.training) for module in model.modules()]
+    for module, _ in modes:
+        module.training = not type(module).__name__.startswith(RANDOM)
+    weights = [entry.tensor for entry in tensors]
+    total = [torch.zeros_like(w) for w in weights]
+    labelled = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
+    for images, masks in batches:
+        pixels = (masks != IGNORE).sum()
+        with torch.enable_grad(), distributed.alone():
+            loss = data_term(criterion, model(images), masks) * pixels
+            found = torch.autograd.grad(loss, weights, allow_unused=True)
+        for mean, gradient in zip(total, found, strict=True):
+            if gradient is not None:
+                mean.add_(gradient)
+        labelled += pixels
+    for module, training in modes:
+        module.training = training
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
+    distributed.add_up(labelled, *total)
+    return [mean / max(1, labelled) for mean in total]
+
+
+@torch.no_grad()
+def certificate(
+    penalty: Penalty, tensors: Sequence[ScopedTensor], slopes: Sequence[Tensor], strength: float
+) -> dict[str, float]:
+    """Returns how well the penalised `tensors`, with gradients `slopes`, fulfil the condition.
+
+    "kkt/zeros" is the share of zero weights (or groups) for which zero is right, "kkt/support" the
+    largest violation among the others, in units of strength·ω. NaN where there are none, and
+    without a penalty.
+    """
+    zeros = right = 0
+    worst = [torch.zeros(())]
+    for entry, slope in zip(tensors, slopes, strict=True):
+        w = entry.groups_first
+        distance = penalty.distance(w, entry.along(slope), strength * entry.factor)
+        alive = w != 0 if distance.shape == w.shape else (w != 0).reshape(len(w), -1).any(1)
+        right = right + (distance[~alive] == 0).sum()
+        zeros += int((~alive).sum())
+        if bool(alive.any()) and strength and not isinstance(penalty, Zero):
+            worst.append((distance[alive].amax() / (strength * entry.factor)).cpu())
+    return {
+        "kkt/zeros": float(right) / zeros if zeros else float("nan"),
+        "kkt/support": float(torch.stack(worst).max()) if len(worst) > 1 else float("nan"),
+    }
+
+
+@torch.no_grad()
+def mapping_norm(solver: Solver, slopes: Sequence[Tensor]) -> float:
+    """‖D·(w − w⁺)/lr‖₂ of one full step w⁺ = prox(w − lr·g/D) in the optimizer's present metric.
+
+    0 at a stationary point; the gradient's norm where there is no penalty. NaN where the metric is
+    unknown (as Adam's before the first step) or the penalty has no prox.
+    """
+    total = torch.zeros(())
+    if not hasattr(solver.penalty, "prox"):
+        return float("nan")
+    for entry, slope in zip(solver.entries, slopes, strict=True):
+        group = solver.group_of(entry)
+        try:
+            rate, count = float(group["lr"]), max(1, solver.count)
+            unit = prox_step(solver.optimizer, group, entry.tensor, rate, count)
+        except TypeError:
+            return float("nan")
+        if isinstance(unit, float) and unit == 0:
+            return float("nan")
+        w, unit = entry.groups_first, entry.along(unit)
+        step = unit * solver.strength * entry.factor
+        moved = w - solver.penalty.prox(w - unit * entry.along(slope), step)
+        total = total + (moved / unit).square().sum().cpu()
+    return float(total.sqrt())

@@ -1,0 +1,1 @@
+"""Run directories: the files of a run, and who may be trusted."""

@@ -1,0 +1,53 @@
+"""What a file may name to be called: runs and checkpoints may come from anybody."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from seg_l1.errors import UserError, short
+
+TARGETS = {
+    "model": r"seg_l1\.models\.\w+\.[A-Z]\w+",
+    "dataset": r"seg_l1\.data\.((digits|folder)\.load|standard\.(mnist|voc|oxford_pet|cityscapes))",
+    "augmentation": r"seg_l1\.data\.augment\.Augmentation|None",
+    "loss": r"seg_l1\.losses\.[A-Z]\w+",
+    "optimizer": r"torch\.optim\.[A-Z]\w+",
+    "scheduler": r"seg_l1\.schedules\.[A-Z]\w+",
+    "regularizer.penalty": r"seg_l1\.penalties\.[A-Z]\w+",
+}
+"""What a configuration in a file may name to be called, unless `TRUST` is set."""
+
+TRUST = "SEG_L1_TRUST"
+
+
+def check_targets(config: Mapping[str, Any], source: object) -> None:
+    """Refuses the configuration in the file `source` if it would call what is not this program's.
+
+    Whoever runs a command trusts it; a run or checkpoint may come from anybody.
+    """
+    if trusted():
+        return
+    for group, name in _targets(config):
+        if not re.fullmatch(TARGETS.get(group, ""), str(name)):
+            raise UserError(
+                f"{source}: {group}._target_ calls {short(name)}, which is not of this program. If"
+                f" you trust that file, set the environment variable {TRUST}=1."
+            )
+
+
+def trusted() -> bool:
+    """Whether the user trusts the files that are read, by the environment variable `TRUST`."""
+    return os.environ.get(TRUST) == "1"
+
+
+def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted key of the section, name) of all that would be called."""
+    items = node.items() if isinstance(node, Mapping) else enumerate(node)
+    for key, value in items:
+        if key == "_target_":
+            yield prefix.rstrip("."), value
+        elif isinstance(value, Mapping | list):
+            yield from _targets(value, f"{prefix}{key}.")

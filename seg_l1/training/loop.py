@@ -1,0 +1,306 @@
+"""The training loop: knows no files and no config, yields one row of metrics per epoch."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from seg_l1 import distributed
+from seg_l1.data.batches import Batches
+from seg_l1.data.split import IGNORE
+from seg_l1.losses import PerPixel, RegularizedLoss, data_term, main_logits, whole_batch
+from seg_l1.metrics.optimality import NAMES, certificate, gradients, mapping_norm
+from seg_l1.metrics.segmentation import ConfusionMatrix, scores
+from seg_l1.metrics.sparsity import sparsity
+from seg_l1.models.drop_connect import DropConnect
+from seg_l1.scope import ScopedTensor
+from seg_l1.solvers import Solver
+from seg_l1.training.evaluation import Row, evaluate
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+class Stopped(Exception):
+    """Somebody asked the loop to stop; its `state_dict` is that of the step just finished."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long and how to step; see `conf/trainer/`."""
+
+    epochs: int = 20
+    precision: str = "fp32"
+    accumulate: int = 1
+    clip_norm: float | None = None
+    clip_value: float | None = None
+    early_stopping: int | None = None
+    boundary_tolerance: int = 1
+    compile: bool = False
+    tile: list[int] | None = None
+    tile_overlap: float = 0.25
+    log_every: int = 10
+    kkt_every: int | None = 5
+
+
+@dataclass
+class Loop:
+    """Trains `model` on F = data term + α·λ(t)·R(w), and evaluates after every epoch.
+
+    `fixed` is the sample of training batches that the certificate is taken on. `alpha` is α;
+    `schedule` maps the optimizer step to λ(t), `learning_rate` to the factor of the
+    optimizer's own rates.
+    """
+
+    model: nn.Module
+    objective: RegularizedLoss
+    optimizer: Optimizer
+    solver: Solver
+    tensors: list[ScopedTensor]
+    noise: DropConnect
+    train: Batches
+    val: Batches
+    fixed: list[tuple[Tensor, Tensor]]
+    classes: list[str]
+    alpha: float
+    schedule: Callable[[int], float]
+    learning_rate: Callable[[int], float]
+    settings: Settings
+
+    def __post_init__(self) -> None:
+        device = next(self.model.parameters()).device
+        self.epoch = self.batch = self.step = 0
+        self.best_epoch, self.best_miou = 0, -1.0
+        self.seconds = self.data_loss = self.clipped = 0.0
+        self.confusion = ConfusionMatrix(len(self.classes), device)
+        self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.settings.precision == "fp16")
+        self.autocast = torch.autocast(
+            device.type, DTYPES[self.settings.precision], self.settings.precision != "fp32"
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps per epoch."""
+        return -(-len(self.train) // self.settings.accumulate)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return self.steps_per_epoch * self.settings.epochs
+
+    @property
+    def improved(self) -> bool:
+        """Whether the last finished epoch is the best so far, by validation mIoU."""
+        return self.best_epoch == self.epoch
+
+    @property
+    def finished(self) -> bool:
+        patience = self.settings.early_stopping
+        stale = patience is not None and self.epoch - self.best_epoch >= patience
+        return self.epoch >= self.settings.epochs or stale
+
+    def rows(
+        self,
+        on_step: Callable[[Loop, float], None] = lambda loop, loss: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Row]:
+        """Trains on from the present state and yields the row of each finished epoch.
+
+        `on_step(loop, data loss)` is called every `log_every` steps.
+
+        Raises:
+            Diverged: when the loss is NaN or infinite.
+            Stopped: after the step during which `should_stop()` became true.
+        """
+        if self.settings.compile:
+            self.model.compile()
+        while not self.finished:
+            self._train_epoch(on_step, should_stop)
+            self.solver.flush()
+            self._check_finite(weights=True)
+            yield self._finish_epoch()
+
+    def _train_epoch(
+        self, on_step: Callable[[Loop, float], None], should_stop: Callable[[], bool]
+    ) -> None:
+        self.model.train()
+        mine = distributed.share(self.train.batch_size)
+        batches = self.train.epoch(self.epoch, start=self.batch, part=mine)
+        while self.batch < len(self.train):
+            started = time.perf_counter()
+            count = min(self.settings.accumulate, len(self.train) - self.batch)
+            loss = self._train_step([next(batches) for _ in range(count)])
+            self.data_loss += loss * count
+            self.batch += count
+            self.step += 1
+            self.seconds += time.perf_counter() - started
+            if self.step % self.settings.log_every == 0 or self.batch == len(self.train):
+                self._check_finite()
+                on_step(self, float(loss))
+            if distributed.agree(should_stop()):
+                self._check_finite(weights=True)
+                distributed.add_up(self.confusion.counts)
+                raise Stopped
+
+    def _train_step(self, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """One optimizer step on several micro-batches; returns their data loss.
+
+        That is the mean over the labelled pixels of all of them, as if they were one batch, and of
+        all processes, of which each has its part of every batch.
+        """
+        self.solver.strength = self.strength
+        for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
+            group["lr"] = base * self.learning_rate(self.step)
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros(())
+        criterion, processes = self.objective.criterion, 1
+        valid = [(masks != IGNORE).sum() for _, masks in batches]
+        labelled = sum(valid)
+        distributed.add_up(labelled)
+        labelled = labelled.clamp_min(1)
+        for (images, masks), pixels in zip(batches, valid, strict=True):
+            with self.autocast:
+                output = self.noise(self.model, images)
+            self.confusion.update(main_logits(output).detach().argmax(1), masks)
+            if distributed.size() > 1 and not isinstance(criterion, PerPixel):
+                output, masks = whole_batch(output, masks, self.train.batch_size)
+                pixels, processes = (masks != IGNORE).sum(), distributed.size()  # all have the same
+            data = data_term(criterion, output, masks) * (pixels / labelled)
+            self.scaler.scale(data).backward()
+            total = total.to(data.device) + data.detach()
+        total = distributed.add_up_gradients(self.model.parameters(), total / processes)
+        self.scaler.unscale_(self.optimizer)
+        self._clip()
+        self.scaler.step(self.optimizer)  # ends in the prox, by the optimizer's hooks
+        self.scaler.update()
+        return total
+
+    @property
+    def strength(self) -> float:
+        """α·λ(t) at the present step."""
+        return self.alpha * self.schedule(self.step)
+
+    def _clip(self) -> None:
+        """Clips the gradients, by norm the penalty too (`Solver.clip_grad_norm_`), and counts.
+
+        Clipping by value has no single factor, so there α means more while it is active.
+        """
+        weights, bites = list(self.model.parameters()), False
+        if self.settings.clip_norm is not None:
+            bites = bool(
+                self.solver.clip_grad_norm_(self.settings.clip_norm) > self.settings.clip_norm
+            )
+        if self.settings.clip_value is not None:
+            largest = nn.utils.clip_grad_norm_(weights, math.inf, norm_type=math.inf)
+            bites |= bool(largest > self.settings.clip_value)
+            nn.utils.clip_grad_value_(weights, self.settings.clip_value)
+        self.clipped += bites
+
+    def _check_finite(self, *, weights: bool = False) -> None:
+        """Looks at the losses so far, and at all weights where the last update matters too."""
+        numbers = [torch.as_tensor(self.data_loss)]
+        if weights:
+            numbers += [tensor.detach().sum() for tensor in self.model.state_dict().values()]
+        if not all(bool(torch.isfinite(number)) for number in numbers):
+            raise Diverged(
+                f"the loss is not finite at epoch {self.epoch + 1}, step {self.step}."
+                " Try a lower optimizer.lr, or trainer.clip_norm=1."
+            )
+
+    def _finish_epoch(self) -> Row:
+        val, _ = self.evaluate(self.val)
+        distributed.add_up(self.confusion.counts)
+        train = scores(self.confusion.counts)
+        data = float(self.data_loss) / len(self.train)
+        lam = self.schedule(self.step - 1)
+        penalty = float(self.objective.penalty_term(self.alpha * lam).detach())
+        self.epoch += 1
+        if val["miou"] > self.best_miou or self.best_epoch == 0:
+            self.best_epoch, self.best_miou = self.epoch, max(self.best_miou, val["miou"])
+        row = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "lr": float(self.optimizer.param_groups[0]["lr"]),
+            "lam": lam,
+            "train/loss": data + penalty,
+            "train/data_loss": data,
+            "train/penalty": penalty,
+            "train/miou": train["miou"],
+            **{f"val/{name}": value for name, value in val.items() if "/" not in name},
+            "gap/miou": train["miou"] - val["miou"],
+            **sparsity(self.tensors),
+            **self._certificate(lam),
+            "train/clipped": self.clipped / self.steps_per_epoch,
+            "time/epoch_s": self.seconds,
+            "time/images_per_s": len(self.train) * self.train.batch_size / self.seconds,
+            **{f"val/{name}": value for name, value in val.items() if "/" in name},
+        }
+        self.batch, self.data_loss, self.clipped, self.seconds = 0, 0.0, 0.0, 0.0
+        self.confusion.reset()
+        return row
+
+    def certify(self, strength: float) -> Row:
+        """The certificate of the present weights, on the fixed sample."""
+        penalised = self.solver.entries
+        mine = self.fixed[distributed.rank() :: distributed.size()]
+        slopes = gradients(self.model, self.objective.criterion, mine, penalised)
+        self.solver.strength = strength
+        row = certificate(self.objective.penalty, penalised, slopes, strength)
+        return {**row, "kkt/mapping": mapping_norm(self.solver, slopes)}
+
+    def _certificate(self, lam: float) -> Row:
+        every = self.settings.kkt_every
+        if every and (self.epoch % every == 0 or self.finished) and self.solver.entries:
+            return self.certify(self.alpha * lam)
+        return dict.fromkeys(NAMES, float("nan"))
+
+    def evaluate(self, batches: Batches) -> tuple[Row, Tensor]:
+        """The scores of the present weights on a split, see `evaluation.evaluate`."""
+        return evaluate(
+            self.model,
+            batches,
+            self.objective.criterion,
+            self.classes,
+            tolerance=self.settings.boundary_tolerance,
+            tile=self.settings.tile,
+            overlap=self.settings.tile_overlap,
+            autocast=self.autocast,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on, but for the random generators."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "solver": self.solver.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "confusion": self.confusion.counts.cpu(),
+            "data_loss": float(self.data_loss),
+            **{name: getattr(self, name) for name in _COUNTERS},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.solver.load_state_dict(state["solver"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.confusion.reset()
+        if distributed.rank() == 0:  # the counts of all processes together are those of the run
+            self.confusion.load(state["confusion"])
+        self.data_loss = state["data_loss"]
+        for name in _COUNTERS:
+            setattr(self, name, state[name])
+
+
+_COUNTERS = ("epoch", "batch", "step", "best_epoch", "best_miou", "seconds", "clipped")
