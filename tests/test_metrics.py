@@ -3,7 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torchmetrics.classification import MulticlassCalibrationError, MulticlassJaccardIndex
+from torchmetrics.classification import (
+    MulticlassCalibrationError,
+    MulticlassConfusionMatrix,
+    MulticlassJaccardIndex,
+)
 
 from seg_l1.metrics.segmentation import (
     BoundaryF1,
@@ -40,6 +44,25 @@ def test_miou_is_pooled_over_the_split_and_ignores_unlabelled_pixels():
     for prediction, target in pairs:
         oracle.update(prediction, target)
     assert scores(pooled(pairs, 4).counts)["miou"] == pytest.approx(float(oracle.compute()))
+
+
+def test_counts_are_those_of_torchmetrics():
+    oracle = MulticlassConfusionMatrix(4, ignore_index=255)
+    pairs = some_pairs()
+    for prediction, target in pairs:
+        oracle.update(prediction, target)
+    counts = pooled(pairs, 4).counts
+    assert counts.dtype == torch.int64
+    assert torch.equal(counts, oracle.compute())
+    as_bytes = pooled([(p.byte(), y.byte()) for p, y in pairs], 4).counts
+    assert torch.equal(as_bytes, counts)
+
+
+def test_a_batch_may_have_no_image_and_no_label():
+    nothing = torch.zeros(0, 3, 3, dtype=torch.int64)
+    unlabelled = torch.full((1, 3, 3), 255)
+    counts = pooled([(nothing, nothing), (torch.zeros_like(unlabelled), unlabelled)], 2).counts
+    assert counts.tolist() == [[0, 0], [0, 0]]
 
 
 def test_scores_by_hand():

@@ -10,31 +10,31 @@ from seg_l1.data.split import IGNORE
 
 
 class ConfusionMatrix:
-    """Counts of (truth, prediction) over all valid pixels seen since `reset` (torchmetrics)."""
+    """Counts of (truth, prediction) over all labelled pixels seen since `reset`.
+
+    Attributes:
+        counts: int64 (K, K), truth along axis 0.
+    """
 
     def __init__(self, num_classes: int, device: torch.device | str = "cpu") -> None:
-        from torchmetrics.classification import MulticlassConfusionMatrix
-
-        self._metric = MulticlassConfusionMatrix(
-            num_classes, ignore_index=IGNORE, validate_args=False
-        ).to(device)
+        self.counts = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=device)
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Adds class ids of shape (N, H, W)."""
-        self._metric.update(prediction, target)
-
-    @property
-    def counts(self) -> Tensor:
-        """(K, K) int64, truth along axis 0."""
-        return self._metric.confmat
+        classes = len(self.counts)
+        unlabelled = classes**2  # a last bin, which is cut off
+        pairs = (classes * target.long() + prediction).where(target != IGNORE, unlabelled)
+        bins = torch.bincount(pairs.flatten(), minlength=unlabelled + 1)
+        self.counts += bins[:-1].view(classes, classes)
 
     def load(self, counts: Tensor) -> None:
         """Goes on from saved `counts`."""
         self.reset()
-        self._metric.confmat += counts.to(self._metric.confmat.device)
+        self.counts += counts.to(self.counts.device)
 
     def reset(self) -> None:
-        self._metric.reset()
+        """Starts again at 0; tensors of counts that were handed out keep their numbers."""
+        self.counts = torch.zeros_like(self.counts)
 
 
 def iou_per_class(counts: Tensor) -> Tensor:

@@ -177,7 +177,7 @@ def environment(seed: int, device: torch.device, fingerprint: str) -> dict[str, 
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {}
-    for package in ("seg_l1", "torch", "torchvision", "hydra-core", "torchmetrics", "numpy"):
+    for package in ("seg_l1", "torch", "torchvision", "hydra-core", "numpy"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
