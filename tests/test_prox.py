@@ -206,13 +206,6 @@ def test_zero_blocks_and_zero_steps_give_no_nan(penalty, step):
     assert (u[[0, 2]] == 0).all()
 
 
-def test_the_examples_in_the_docstrings_are_right():
-    import doctest
-
-    assert doctest.testmod(prox).attempted >= 7
-    assert doctest.testmod(prox).failed == 0
-
-
 def test_zeros_are_exact_and_nan_stays():
     w = torch.tensor([-0.1, 0.1, -0.0, float("nan")])
     for step in (0.2, torch.full((4,), 0.2)):
