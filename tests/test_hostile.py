@@ -548,7 +548,8 @@ BEST = {
     "no trainer": (rewritten("best.pt", lambda s: s["config"].update(trainer={})), "it lacks"),
     "last.pt": (lambda run: placed(run, "run/checkpoints/last.pt", "best.pt"), "it lacks"),
     "os.mkdir": (rewritten("best.pt", calls("os.mkdir")), "'os.mkdir'"),
-    "a room's import": (rewritten("best.pt", calls("seg_l1.training.run.os.mkdir")), "SEG_L1_TRUST=1"),
+    "a module's import": (rewritten("best.pt", calls("seg_l1.training.run.os.mkdir")),
+                          "SEG_L1_TRUST=1"),
     "a room that removes": (rewritten("best.pt", calls("seg_l1.experiments.jobs._clear")),
                             "SEG_L1_TRUST=1"),
     "a call inside": (

@@ -26,10 +26,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# The only imports from the package: when modules move, nothing but these lines changes.
-from seg_l1.build import build
+from seg_l1.config.compose import compose_plain
 from seg_l1.data.split import SegmentationData, TensorSplit
-from seg_l1.overrides import compose_plain
+
+# The only imports from the package: when modules move, nothing but these lines changes.
+from seg_l1.training.build import build
 
 FILE = Path(__file__).with_name("losses.json")
 STEPS = 10
