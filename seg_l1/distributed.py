@@ -1,9 +1,9 @@
-"""Several processes that train one model: what they share, and how they agree.
+"""Data parallelism: what the processes that torchrun starts tell each other.
 
-torchrun starts the same command several times. The first process (rank 0) reads what was typed and
-is the only one that writes; the others take part in every step. Each batch is divided between them,
-and everything that the next step depends on is the same in all: weights, optimizer, and the random
-generators. In a single process every function here does nothing.
+torchrun starts the same command several times. Rank 0 reads the command line and is the only one
+that writes files; the others take part in every step. Each batch is divided between them, and all
+that the next step depends on is the same in every process: weights, optimizer and random
+generators. In a single process every function here does nothing, or returns what it was given.
 """
 
 from __future__ import annotations
@@ -24,11 +24,18 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-PATIENCE = timedelta(minutes=5)
-"""How long a process waits for one that lives and does not answer; a dead one is seen at once."""
+TIMEOUT = timedelta(minutes=5)
+"""How long to wait for a process that lives but does not answer; a dead one is noticed at once."""
 
-_rank, _size, _alone = 0, 1, False
+_rank, _size = 0, 1
+"""Rank and world size. They belong to the process, as torch's process group does: `init` sets them
+once, and they stay as they are here without torchrun."""
+
 _store: Any = None
+"""torch's key-value store, which all processes reach; set by `init`."""
+
+_local_only = False
+"""Whether the code that runs is inside `local_only`."""
 
 
 class ProcessLost(RuntimeError):
@@ -36,7 +43,7 @@ class ProcessLost(RuntimeError):
 
 
 def launched() -> int:
-    """How many processes torchrun has started; 1 without torchrun."""
+    """Returns how many processes torchrun has started; 1 without torchrun."""
     under = {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
     return int(os.environ["WORLD_SIZE"]) if under else 1
 
@@ -45,7 +52,7 @@ def refuse(what: str, way: str) -> None:
     """Refuses `what` under torchrun with the `way` to do it, once for all processes.
 
     Raises:
-        UserError: in the first process. The others wait until torchrun ends them for that.
+        UserError: in rank 0. The others wait until torchrun ends them for that.
     """
     if launched() > 1:
         if os.environ["RANK"] != "0":
@@ -55,39 +62,39 @@ def refuse(what: str, way: str) -> None:
 
 
 def rank() -> int:
-    """The number of this process, from 0."""
+    """Returns the number of this process, from 0."""
     return _rank
 
 
 def size() -> int:
-    """The number of processes."""
+    """Returns the number of processes (the world size)."""
     return _size
 
 
-def together() -> bool:
-    """Whether there are other processes that compute what this one does."""
-    return _size > 1 and not _alone
+def is_distributed() -> bool:
+    """Returns whether other processes now compute what this one does."""
+    return _size > 1 and not _local_only
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """What a model computes inside concerns this process alone: its layers wait for no other."""
-    global _alone
-    before, _alone = _alone, True
+def local_only() -> Iterator[None]:
+    """Context manager: layers of a model use the data of this process alone, and do not wait."""
+    global _local_only
+    before, _local_only = _local_only, True
     try:
         yield
     finally:
-        _alone = before
+        _local_only = before
 
 
-def join() -> None:
-    """Joins the processes that torchrun has started.
+def init() -> None:
+    """Sets up the process group with the processes that torchrun has started.
 
-    From here on SIGTERM ends nothing but a training, after its step: torchrun sends it as soon as
-    one process has failed, and the others have yet to say and to write why they end.
+    From here on SIGTERM only stops a training, after its step: torchrun sends it as soon as one
+    process has failed, and the others still have to report why they end.
 
     Raises:
-        ProcessLost: if they do not find each other.
+        ProcessLost: if the processes do not find each other.
     """
     import torch
     import torch.distributed as dist
@@ -95,62 +102,60 @@ def join() -> None:
     global _rank, _size, _store
     signal.signal(signal.SIGTERM, lambda *_: None)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    with _others_answer():
-        store, _rank, _size = next(dist.rendezvous("env://", timeout=PATIENCE))
+    with _raise_process_lost():
+        store, _rank, _size = next(dist.rendezvous("env://", timeout=TIMEOUT))
         _store = dist.PrefixStore("seg_l1", store)
-        dist.init_process_group(
-            backend, store=store, rank=_rank, world_size=_size, timeout=PATIENCE
-        )
+        dist.init_process_group(backend, store=store, rank=_rank, world_size=_size, timeout=TIMEOUT)
 
 
-def leave(code: int) -> NoReturn:
+def shutdown(code: int) -> NoReturn:
     """Ends this process with an exit code.
 
-    One that failed takes no leave of the others, who may wait for something else. No process tidies
-    up its interpreter: the threads of gloo now and then abort one that does.
+    After a failure there is no barrier, since the others may wait for something else. The
+    interpreter is not finalized: now and then the threads of gloo abort a process that does.
     """
     if code == 0:
         import torch.distributed as dist
 
         dist.destroy_process_group()
     elif _rank == 0:
-        _store.set("ended", str(code))
+        _store.set("exit_code", str(code))
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
-def code_of_first(wait: timedelta) -> int | None:
-    """The exit code with which the first process failed, and said why; None if it has not."""
-    until = time.monotonic() + wait.total_seconds()
+def rank_zero_exit_code(wait: timedelta) -> int | None:
+    """Returns the exit code with which rank 0 failed, and reported why; None if it has not."""
+    deadline = time.monotonic() + wait.total_seconds()
     try:
-        while not _store.check(["ended"]):
-            if time.monotonic() > until:
+        while not _store.check(["exit_code"]):
+            if time.monotonic() > deadline:
                 return None
             time.sleep(0.05)
-        return int(_store.get("ended"))
-    except RuntimeError:  # the store has gone with the first process
+        return int(_store.get("exit_code"))
+    except RuntimeError:  # the store is gone, as is rank 0, which holds it
         return None
 
 
 @contextmanager
-def in_turn(needed: bool = True) -> Iterator[None]:
-    """The first process goes first, as to download; the others find there what it has left."""
+def rank_zero_first(needed: bool = True) -> Iterator[None]:
+    """Context manager: rank 0 runs its body (a download, say) before the others enter theirs."""
     if needed and _rank > 0:
-        while not _store.check(["done"]):
+        while not _store.check(["rank_zero_done"]):
             time.sleep(0.1)
     try:
         yield
     finally:
         if needed and _size > 1 and _rank == 0:
-            _store.set("done", "")
+            _store.set("rank_zero_done", "")
 
 
 def device(name: str) -> torch.device:
-    """The device of this process, of several: for "auto" and "cuda" a GPU each, if there are any.
+    """Returns the device of this process, of several: for "auto" and "cuda" one GPU each.
 
     Raises:
-        UserError: if there are not enough GPUs, or if all were to have the same.
+        UserError: if there are not enough GPUs, or if all processes were to use the same one.
     """
     import torch
 
@@ -168,106 +173,107 @@ def device(name: str) -> torch.device:
     return torch.device("cuda", index)
 
 
-def share(count: int, of: int | None = None) -> slice:
-    """Which of `count` items are those of this process (or of process `of`): evenly, in order.
+def shard(count: int, of: int | None = None) -> slice:
+    """Returns which of `count` items belong to this process, or to rank `of`: evenly, in order.
 
-    Where they do not divide, the first processes have one more.
+    Where they cannot be divided evenly, the first ranks have one more.
     """
-    number = _rank if of is None else of
-    few, rest = divmod(count, _size)
-    start = number * few + min(number, rest)
-    return slice(start, start + few + (number < rest))
+    rank = _rank if of is None else of
+    quotient, remainder = divmod(count, _size)
+    start = rank * quotient + min(rank, remainder)
+    return slice(start, start + quotient + (rank < remainder))
 
 
-def add_up(*tensors: Tensor) -> None:
-    """Replaces each tensor by its sum over the processes."""
+def all_reduce(*tensors: Tensor) -> None:
+    """Replaces each tensor, in place, by its sum over the processes."""
     if _size > 1:
         import torch.distributed as dist
 
         for tensor in tensors:
-            with _others_answer():
+            with _raise_process_lost():
                 dist.all_reduce(tensor)
 
 
-def gather(part: Tensor) -> list[Tensor]:
-    """Returns the tensors `part` of all processes, which have one shape and type; no gradients."""
+def all_gather(part: Tensor) -> list[Tensor]:
+    """Returns the `part` of every rank; they have one shape and type. No gradients flow."""
     import torch.distributed as dist
 
     parts = [part.new_empty(part.shape) for _ in range(_size)]
-    with _others_answer():
+    with _raise_process_lost():
         dist.all_gather(parts, part.contiguous())
     return parts
 
 
-def whole(part: Tensor, count: int) -> Tensor:
-    """Puts the parts of a batch of `count` together, of which each process has its `share`.
+def gather_batch(part: Tensor, count: int) -> Tensor:
+    """Returns the whole batch of `count` items, of which each process holds its `shard`.
 
     Gradients flow to the part of this process only, from what this process computes of the whole:
-    every process is to compute the same, and the gradients of the weights are then to be added up.
+    every process should compute the same, and the gradients of the weights are then summed.
     """
     import torch
 
-    most = range(count)[share(count, of=0)]
-    padded = part.detach().new_zeros(len(most), *part.shape[1:])
+    largest = range(count)[shard(count, of=0)]
+    padded = part.detach().new_zeros(len(largest), *part.shape[1:])
     padded[: len(part)] = part.detach()
-    parts = [rows[: len(range(count)[share(count, of)])] for of, rows in enumerate(gather(padded))]
+    lengths = [len(range(count)[shard(count, of)]) for of in range(_size)]
+    parts = [rows[:length] for rows, length in zip(all_gather(padded), lengths, strict=True)]
     parts[_rank] = part
     return torch.cat(parts)
 
 
-def agree(flag: bool) -> bool:
-    """Whether `flag` is true in any process."""
+def any_rank(flag: bool) -> bool:
+    """Returns whether `flag` is true in any process."""
     if _size == 1:
         return flag
     import torch
 
     votes = torch.tensor(int(flag))
-    add_up(votes)
+    all_reduce(votes)
     return bool(votes)
 
 
-def from_first(thing: Any) -> Any:
-    """Returns what the first process has given: an object that can be pickled."""
+def broadcast_object(value: Any) -> Any:
+    """Returns the `value` that rank 0 passed, which must be picklable; that of others is unused."""
     if _size == 1:
-        return thing
+        return value
     import torch
     import torch.distributed as dist
 
-    things = [thing]
-    with _others_answer():
-        dist.broadcast_object_list(things, src=0, device=torch.device("cpu"))
-    return things[0]
+    values = [value]
+    with _raise_process_lost():
+        dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+    return values[0]
 
 
-def add_up_gradients(parameters: Iterable[nn.Parameter], beside: Tensor) -> Tensor:
+def all_reduce_gradients(parameters: Iterable[nn.Parameter], extra: Tensor) -> Tensor:
     """Replaces all gradients by their sums over the processes, in one message.
 
-    A gradient that is missing counts as 0; one that is missing everywhere stays missing.
+    A missing gradient counts as 0; one that is missing in every process stays missing.
 
     Returns:
-        The sum of `beside` (0-d) over the processes, sent along.
+        The sum of `extra` (0-d) over the processes, sent along.
     """
     if _size == 1:
-        return beside
+        return extra
     import torch
 
     weights = [w for w in parameters if w.requires_grad]
     present = [w.grad is not None for w in weights]
-    found = torch.tensor(present, dtype=beside.dtype, device=beside.device)
-    parts = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
-    message = torch.cat([*(part.reshape(-1) for part in parts), found, beside[None]])
-    add_up(message)
-    *sums, found, total = message.split([*(w.numel() for w in weights), len(weights), 1])
-    # only a process that lacks one has to look, and to wait for its device
-    anywhere = present if all(present) else (found > 0).tolist()
-    for w, part, total_part, any_has in zip(weights, parts, sums, anywhere, strict=True):
-        if any_has:
-            w.grad = part.copy_(total_part.view(w.shape))
+    flags = torch.tensor(present, dtype=extra.dtype, device=extra.device)
+    grads = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+    message = torch.cat([*(grad.reshape(-1) for grad in grads), flags, extra[None]])
+    all_reduce(message)
+    *sums, flags, total = message.split([*(w.numel() for w in weights), len(weights), 1])
+    # only a process that lacks a gradient has to read the flags, and to wait for its device
+    anywhere = present if all(present) else (flags > 0).tolist()
+    for w, grad, summed, exists in zip(weights, grads, sums, anywhere, strict=True):
+        if exists:
+            w.grad = grad.copy_(summed.view(w.shape))
     return total[0]
 
 
 @contextmanager
-def _others_answer() -> Iterator[None]:
+def _raise_process_lost() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot, softmax
 
-from seg_l1 import distributed
 from seg_l1.data.split import IGNORE
 from seg_l1.models import TrainingOutput
 from seg_l1.penalties import Penalty
@@ -24,7 +23,7 @@ from seg_l1.scope import ScopedTensor
 class PerPixel(nn.Module):
     """A loss that is a mean over pixels: that of a batch follows from those of its parts.
 
-    For all other losses several processes put their logits together first, see `whole_batch`.
+    For other losses several processes gather their logits first: see `whole_batch.gather_outputs`.
     """
 
 
@@ -178,21 +177,6 @@ def data_term(criterion: nn.Module, output: Tensor | TrainingOutput, target: Ten
     if isinstance(output, TrainingOutput):
         data = data + output.weight * criterion(output.aux.float(), target)
     return data
-
-
-def whole_batch(
-    output: Tensor | TrainingOutput, target: Tensor, images: int
-) -> tuple[Tensor | TrainingOutput, Tensor]:
-    """What the networks of all processes returned for a batch of `images`, and its masks.
-
-    Gradients reach the part of this process, as far as they come from its own loss.
-    """
-    if isinstance(output, TrainingOutput):
-        main, aux = (distributed.whole(part, images) for part in (output.main, output.aux))
-        output = TrainingOutput(main, aux, output.weight)
-    else:
-        output = distributed.whole(output, images)
-    return output, distributed.whole(target, images)
 
 
 def class_weights(

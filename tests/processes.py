@@ -128,20 +128,20 @@ whole_epoch = Batches.epoch
 FAULTS: dict[str, tuple[list[str], Callable[[], Any]]] = {
     "gradients are not added up": (
         SHORT,
-        lambda: patch.object(distributed, "add_up_gradients", lambda weights, beside: beside),
+        lambda: patch.object(distributed, "all_reduce_gradients", lambda weights, beside: beside),
     ),
     "each batch norm sees its part": (
         SHORT,
-        lambda: patch.object(distributed, "together", lambda: False),
+        lambda: patch.object(distributed, "is_distributed", lambda: False),
     ),
     "each process drops for itself": (
         [*SHORT, "model.norm=group", "regularizer=dropout"],
-        lambda: patch.object(distributed, "together", lambda: False),
+        lambda: patch.object(distributed, "is_distributed", lambda: False),
     ),
     "a pooled loss is taken of parts": (
         [*SHORT, "loss=dice"],
         lambda: patch(
-            "seg_l1.training.loop.whole_batch", lambda output, masks, images: (output, masks)
+            "seg_l1.training.loop.gather_outputs", lambda output, masks, images: (output, masks)
         ),
     ),
     "a batch is scored twice": (SHORT, lambda: patch.object(Batches, "epoch", _twice)),
@@ -151,9 +151,9 @@ FAULTS: dict[str, tuple[list[str], Callable[[], Any]]] = {
 
 def main(file: str) -> None:
     torch.set_num_threads(1)
-    distributed.join()
+    distributed.init()
     download = Path(file).with_suffix(".downloaded")
-    with distributed.in_turn():
+    with distributed.rank_zero_first():
         if distributed.rank() == 0:
             time.sleep(0.5)
             download.touch()
@@ -165,8 +165,8 @@ def main(file: str) -> None:
             found[name] = train(words)
     if distributed.rank() == 0:
         torch.save(found, file)
-    distributed.agree(False)  # rank 0 has saved
-    distributed.leave(0)
+    distributed.any_rank(False)  # rank 0 has saved
+    distributed.shutdown(0)
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def far(one: dict, two: dict) -> float:
 @pytest.mark.parametrize(("count", "size"), [(8, 2), (5, 2), (1, 3), (7, 4), (0, 2)])
 def test_shares_are_even_and_cover_everything_once(count, size, monkeypatch):
     monkeypatch.setattr(distributed, "_size", size)
-    parts = [range(count)[distributed.share(count, of)] for of in range(size)]
+    parts = [range(count)[distributed.shard(count, of)] for of in range(size)]
     assert [i for part in parts for i in part] == list(range(count))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
@@ -99,11 +99,11 @@ def test_shares_are_even_and_cover_everything_once(count, size, monkeypatch):
 def test_a_single_process_changes_nothing():
     weight = torch.nn.Parameter(torch.ones(2))
     beside = torch.ones(())
-    assert distributed.add_up_gradients([weight], beside) is beside
+    assert distributed.all_reduce_gradients([weight], beside) is beside
     assert weight.grad is None
-    assert not distributed.agree(False)
-    assert distributed.from_first(beside) is beside
-    assert distributed.share(5) == slice(0, 5)
+    assert not distributed.any_rank(False)
+    assert distributed.broadcast_object(beside) is beside
+    assert distributed.shard(5) == slice(0, 5)
 
 
 def test_what_does_not_go_under_torchrun_is_refused_with_the_way_to_do_it(monkeypatch, capsys):

@@ -50,10 +50,11 @@ def test_every_source_of_shrinkage_is_listed_and_mixes_are_pointed_out(typed):
 
 def test_layers_that_feed_a_norm_layer_are_found():
     net = UNet(3, 4, width=4, depth=1)
-    fed = shrinkage.feeding_norms(net, torch.randn(1, 3, 8, 8))
+    fed = shrinkage.scale_invariant_layers(net, torch.randn(1, 3, 8, 8))
     assert fed == {f"{block}.{i}" for block in ("down.0", "down.1", "merge.0") for i in (0, 3)}
     assert (
-        shrinkage.feeding_norms(UNet(3, 4, width=4, norm="none"), torch.randn(1, 3, 8, 8)) == set()
+        shrinkage.scale_invariant_layers(UNet(3, 4, width=4, norm="none"), torch.randn(1, 3, 8, 8))
+        == set()
     )
 
 
@@ -61,7 +62,7 @@ def test_those_layers_have_no_scale_and_the_others_have_one():
     """By definition: doubled weights change nothing of the output in training mode."""
     net = UNet(3, 4, width=4, depth=1)
     images = torch.randn(4, 3, 8, 8)
-    fed = shrinkage.feeding_norms(net, images[:1])
+    fed = shrinkage.scale_invariant_layers(net, images[:1])
     before = net(images)
     for name, module in net.named_modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
@@ -84,7 +85,7 @@ def test_scales_of_norm_layers_get_a_note():
         f"{block}.{i}.weight" for block in ("down.0", "down.1", "merge.0") for i in (1, 4)
     }
     (note,) = shrinkage.notes(
-        config, tensors, shrinkage.feeding_norms(net, torch.randn(1, 3, 8, 8))
+        config, tensors, shrinkage.scale_invariant_layers(net, torch.randn(1, 3, 8, 8))
     )
     assert "6 of 6 penalised tensors are scales of norm layers" in note
 

@@ -10,7 +10,7 @@ from torch import nn
 from seg_l1.config.compose import CONF, compose_plain
 from seg_l1.errors import UserError
 from seg_l1.losses import CrossEntropy, data_term, main_logits
-from seg_l1.metrics.shrinkage import feeding_norms
+from seg_l1.metrics.shrinkage import scale_invariant_layers
 from seg_l1.metrics.sparsity import multiply_adds
 from seg_l1.models import TrainingOutput
 from seg_l1.models.layers import pad_to_multiple
@@ -59,7 +59,7 @@ def test_facts_of_a_run_can_be_taken_of_every_option(name):
     net, image = option(name), torch.zeros(1, 3, 37, 53)
     assert multiply_adds(net, image) == counted_by_hooks(net.eval(), image)
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
-    assert len(feeding_norms(net.train(), image)) == len(norms)
+    assert len(scale_invariant_layers(net.train(), image)) == len(norms)
     assert net.training
 
 

@@ -132,7 +132,7 @@ def test_masks_that_no_prediction_wrote_are_not_written_over(trained, tmp_path, 
 
 def test_what_training_padded_is_padded_here():
     predictor = brightness(image_size=(12, 12))
-    predictor.fit = "pad"
+    predictor.resize_mode = "pad"
     pixels = np.random.default_rng(0).integers(0, 2, (8, 10)).astype(np.uint8)
     ids, _ = predictor(Image.fromarray(50 + 150 * pixels).convert("RGB"))
     assert (ids == pixels).all()

@@ -73,16 +73,16 @@ def _one_of_several(arguments: list[str], traceback: bool) -> NoReturn:
     Of what goes wrong the others say only what the first has not said.
     """
     try:
-        distributed.join()
+        distributed.init()
     except distributed.ProcessLost as error:
         raise SystemExit(_say(error, 1, traceback)) from error
     if distributed.rank() == 0:
         code = _main(arguments, traceback, _run)
         if code == 0:
-            distributed.from_first(None)  # there is nothing more to run
+            distributed.broadcast_object(None)  # there is nothing more to run
     else:
         code = _follow(traceback)
-    distributed.leave(code)
+    distributed.shutdown(code)
 
 
 def _follow(traceback: bool) -> int:
@@ -91,13 +91,13 @@ def _follow(traceback: bool) -> int:
     from seg_l1.training.run import run
 
     try:
-        while (job := distributed.from_first(None)) is not None:
+        while (job := distributed.broadcast_object(None)) is not None:
             with terminal.logging_to_file() as console:
                 run(job["config"], Path(), overrides=[], resume=job["resume"], console=console)
     except (Interrupted, KeyboardInterrupt):
-        return distributed.code_of_first(distributed.PATIENCE) or 130
+        return distributed.rank_zero_exit_code(distributed.TIMEOUT) or 130
     except Exception as error:
-        code = distributed.code_of_first(timedelta(seconds=5))
+        code = distributed.rank_zero_exit_code(timedelta(seconds=5))
         if code is None:
             sys.stderr.write(f"process {distributed.rank()}: ")
             code = _say(error, 2 if isinstance(error, UserError) else 1, traceback)
@@ -219,7 +219,7 @@ def _job(
         directory = directory.relative_to(Path.cwd())
     with terminal.logging_to_screen() as console:
         try:
-            distributed.from_first({"config": config, "resume": resume})
+            distributed.broadcast_object({"config": config, "resume": resume})
             return run(config, directory, overrides=overrides, resume=resume, console=console)
         except Interrupted as stop:
             sys.stderr.write(f"{stop}\n")

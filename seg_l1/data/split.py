@@ -64,15 +64,23 @@ class TensorSplit:
 class SegmentationData:
     """A data set ready to train on.
 
-    `mean` and `std` are per channel, of the training images scaled to [0, 1]; `pixel_shares` are
-    the training pixels of each class as a share of all labelled ones, `unlabelled` the share of
-    the others; `notes` are remarks that a person should read. `present_shares` are the pixels of
-    each class as a share of the labelled ones of the training images that show it, 0 for a class
-    that none shows (for the median frequencies of Eigen & Fergus 2015). `indices` are, for every
-    split that was drawn, its positions in the listing that it was drawn from. `fit` says how a
-    picture becomes as large as the network expects: "resize", or "pad" (with 0, evenly).
-    `groups` names for every training image the group that folds must not tear apart; empty where
-    each image stands alone.
+    Attributes:
+        splits: "train", "val" and, where there is one, "test".
+        classes: K names.
+        mean, std: per channel, of the training images scaled to [0, 1].
+        pixel_shares: training pixels of each class as a share of all labelled ones.
+        unlabelled: share of the training pixels without a label.
+        fingerprint: hash of names, images and masks of all splits.
+        notes: remarks that a person should read.
+        present_shares: training pixels of each class as a share of the labelled ones of the images
+            that show it, 0 for a class that none shows (for the median frequencies of Eigen &
+            Fergus 2015).
+        indices: for every split that was drawn, its positions in the listing that it was drawn
+            from; empty where the splits were given.
+        resize_mode: how an image gets the size that the network expects: "resize", or "pad" (with
+            0, evenly on all sides).
+        groups: for every training image the group that folds keep together; empty where each image
+            stands alone.
     """
 
     splits: dict[str, Split]
@@ -85,7 +93,7 @@ class SegmentationData:
     notes: list[str] = field(default_factory=list)
     present_shares: list[float] = field(default_factory=list)
     indices: dict[str, list[int]] = field(default_factory=dict)
-    fit: str = "resize"
+    resize_mode: str = "resize"
     groups: list[str] = field(default_factory=list)
 
     @property

@@ -103,7 +103,7 @@ def mnist(
     indices = _drawn(val_fraction, seed, group_pattern, stratify)(whole.names, presence)
     splits = {part: whole.subset(chosen) for part, chosen in indices.items()}
     data = describe({**splits, "test": test}, classes, notes=[])
-    return replace(data, mean=[0.5], std=[0.5], indices=indices, fit="pad")
+    return replace(data, mean=[0.5], std=[0.5], indices=indices, resize_mode="pad")
 
 
 def voc(

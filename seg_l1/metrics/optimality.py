@@ -44,7 +44,7 @@ def gradients(
     labelled = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
     for images, masks in batches:
         pixels = (masks != IGNORE).sum()
-        with torch.enable_grad(), distributed.alone():
+        with torch.enable_grad(), distributed.local_only():
             loss = data_term(criterion, model(images), masks) * pixels
             found = torch.autograd.grad(loss, weights, allow_unused=True)
         for mean, gradient in zip(total, found, strict=True):
@@ -56,7 +56,7 @@ def gradients(
     with torch.no_grad():
         for buffer, before in buffers:
             buffer.copy_(before)
-    distributed.add_up(labelled, *total)
+    distributed.all_reduce(labelled, *total)
     return [mean / max(1, labelled) for mean in total]
 
 

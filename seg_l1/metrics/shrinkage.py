@@ -45,7 +45,7 @@ def notes(config: dict[str, Any], tensors: Sequence[ScopedTensor], fed: set[str]
     """What a reader of the results should know: mixes of penalties, keys without an effect, scales.
 
     Args:
-        fed: the modules that feed a norm layer, see `feeding_norms`.
+        fed: the modules that feed a norm layer, see `scale_invariant_layers`.
     """
     optimizer, regularizer = config["optimizer"], config["regularizer"]
     penalty, decay = _penalty(config), optimizer.get("weight_decay")
@@ -101,7 +101,7 @@ def _scales(tensors: Sequence[ScopedTensor], fed: set[str]) -> list[str]:
 
 
 @torch.no_grad()
-def feeding_norms(model: nn.Module, image: Tensor) -> set[str]:
+def scale_invariant_layers(model: nn.Module, image: Tensor) -> set[str]:
     """The names of the modules whose output enters a norm layer directly, by one forward pass.
 
     f(c·w) = f(w) for such a layer's weights and any c > 0.

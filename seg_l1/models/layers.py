@@ -87,7 +87,7 @@ class _BatchNorm(nn.BatchNorm2d):
         return super().forward(x)
 
 
-def allow_single_values(net: nn.Module) -> None:
+def allow_single_value_batch_norm(net: nn.Module) -> None:
     """Lets batch norms train on one value per channel, where torch's raises.
 
     That happens to a batch of one image behind global pooling (DeepLab's image features), and in

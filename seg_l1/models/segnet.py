@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d, max_unpool2d
 
-from seg_l1.models.layers import allow_single_values, convolutions
+from seg_l1.models.layers import allow_single_value_batch_norm, convolutions
 
 
 class SegNet(nn.Module):
@@ -52,7 +52,7 @@ class SegNet(nn.Module):
         )
         self.last = convolutions([width, width], norm, dropout)
         self.head = nn.Conv2d(width, num_classes, 3, padding=1)
-        allow_single_values(self)
+        allow_single_value_batch_norm(self)
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = []

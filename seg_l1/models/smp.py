@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from seg_l1.errors import UserError, did_you_mean, first_line
-from seg_l1.models.layers import allow_single_values, pad_to_multiple, replace_dropout
+from seg_l1.models.layers import allow_single_value_batch_norm, pad_to_multiple, replace_dropout
 
 
 class SMP(nn.Module):
@@ -76,7 +76,7 @@ class SMP(nn.Module):
         divides = self.net.requires_divisible_input_shape
         self.multiple = self.net.encoder.output_stride if divides else 1
         replace_dropout(self, dropout)
-        allow_single_values(self)
+        allow_single_value_batch_norm(self)
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]

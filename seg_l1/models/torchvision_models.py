@@ -12,7 +12,11 @@ from torch.nn.functional import interpolate
 
 from seg_l1.errors import UserError, did_you_mean, first_line
 from seg_l1.models import TrainingOutput
-from seg_l1.models.layers import adapt_first_convolution, allow_single_values, replace_dropout
+from seg_l1.models.layers import (
+    adapt_first_convolution,
+    allow_single_value_batch_norm,
+    replace_dropout,
+)
 
 
 class TorchvisionModel(nn.Module):
@@ -60,7 +64,7 @@ class TorchvisionModel(nn.Module):
         self.aux_classifier = net.aux_classifier if aux else None
         adapt_first_convolution(self.backbone, in_channels)
         replace_dropout(self, dropout)
-        allow_single_values(self)
+        allow_single_value_batch_norm(self)
 
     def forward(self, x: Tensor) -> Tensor | TrainingOutput:
         features = self.backbone(x)

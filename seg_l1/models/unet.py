@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from seg_l1.models.layers import allow_single_values, convolutions
+from seg_l1.models.layers import allow_single_value_batch_norm, convolutions
 
 
 class UNet(nn.Module):
@@ -56,7 +56,7 @@ class UNet(nn.Module):
             for shallow in widths[-2::-1]
         )
         self.head = nn.Conv2d(width, num_classes, 1)
-        allow_single_values(self)
+        allow_single_value_batch_norm(self)
 
     def forward(self, x: Tensor) -> Tensor:
         skips = [self.down[0](x)]

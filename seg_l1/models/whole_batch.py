@@ -9,13 +9,14 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm
 
 from seg_l1 import distributed
+from seg_l1.models import TrainingOutput
 from seg_l1.models.drop_connect import RANDOM
 
 
-def see_whole_batches(model: nn.Module, images: int) -> None:
+def convert_whole_batch(model: nn.Module, images: int) -> None:
     """Makes the layers of `model` train on batches of `images` images as in a single process.
 
-    Of these the process gives the model its `distributed.share`, which may be empty. Batch norms
+    Of these the process gives the model its `distributed.shard`, which may be empty. Batch norms
     take the statistics of the whole batch; layers that drop something draw for the whole batch,
     with the same generator in every process, and take their part. (torch's SyncBatchNorm runs on
     GPUs alone.)
@@ -34,13 +35,26 @@ def see_whole_batches(model: nn.Module, images: int) -> None:
         module.images = images
 
 
+def gather_outputs(
+    output: Tensor | TrainingOutput, target: Tensor, images: int
+) -> tuple[Tensor | TrainingOutput, Tensor]:
+    """Returns what the networks of all processes made of a batch of `images`, and its masks.
+
+    Gradients reach the part of this process, as far as they come from its own loss.
+    """
+    if isinstance(output, TrainingOutput):
+        main, aux = (distributed.gather_batch(part, images) for part in (output.main, output.aux))
+        return TrainingOutput(main, aux, output.weight), distributed.gather_batch(target, images)
+    return distributed.gather_batch(output, images), distributed.gather_batch(target, images)
+
+
 class _BatchNorm(nn.Module):
     """Before the class of a batch norm: the statistics of all processes while training."""
 
     images: int
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and distributed.together()):
+        if not (self.training and distributed.is_distributed()):
             return super().forward(x)
         single = self.images * x.shape[2:].numel() == 1  # torch raises, layers._BatchNorm does this
         if single:
@@ -70,7 +84,7 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         wide = x.float() if x.dtype.itemsize < 4 else x
         mine[0] = x.numel() // x.shape[1]
         mine[2], mine[1] = torch.var_mean(wide, dims, correction=0)
-    count, mean, var = torch.stack(distributed.gather(mine)).unbind(1)
+    count, mean, var = torch.stack(distributed.all_gather(mine)).unbind(1)
     total = count.sum(0)
     center = (count * mean).sum(0) / total
     spread = (count * (var + (mean - center).square())).sum(0) / total
@@ -107,7 +121,7 @@ class _Normalise(torch.autograd.Function):
             mean.dtype, copy=True
         )  # of this part; the gradients are added up
         if ctx.count is not None:
-            distributed.add_up(sums)
+            distributed.all_reduce(sums)
             shift, tilt = (sums / ctx.count).to(mean.dtype)
             slope = slope - shift.view(shape) - unit * tilt.view(shape)
         scale = scale if weight is None else scale * weight
@@ -122,9 +136,9 @@ class _Drop(nn.Module):
     images: int
 
     def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and distributed.together()):
+        if not (self.training and distributed.is_distributed()):
             return super().forward(x)
         ones = x.new_ones(self.images, *x.shape[1:])
         if x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
             ones = ones.to(memory_format=torch.channels_last)  # numbers are drawn in this order
-        return x * super().forward(ones)[distributed.share(self.images)]
+        return x * super().forward(ones)[distributed.shard(self.images)]

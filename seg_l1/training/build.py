@@ -76,7 +76,7 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
     from seg_l1.data.batches import Batches
     from seg_l1.losses import RegularizedLoss
     from seg_l1.models.drop_connect import DropConnect
-    from seg_l1.models.whole_batch import see_whole_batches
+    from seg_l1.models.whole_batch import convert_whole_batch
     from seg_l1.scope import Rule, scope
     from seg_l1.training.loop import Loop, Settings
 
@@ -119,7 +119,7 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
             "dataset.image_size=null: images that keep their own sizes make no batch; give"
             " augmentation=strong augmentation.crop=[H,W], or dataset.batch_size=1"
         )
-    see_whole_batches(model, train.batch_size)
+    convert_whole_batch(model, train.batch_size)
     steps = -(-len(train) // trainer["accumulate"])
     solvers = _solvers()
     try:

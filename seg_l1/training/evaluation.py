@@ -63,8 +63,8 @@ def evaluate(
         for metric in (confusion, *boundaries):
             metric.update(prediction, masks)
         calibration.update(logits, masks)
-    distributed.add_up(total, pixels, confusion.counts, calibration.sums)
-    distributed.add_up(*(metric.sums for metric in boundaries))
+    distributed.all_reduce(total, pixels, confusion.counts, calibration.sums)
+    distributed.all_reduce(*(metric.sums for metric in boundaries))
     per_class = iou_per_class(confusion.counts).tolist()
     boundary_f1, boundary_iou = (metric.compute() for metric in boundaries)
     row = {

@@ -15,11 +15,12 @@ from torch.optim import Optimizer
 from seg_l1 import distributed
 from seg_l1.data.batches import Batches
 from seg_l1.data.split import IGNORE
-from seg_l1.losses import PerPixel, RegularizedLoss, data_term, main_logits, whole_batch
+from seg_l1.losses import PerPixel, RegularizedLoss, data_term, main_logits
 from seg_l1.metrics.optimality import NAMES, certificate, gradients, mapping_norm
 from seg_l1.metrics.segmentation import ConfusionMatrix, scores
 from seg_l1.metrics.sparsity import sparsity
 from seg_l1.models.drop_connect import DropConnect
+from seg_l1.models.whole_batch import gather_outputs
 from seg_l1.scope import ScopedTensor
 from seg_l1.solvers import Solver
 from seg_l1.training.evaluation import Row, evaluate
@@ -135,7 +136,7 @@ class Loop:
         self, on_step: Callable[[Loop, float], None], should_stop: Callable[[], bool]
     ) -> None:
         self.model.train()
-        mine = distributed.share(self.train.batch_size)
+        mine = distributed.shard(self.train.batch_size)
         batches = self.train.epoch(self.epoch, start=self.batch, part=mine)
         while self.batch < len(self.train):
             started = time.perf_counter()
@@ -148,9 +149,9 @@ class Loop:
             if self.step % self.settings.log_every == 0 or self.batch == len(self.train):
                 self._check_finite()
                 on_step(self, float(loss))
-            if distributed.agree(should_stop()):
+            if distributed.any_rank(should_stop()):
                 self._check_finite(weights=True)
-                distributed.add_up(self.confusion.counts)
+                distributed.all_reduce(self.confusion.counts)
                 raise Stopped
 
     def _train_step(self, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -167,19 +168,19 @@ class Loop:
         criterion, processes = self.objective.criterion, 1
         valid = [(masks != IGNORE).sum() for _, masks in batches]
         labelled = sum(valid)
-        distributed.add_up(labelled)
+        distributed.all_reduce(labelled)
         labelled = labelled.clamp_min(1)
         for (images, masks), pixels in zip(batches, valid, strict=True):
             with self.autocast:
                 output = self.noise(self.model, images)
             self.confusion.update(main_logits(output).detach().argmax(1), masks)
             if distributed.size() > 1 and not isinstance(criterion, PerPixel):
-                output, masks = whole_batch(output, masks, self.train.batch_size)
+                output, masks = gather_outputs(output, masks, self.train.batch_size)
                 pixels, processes = (masks != IGNORE).sum(), distributed.size()  # all have the same
             data = data_term(criterion, output, masks) * (pixels / labelled)
             self.scaler.scale(data).backward()
             total = total.to(data.device) + data.detach()
-        total = distributed.add_up_gradients(self.model.parameters(), total / processes)
+        total = distributed.all_reduce_gradients(self.model.parameters(), total / processes)
         self.scaler.unscale_(self.optimizer)
         self._clip()
         self.scaler.step(self.optimizer)  # ends in the prox, by the optimizer's hooks
@@ -220,7 +221,7 @@ class Loop:
 
     def _finish_epoch(self) -> Row:
         val, _ = self.evaluate(self.val)
-        distributed.add_up(self.confusion.counts)
+        distributed.all_reduce(self.confusion.counts)
         train = scores(self.confusion.counts)
         data = float(self.data_loss) / len(self.train)
         lam = self.schedule(self.step - 1)

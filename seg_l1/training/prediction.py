@@ -23,8 +23,8 @@ from seg_l1.models.tiles import tiled, tiles
 class Predictor:
     """The best network of a run, with all that lies between a picture and its classes.
 
-    `image_size` is the (H, W) that the network was trained on, None = every picture's own; `fit`
-    says how a picture gets there, see `SegmentationData`.
+    `image_size` is the (H, W) that the network was trained on, None = every picture's own;
+    `resize_mode` says how a picture gets there, see `SegmentationData`.
     """
 
     model: nn.Module
@@ -35,7 +35,7 @@ class Predictor:
     tile: Sequence[int] | None
     overlap: float
     autocast: torch.autocast | nullcontext
-    fit: str = "resize"
+    resize_mode: str = "resize"
 
     @torch.no_grad()
     def __call__(self, picture: np.ndarray | object) -> tuple[np.ndarray, float]:
@@ -47,7 +47,7 @@ class Predictor:
         """
         device = next(self.model.parameters()).device
         height, width = picture.height, picture.width
-        padded = self.fit == "pad" and self.image_size is not None
+        padded = self.resize_mode == "pad" and self.image_size is not None
         image = as_tensor(picture, len(self.mean), None if padded else self.image_size)[None]
         if padded:
             extra = [max(0, a - b) for a, b in zip(self.image_size, (height, width), strict=True)]
@@ -110,7 +110,7 @@ def load_predictor(
             autocast=torch.autocast(
                 where.type, DTYPES[trainer["precision"]], trainer["precision"] != "fp32"
             ),
-            fit=best.get("fit", "resize"),
+            resize_mode=best.get("fit", "resize"),
         )
 
 

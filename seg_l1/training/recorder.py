@@ -110,7 +110,7 @@ class Recorder:
             self._save()
             where = f"in epoch {self.loop.epoch + 1} at step {self.loop.step}"
             raise Interrupted(f"stopped {where}; {again}") from None
-        if distributed.agree(stopped()):
+        if distributed.any_rank(stopped()):
             raise Interrupted(f"stopped after epoch {self.loop.epoch}; {again}")
 
     def finish(self, polish: Callable[[Loop], None] | None = None) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class Recorder:
         best = checkpoints.load(self.record.best)
         with checkpoints.fitting(self.record.best):
             loop.model.load_state_dict(best["model"])
-        distributed.from_first(best["model"])
+        distributed.broadcast_object(best["model"])
         if polish is not None:
             self._polish(polish, done=best.get("polished", False))
         split = "val" if self.experiment.test is None else "test"
@@ -293,7 +293,7 @@ class Recorder:
             "classes": data.classes,
             "mean": data.mean,
             "std": data.std,
-            "fit": data.fit,
+            "fit": data.resize_mode,
             "fingerprint": data.fingerprint,
         }
 

@@ -70,7 +70,7 @@ def run(
     checkpoints.seed_everything(config["seed"])
     if data is None:
         terminal.log.info(f"seg_l1: reading the data, seed {config['seed']} ...")
-        with distributed.in_turn(bool(config["dataset"].get("download"))):
+        with distributed.rank_zero_first(bool(config["dataset"].get("download"))):
             data = load_data(config)
     terminal.log.info(terminal.data_text(data))
     experiment = build(config, data, pretrained=not resume)
@@ -78,7 +78,7 @@ def run(
     first = distributed.rank() == 0
     record = RunDirectory.existing(directory) if resume and first else RunDirectory(directory)
     state = _restore(experiment, record) if resume else {"elapsed": 0.0}
-    if distributed.from_first(experiment.loop.finished and first and _completed(record)):
+    if distributed.broadcast_object(experiment.loop.finished and first and _completed(record)):
         if not first:
             return {}
         terminal.log.info(f"{record.path}: is finished; trainer.epochs=<more> trains longer")
@@ -151,9 +151,9 @@ def _take_part(experiment: Experiment) -> dict[str, Any]:
                 pass
         except Stopped:
             raise Interrupted from None
-        if distributed.agree(stopped()):
+        if distributed.any_rank(stopped()):
             raise Interrupted
-    loop.model.load_state_dict(distributed.from_first(None))
+    loop.model.load_state_dict(distributed.broadcast_object(None))
     loop.evaluate(experiment.test or loop.val)
     return {}
 
@@ -234,7 +234,7 @@ def _facts(experiment: Experiment) -> dict[str, Any]:
         if tile and (tile[0] < image.shape[2] or tile[1] < image.shape[3]):
             loop.model.eval()(image[..., : tile[0], : tile[1]])
         count = sparsity.multiply_adds(loop.model, image)
-        fed = shrinkage.feeding_norms(loop.model, image)
+        fed = shrinkage.scale_invariant_layers(loop.model, image)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"model: does not fit the images ({first_line(error)})") from error
     notes = shrinkage.notes(experiment.config, loop.tensors, fed)
@@ -258,7 +258,7 @@ def _restore(experiment: Experiment, record: RunDirectory) -> dict[str, Any]:
 
     from seg_l1.runs import checkpoints
 
-    state = distributed.from_first(
+    state = distributed.broadcast_object(
         checkpoints.load(record.last) if distributed.rank() == 0 else None
     )
     if state.get("fingerprint") != experiment.data.fingerprint:

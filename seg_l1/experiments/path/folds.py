@@ -62,7 +62,7 @@ def fold_data(data: SegmentationData, validation: Sequence[int]) -> Segmentation
     indices = {"train": [i for i in range(len(train)) if i not in held], "val": list(validation)}
     splits = {name: train.subset(chosen) for name, chosen in indices.items()}
     described = describe(splits, data.classes, data.notes)
-    return replace(described, indices=indices, fit=data.fit)
+    return replace(described, indices=indices, resize_mode=data.resize_mode)
 
 
 def without_test(data: SegmentationData) -> SegmentationData:
