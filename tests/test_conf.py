@@ -6,6 +6,7 @@ import pytest
 
 from seg_l1.config import limits
 from seg_l1.config.compose import CONF, compose_plain, help_text
+from seg_l1.config.identity import flatten
 from seg_l1.training.build import build, load_data
 from tests.conftest import TINY
 from tests.standard_files import WRITERS
@@ -30,7 +31,7 @@ def compose_option(option, street):
 
 def _has_key(option, override):
     key = override.split("=")[0]
-    return not key.startswith("model.") or key in dict(limits.leaves(compose_plain([option])))
+    return not key.startswith("model.") or key in dict(flatten(compose_plain([option])))
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -55,7 +56,7 @@ def test_option_has_a_line_in_the_help(option):
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_value_has_a_limit(option, street):
     unlimited = {"regularizer.scope"}
-    for key, _ in limits.leaves(compose_option(option, street)):
+    for key, _ in flatten(compose_option(option, street)):
         assert key in limits.LIMITS or key in unlimited or key.endswith("_target_"), key
 
 

@@ -18,8 +18,9 @@ from omegaconf import DictConfig
 
 from seg_l1.config import compose
 from seg_l1.config.compose import compose_plain, expand_ranges, parse
+from seg_l1.config.identity import duplicates
 from seg_l1.errors import UserError
-from seg_l1.experiments import jobs, sweep
+from seg_l1.experiments import jobs
 from seg_l1.experiments.planning import plan
 from seg_l1.training.recorder import Recorder
 from tests.conftest import TINY, table
@@ -71,7 +72,7 @@ def test_combinations_that_mean_the_same_run_are_found():
     assert [job.same_as for job in jobs] == [None, None]
     jobs, _ = planned("regularizer=none", "regularizer.drop_connect=0,0.1")
     assert [job.same_as for job in jobs] == [None, None]
-    assert sweep.same_runs([configs[0], configs[2], configs[0]]) == [None, None, 0]
+    assert duplicates([configs[0], configs[2], configs[0]]) == [None, None, 0]
 
 
 def test_folder_names_tell_what_differs_and_hold_no_odd_sign():

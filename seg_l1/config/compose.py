@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from seg_l1.config import limits
+from seg_l1.config.identity import flatten
 from seg_l1.errors import UserError, did_you_mean, first_line, short
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ _TAKEN = "only arguments of the optimizer can be taken away, as ~optimizer.betas
 def _check_keys(overrides: Sequence[Any], config: Any) -> None:
     from omegaconf import OmegaConf
 
-    known = [key for key, _ in limits.leaves(OmegaConf.to_container(config, resolve=False))]
+    known = [key for key, _ in flatten(OmegaConf.to_container(config, resolve=False))]
     parents = {".".join(key.split(".")[:depth]) for key in known for depth in (1, 2)} - {*known}
     for override in overrides:
         key, value = override.key_or_group, override.value()
@@ -196,7 +197,7 @@ def _check_keys(overrides: Sequence[Any], config: Any) -> None:
             inside = [name for name in known if name.startswith(f"{key}.")]
             raise UserError(f"{key}: holds keys, not a value: {', '.join(inside)}")
         given = not (override.is_delete() or override.is_sweep_override())
-        inside = limits.leaves({key: value}) if key in parents else [(key, value)]
+        inside = flatten({key: value}) if key in parents else [(key, value)]
         for name, one in inside:
             if name in known:
                 if given and "${" not in override.input_line:
@@ -229,7 +230,7 @@ def _unknown(key: str, known: Sequence[str], added: str = "") -> str:
     owners: dict[str, list[str]] = {}
     for option in _options(group, [CONF]) if name else ():
         config = OmegaConf.to_container(_compose_lines([f"{group}='{option}'"]), resolve=False)
-        for inside, _ in limits.leaves(config.get(group) or {}, f"{group}."):
+        for inside, _ in flatten(config.get(group) or {}, f"{group}."):
             owners.setdefault(inside, []).append(f"{group}={option}")
     if key in owners:
         return f"{key}: belongs to {', '.join(owners[key])}; choose it, or leave this key out"

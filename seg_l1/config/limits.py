@@ -303,12 +303,3 @@ def _nodes(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
         yield f"{prefix}{key}", value
         if isinstance(value, Mapping):
             yield from _nodes(value, f"{prefix}{key}.")
-
-
-def leaves(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (dotted key, value) of everything that is no mapping."""
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value

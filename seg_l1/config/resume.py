@@ -8,16 +8,11 @@ from typing import Any
 
 from seg_l1.config import limits
 from seg_l1.config.compose import compose_plain, config_groups
+from seg_l1.config.identity import FREE_ON_RESUME, flatten
 from seg_l1.errors import UserError, did_you_mean
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.files import from_yaml
 from seg_l1.runs.trust import check_targets
-
-FREE_ON_RESUME = (
-    "trainer.epochs", "trainer.early_stopping", "trainer.threads", "trainer.log_every",
-    "device", "dataset.root", "dataset.download", "dataset.workers", "traceback",
-)  # fmt: skip
-"""Keys whose change leaves a run the run that it was; all others are refused beside `resume`."""
 
 
 def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any], list[str]]:
@@ -40,7 +35,7 @@ def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any],
     except UserError as error:
         raise UserError(f"{run.config}: {error}") from None
     check_targets(config, run.config)
-    saved = dict(limits.leaves(config))
+    saved = dict(flatten(config))
     config["traceback"] = "debug" in typed and typed["debug"].value() == "true"
     for key, override in typed.items():
         value = override.value()

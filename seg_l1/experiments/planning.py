@@ -9,7 +9,8 @@ from typing import Any
 
 from seg_l1.config import limits
 from seg_l1.config.compose import CONF, compose_overrides, config_groups, parse_word, plain, slug
-from seg_l1.experiments.sweep import Job, same_runs
+from seg_l1.config.identity import duplicates
+from seg_l1.experiments.sweep import Job
 
 
 def plan(flags: Any, overrides: Sequence[Any]) -> tuple[list[Job], list[dict[str, Any]]]:
@@ -29,7 +30,7 @@ def plan(flags: Any, overrides: Sequence[Any]) -> tuple[list[Job], list[dict[str
     for config in configs:
         limits.check(config)
     jobs = []
-    for index, (words, same) in enumerate(zip(combinations, same_runs(configs), strict=True)):
+    for index, (words, same) in enumerate(zip(combinations, duplicates(configs), strict=True)):
         values = dict(word.split("=", 1) for word in words)
         chosen = {key: values[key] for key in swept}
         told = [word for word in words if not swept or word.split("=", 1)[0] in swept]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from seg_l1.config import limits
 from seg_l1.config.compose import check_overrides, compose_plain, config_groups, parse, quoted, slug
+from seg_l1.config.identity import FREE, differences
 from seg_l1.errors import Interrupted, UserError, did_you_mean
 from seg_l1.experiments import jobs
 from seg_l1.runs.trust import TRUST, trusted
@@ -345,8 +346,6 @@ def _check_keys(typed: Mapping[str, str]) -> None:
 
 def _words(folder: Path | None, typed: Mapping[str, str]) -> dict[str, str]:
     """The words of a study: those typed, which must match those saved in `folder`, or these."""
-    from seg_l1.experiments.sweep import FREE
-
     described = bool(_overrides(typed))
     fresh = folder is None or (described and not (folder / "study.db").exists())
     saved = {} if fresh else _saved(folder)
@@ -354,12 +353,8 @@ def _words(folder: Path | None, typed: Mapping[str, str]) -> dict[str, str]:
         raise UserError(f"study: '{folder}' holds something else than a study; choose another one")
     kept = {key: saved[key] for key in saved if key == "trials" or not described}
     words = {**DEFAULTS, **kept, **typed}
-    changes = [
-        f"{key}: {saved.get(key, 'not given')} in the study, now {words.get(key, 'not given')}"
-        for key in sorted(saved.keys() | words.keys() if saved else ())
-        if key not in (*FREE, "trials") and saved.get(key) != words.get(key)
-    ]
-    if changes:
+    changes = differences(saved, words, where="study", free=(*FREE, "trials"))
+    if saved and changes:
         raise UserError(f"study: this is not the search in {folder}", details=changes)
     return words
 

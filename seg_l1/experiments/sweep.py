@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from seg_l1.config.limits import leaves
+from seg_l1.config.identity import differences, flatten
 from seg_l1.errors import UserError
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.files import csv_text, write_atomically
@@ -24,12 +24,6 @@ SHOWN = (
     "sparsity/groups", "wall_time_s",
 )  # fmt: skip
 """What is told of a run: its epochs in all and those done, and the scores of the best `epoch`."""
-
-FREE = (
-    "device", "traceback", "dataset.root", "dataset.download", "dataset.workers", "resume",
-    "trainer.threads", "trainer.log_every", "sweep.on_error",
-)  # fmt: skip
-"""Keys that may be others when a sweep goes on; they leave a run the run that it was."""
 
 
 @dataclass(frozen=True)
@@ -113,10 +107,10 @@ class Sweep:
     def differences(
         self, jobs: Sequence[Job], configs: Sequence[Mapping[str, Any]], typed: Sequence[str] = ()
     ) -> list[str]:
-        """What `jobs`, with their `configs`, would change about this sweep; see `FREE`.
+        """What `jobs`, with their `configs`, would change about this sweep.
 
-        A key that only one of both knows is one of another version of this program, and does not
-        count unless it was `typed`, then or now.
+        Args:
+            typed: what was typed now; see `identity.differences`.
         """
         from seg_l1.runs.files import from_yaml
 
@@ -126,19 +120,16 @@ class Sweep:
             lines += [f"only in the sweep: {_words(x)}" for x in ours if x not in theirs]
             return lines or ["the jobs come in another order"]
         named = {word.lstrip("+~").partition("=")[0] for word in (*self.typed, *typed)}
-        found: dict[str, list[int]] = {}
+        changed: dict[str, list[int]] = {}
         for job, config in zip(self.jobs, configs, strict=True):
             file = self.run(job.index).config
             if job.same_as is not None or not file.is_file():
                 continue
-            before, now = (dict(leaves(x)) for x in (from_yaml(file), config))
-            keys = before.keys() & now.keys() | (before.keys() ^ now.keys()) & named
-            for key in sorted(keys - {*FREE}):
-                if before.get(key) != now.get(key):
-                    words = f"{key}: {before.get(key)} in the sweep, now {now.get(key)}"
-                    found.setdefault(words, []).append(job.index)
-        many = {words: f" and {len(x) - 1} more" * (len(x) > 1) for words, x in found.items()}
-        return [f"job {found[words][0]}{more}, {words}" for words, more in many.items()]
+            before, now = (dict(flatten(x)) for x in (from_yaml(file), config))
+            for line in differences(before, now, where="sweep", typed=named):
+                changed.setdefault(line, []).append(job.index)
+        more = {line: f" and {len(x) - 1} more" * (len(x) > 1) for line, x in changed.items()}
+        return [f"job {indices[0]}{more[line]}, {line}" for line, indices in changed.items()]
 
     def _check(self) -> None:
         """Refuses a plan that is none: folders of jobs are emptied, and lie nowhere else."""
@@ -170,29 +161,6 @@ def state(record: RunDirectory) -> dict[str, Any]:
 def went_wrong(row: Mapping[str, Any]) -> bool:
     """Whether a job ended in an error; one that was asked to stop is interrupted without any."""
     return row["status"] in ("failed", "interrupted") and bool(row["error"])
-
-
-def same_runs(configs: Sequence[Mapping[str, Any]]) -> list[int | None]:
-    """For each configuration the index of the first that means the same run, or None if it is it.
-
-    The numbers of other penalties do not matter to one, nor does the strength of none at all.
-    """
-    first: dict[str, int] = {}
-    found: list[int | None] = []
-    for index, config in enumerate(configs):
-        known = first.setdefault(_meaning(config), index)
-        found.append(None if known == index else known)
-    return found
-
-
-def _meaning(config: Mapping[str, Any]) -> str:
-    regularizer = dict(config["regularizer"])
-    ignored = {"l1_ratio", "mode", "knot", "epsilon", "depth"}  # what counts is in `penalty`
-    if regularizer["penalty"]["_target_"].endswith(".Zero"):
-        ignored |= {key for key in regularizer if key.startswith(("alpha", "lam", "schedule"))}
-    kept = {key: value for key, value in regularizer.items() if key not in ignored}
-    others = {key: value for key, value in config.items() if key not in ("resume", "sweep")}
-    return json.dumps({**others, "regularizer": kept}, sort_keys=True)
 
 
 def _words(swept: Mapping[str, str]) -> str:

@@ -11,13 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seg_l1.config.identity import FREE, flatten
 from seg_l1.errors import UserError, did_you_mean
 from seg_l1.report.runs import Run, Unfinished, apart, curves
 
-ASIDE = {
-    "seed", "regularizer", "regularizer.alpha", "device", "traceback", "resume", "dataset.root",
-    "dataset.download", "dataset.workers", "trainer.threads", "trainer.log_every",
-}  # fmt: skip
+ASIDE = {"seed", "regularizer", "regularizer.alpha", *FREE}
 """Keys that make no other curve: the axes of the report, and where and how a run ran."""
 
 
@@ -138,8 +136,6 @@ def _settings(runs: Sequence[Run]) -> None:
 
 def _value(run: Run, key: str, runs: Sequence[Run]) -> str | None:
     """The value of a key or group in a run; None where it means nothing to it."""
-    from seg_l1.config.limits import leaves
-
     group, _, name = key.partition(".")
     node = run.config.get(group)
     if group == "regularizer":
@@ -153,7 +149,7 @@ def _value(run: Run, key: str, runs: Sequence[Run]) -> str | None:
         target = node.get("_target_")
         others = [r for r in runs if key in r.typed and r.config[key].get("_target_") == target]
         return others[0].typed[key] if others else str(target).rsplit(".", 1)[-1]
-    known = dict(leaves(run.config))
+    known = dict(flatten(run.config))
     return str(known[key]) if key in known else run.typed.get(key, "default")
 
 
@@ -176,8 +172,6 @@ def _drop_repeats(found: Collection) -> None:
 
 def _warn(found: Collection) -> None:
     """Notes what makes runs hard to compare: other data, other code, differences never typed."""
-    from seg_l1.config.limits import leaves
-
     data = Counter(run.data for run in found.runs)
     if len(data) > 1:
         counts = ", ".join(f"{name} ({count} runs)" for name, count in data.items())
@@ -192,13 +186,12 @@ def _warn(found: Collection) -> None:
         found.notes.append(f"The runs were made by different commits: {', '.join(sorted(commits))}")
     for curve in curves(found.runs):
         for configuration in curve.configurations:
-            known = [dict(leaves(run.config)) for run in configuration.runs]
+            known = [dict(flatten(run.config)) for run in configuration.runs]
             hidden = sorted(
                 key
                 for key in set.intersection(*map(set, known))  # not those of another version
                 if len({str(config.get(key)) for config in known}) > 1
                 and key not in ASIDE
-                and not key.startswith(("sweep", "resume"))
                 and (curve.penalised or not key.startswith("regularizer."))
             )
             if hidden:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shlex
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 from seg_l1 import distributed
 from seg_l1.config import limits
 from seg_l1.config.compose import check_overrides, compose_plain, parse, slug
+from seg_l1.config.identity import FREE, differences, flatten, meaning
 from seg_l1.errors import Interrupted, UserError, described
 from seg_l1.experiments.jobs import RunFailed, complete, read_data
 from seg_l1.experiments.path import figures, refit, screen, stability
@@ -23,12 +23,14 @@ from seg_l1.experiments.path.grid import geometric, strength_for
 from seg_l1.experiments.path.job import progress, task
 from seg_l1.experiments.path.plan import Plan, lock, write_json
 from seg_l1.experiments.path.selection import Selection, select
-from seg_l1.experiments.sweep import FREE
 from seg_l1.training.build import instantiate
 from seg_l1.training.run import remove_if_empty
 
 ATTEMPTS = 3
 """How often jobs are launched whose process was killed."""
+
+FREE_ON_PATHS = (*(key for key in FREE if key != "trainer.kkt_images"), "path.folder")
+"""Keys that may change when a path goes on; the images of the certificate set the alphas too."""
 
 
 def path_command(arguments: list[str], help_text: str) -> int:
@@ -95,12 +97,9 @@ def _checked(flags: Any, overrides: list[Any], words: list[str]) -> dict[str, An
 
 def _default_folder(config: dict[str, Any], words: list[str]) -> Path:
     """A folder that the same command finds again."""
-    kept = {key: value for key, value in limits.leaves(config) if key not in FREE}
-    digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-    return (
-        Path("outputs/paths")
-        / f"{slug([w for w in words if w.partition('=')[0] not in FREE])}_{digest[:6]}"
-    )
+    digest = hashlib.sha256(meaning(config, free=FREE_ON_PATHS).encode()).hexdigest()
+    kept = [word for word in words if word.partition("=")[0] not in FREE_ON_PATHS]
+    return Path("outputs/paths") / f"{slug(kept)}_{digest[:6]}"
 
 
 @contextmanager
@@ -146,13 +145,9 @@ def _planned(folder: Path, config: dict[str, Any], words: list[str], data: Any) 
             alphas=settings["alphas"],
         )
     plan = Plan(folder)
-    before, now = (dict(limits.leaves(c)) for c in (plan.config, config))
-    changes = [
-        f"{key}: {before.get(key)} in the path, now {now.get(key)}"
-        for key in sorted(before.keys() | now.keys())
-        if key not in (*FREE, "path.folder") and before.get(key) != now.get(key)
-    ]
-    if changes:
+    before, now = (dict(flatten(c)) for c in (plan.config, config))
+    typed = {word.lstrip("+~").partition("=")[0] for word in (*plan.words, *words)}
+    if changes := differences(before, now, where="path", free=FREE_ON_PATHS, typed=typed):
         raise UserError(f"path.folder: this is not the path in {folder}", details=changes)
     plan.data(data, plan.whole)
     plan.amend(config=config)  # the free keys as they are now
