@@ -13,7 +13,6 @@ epochs and seconds, as multiples of a single run.
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -45,9 +44,9 @@ def last(plan: Plan, name: str) -> np.ndarray:
     rows = []
     for job in plan.jobs:
         runs = [plan.run(job, plan.order.index(a)) for a in sorted(plan.order, reverse=True)]
-        known = [json.loads(r.summary.read_text()) if r.summary.is_file() else {} for r in runs]
-        rows.append([(summary.get("last") or {}).get(name, np.nan) for summary in known])
-    return np.array(rows, dtype=float)
+        summaries = [run.read_summary(missing_ok=True) for run in runs]
+        rows.append([summary.score(name, epoch="last") for summary in summaries])
+    return np.array(rows)
 
 
 def spent(plan: Plan, name: str) -> np.ndarray:

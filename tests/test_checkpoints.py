@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from seg_l1.errors import UserError
+from seg_l1.errors import RunError, UserError
 from seg_l1.runs import checkpoints
-from seg_l1.runs.files import write_atomically
 
 
 def test_what_was_saved_comes_back(tmp_path):
@@ -21,16 +20,16 @@ def test_what_was_saved_comes_back(tmp_path):
     assert back == state
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "a.pt"
     checkpoints.save(path, {"step": 1})
 
-    def half(file):
-        file.write(b"half")
+    def full(descriptor):
         raise OSError(errno.ENOSPC, "disk full")
 
-    with pytest.raises(OSError, match=r"disk full: .*a\.pt"):
-        write_atomically(path, half)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=r"a\.pt: cannot be written \(disk full\)"):
+        checkpoints.save(path, {"step": 2})
     assert checkpoints.load(path) == {"step": 1}
     assert list(tmp_path.iterdir()) == [path]
 

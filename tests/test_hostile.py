@@ -24,7 +24,7 @@ from seg_l1.cli import main as cli
 from seg_l1.config import limits
 from seg_l1.config.compose import CONF, compose_plain, config_groups, quoted
 from seg_l1.errors import UserError
-from seg_l1.runs.trust import TRUST
+from seg_l1.runs.trust import TARGETS, TRUST
 from seg_l1.training.build import build, load_data
 from tests.conftest import TINY
 
@@ -621,7 +621,7 @@ def OwnUNet(**arguments):
     return UNet(**arguments)
 
 
-@pytest.mark.parametrize("group", limits.TARGETS)
+@pytest.mark.parametrize("group", TARGETS)
 def test_what_conf_names_may_be_called_from_a_file(group):
     found = [
         name
@@ -629,7 +629,7 @@ def test_what_conf_names_may_be_called_from_a_file(group):
         for name in re.findall(r"_target_: (\S+)", path.read_text("utf-8"))
     ]
     assert found
-    assert all(re.fullmatch(limits.TARGETS[group], name.replace("null", "None")) for name in found)
+    assert all(re.fullmatch(TARGETS[group], name.replace("null", "None")) for name in found)
 
 
 def edited(change):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -572,7 +573,7 @@ def test_the_same_command_goes_on_after_a_kill(folded, path, tmp_path, moment):
         for name in list(runs)[list(runs).index(moment) + 1 :]:
             shutil.rmtree(runs[name].path)
         summary = runs[moment].read_summary()
-        runs[moment].write_json(runs[moment].summary, {**summary, "status": "running"})
+        runs[moment].write_summary(replace(summary, status="running"))
     if moment == "reference":
         content = json.loads(plan.file.read_text())
         plan.file.write_text(json.dumps({**content, "alphas": None}))

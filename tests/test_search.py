@@ -29,6 +29,7 @@ from seg_l1.experiments import jobs
 from seg_l1.experiments import search as search_room
 from seg_l1.experiments.search import DEFAULTS, distribution, read_words
 from seg_l1.runs.directory import RunDirectory
+from seg_l1.runs.summary import RunSummary
 from seg_l1.training import run as run_room
 from seg_l1.training.loop import Diverged
 from tests.conftest import TINY, table
@@ -71,8 +72,8 @@ def trained(config, directory, *, overrides, resume, console, data, on_epoch):
         status, error = "failed", f"{type(caught).__name__}: {caught}"
         raise
     finally:
-        summary = {"status": status, "error": error, "best": row, "last": row}
-        record.write_json(record.summary, summary)
+        summary = RunSummary(status, error, best=row or {}, last=row or {})
+        record.write_summary(summary)
     return summary
 
 

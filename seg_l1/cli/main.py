@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 failed while running, 2 the input was wrong, 130 interrupt
 
 from __future__ import annotations
 
-import errno
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -15,8 +14,9 @@ from typing import Any, NoReturn
 
 from seg_l1 import distributed
 from seg_l1.config.compose import check_overrides, expand_ranges, help_text, parse, plain, quoted
-from seg_l1.errors import RunError, UserError, first_line, short
+from seg_l1.errors import RunError, UserError, first_line
 from seg_l1.experiments.launch import call_hydra, jobs_at_a_time
+from seg_l1.runs.files import write_error
 from seg_l1.runs.trust import check_targets
 
 
@@ -55,12 +55,11 @@ def _main(arguments: list[str], traceback: bool, command: Callable[[list[str]], 
         return failed.code
     except UserError as error:
         return _say(error, 2, traceback)
+    except RunError as error:
+        return _say(error, 1, traceback)
     except OSError as error:
-        file, full = short(str(error.filename))[1:-1], error.errno in (errno.ENOSPC, errno.EDQUOT)
-        remedy = "Make room, and go on." if full else "Choose hydra.run.dir."
-        message = f"{file}: cannot be written ({error.strerror}). {remedy}"
-        code = 1 if full else 2
-        return _say(UserError(message) if error.filename else error, code, traceback)
+        refused = write_error(error, error.filename) if error.filename else error
+        return _say(refused, 1 if isinstance(refused, RunError) else 2, traceback)
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in ("hydra", "omegaconf"):
             raise
@@ -203,16 +202,15 @@ def task(cfg: Any) -> Any:
         except Interrupted:
             raise SystemExit(130) from None
     try:
-        return _job(plain(cfg), directory, overrides, resume=False)
+        _job(plain(cfg), directory, overrides, resume=False)
     except JobFailed as failed:  # ends without hydra's own words
         raise SystemExit(failed.code) from failed
 
 
-def _job(
-    config: dict[str, Any], directory: Path, overrides: list[str], *, resume: bool
-) -> dict[str, Any]:
+def _job(config: dict[str, Any], directory: Path, overrides: list[str], *, resume: bool) -> None:
     from seg_l1.display import terminal
     from seg_l1.errors import Interrupted
+    from seg_l1.runs.directory import RunDirectory
     from seg_l1.training.run import remove_if_empty, run
 
     if Path.cwd() in directory.parents:
@@ -220,13 +218,13 @@ def _job(
     with terminal.logging_to_screen() as console:
         try:
             distributed.broadcast_object({"config": config, "resume": resume})
-            return run(config, directory, overrides=overrides, resume=resume, console=console)
+            run(config, directory, overrides=overrides, resume=resume, console=console)
         except Interrupted as stop:
             sys.stderr.write(f"{stop}\n")
             raise SystemExit(130) from None
         except Exception as error:
             code = 2 if isinstance(error, UserError) else 1
-            if isinstance(error, RunError) and (directory / "checkpoints/last.pt").is_file():
+            if isinstance(error, RunError) and RunDirectory(directory).last.is_file():
                 again = f"go on with python train.py resume={directory}"
                 error = RunError(f"{error} The last checkpoint is whole: {again}")
             raise JobFailed(_say(error, code, config["traceback"])) from error

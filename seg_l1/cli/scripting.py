@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from seg_l1 import distributed
-from seg_l1.errors import UserError, did_you_mean, short
+from seg_l1.errors import RunError, UserError, did_you_mean, short
 
 
 def script(
@@ -49,3 +49,6 @@ def script(
     except UserError as error:
         sys.stderr.write("".join(f"error: {line}\n" for line in (*error.details, str(error))))
         return 2
+    except RunError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 1

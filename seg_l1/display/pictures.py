@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from seg_l1.data.batches import Batches
 from seg_l1.data.split import IGNORE
 from seg_l1.models.tiles import tiled
-from seg_l1.runs.files import write_atomically
+from seg_l1.runs.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -164,8 +166,8 @@ def _plain(name: str) -> str:
 
 
 def _save(path: Path, figure: Figure) -> None:
-    import warnings
-
+    content = io.BytesIO()
     with warnings.catch_warnings():  # a box stands for a letter that the font lacks
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        write_atomically(path, lambda file: figure.savefig(file, format="png"))
+        figure.savefig(content, format="png")
+    write_bytes(path, content.getbuffer())

@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 
-from seg_l1.errors import UserError
+from seg_l1.errors import RunError, UserError
 
 
 class KeepTable(Callback):
@@ -22,5 +22,5 @@ class KeepTable(Callback):
             job_return.cfg = job_return.hydra_cfg = None  # hydra keeps it till the last job's end
             try:
                 Sweep(Path(config.hydra.sweep.dir)).update()
-            except (UserError, OSError):  # somebody else's launcher, without a plan; a full disk
+            except (UserError, RunError):  # somebody else's launcher, without a plan; a full disk
                 pass

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from seg_l1.errors import RunError, described
+from seg_l1.errors import RunError, UserError, described
 
 if TYPE_CHECKING:
     from seg_l1.data.split import SegmentationData
@@ -80,10 +79,9 @@ def complete(
     """
     from seg_l1.display import terminal
     from seg_l1.errors import Interrupted
-    from seg_l1.experiments.sweep import state
     from seg_l1.training.run import run
 
-    status = state(record)["status"]
+    status = record.read_summary(missing_ok=True).status
     if status == "completed":
         return
     resume = status in ("running", "interrupted") and record.last.is_file()
@@ -104,8 +102,8 @@ def complete(
         except Interrupted:
             raise
         except Exception as error:
-            with suppress(OSError):  # on a full disk there is nothing to write it on
-                record_failure(record, error)
+            with suppress(UserError, RunError):  # a full disk has no room for the reason
+                record.write_failure(error)
             raise RunFailed(f"{described(error)} (see {record.log})") from error
 
 
@@ -143,19 +141,3 @@ def _clear(path: Path) -> None:
 
     if path.exists():
         shutil.rmtree(path)
-
-
-def record_failure(record: Any, error: Exception) -> None:
-    """Writes the traceback into the job's log, and status and error into its summary.
-
-    Raises:
-        OSError: if the disk does not allow it.
-    """
-    record.path.mkdir(parents=True, exist_ok=True)
-    with open(record.log, "a", encoding="utf-8") as file:
-        file.write("".join(traceback.format_exception(error)))
-    known = {}
-    if record.summary.is_file():
-        known = record.read_summary()
-    status = "interrupted" if isinstance(error, RunError) else "failed"
-    record.write_json(record.summary, {**known, "status": status, "error": described(error)})

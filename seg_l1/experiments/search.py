@@ -24,6 +24,7 @@ from seg_l1.config.compose import check_overrides, compose_plain, config_groups,
 from seg_l1.config.identity import FREE, differences
 from seg_l1.errors import Interrupted, UserError, did_you_mean
 from seg_l1.experiments import jobs
+from seg_l1.runs.files import make_folder, write_csv
 from seg_l1.runs.trust import TRUST, trusted
 
 if TYPE_CHECKING:
@@ -40,6 +41,9 @@ DEFAULTS = {"trials": "20", "objectives": "miou", "pruner": "median"}
 OPTIONS = {"objectives": ("miou", "miou,zeros"), "pruner": ("median", "none")}
 OBJECTIVES = {"miou": "val/miou", "zeros": "sparsity/exact"}
 """What is maximised: the scores of a run at its best epoch."""
+
+SCORES = ("val/miou", "sparsity/exact", "gap/miou")
+"""What `trials.csv` has of a trial, at its best epoch."""
 
 SPACES = (
     "log(a,b) with 0 < a < b, uniform(a,b) with a < b, int(a,b) with whole numbers a < b,"
@@ -144,8 +148,8 @@ class Search:
         except Interrupted:
             raise
         except Exception as error:
-            jobs.record_failure(self.run(trial), error)
-            trial.set_user_attr("error", self.run(trial).read_summary()["error"])
+            self.run(trial).write_failure(error)
+            trial.set_user_attr("error", self.run(trial).read_summary().error)
             self.study.tell(trial, state=TrialState.FAIL)
         return trial.number
 
@@ -162,26 +166,22 @@ class Search:
 
     def write_table(self) -> list[dict[str, Any]]:
         """Writes `trials.csv`; returns its rows."""
-        from seg_l1.runs.files import csv_text, write_atomically
-
         rows = [self._row(trial) for trial in self.study.get_trials(deepcopy=False)]
         if rows:
-            text = csv_text(rows[0], [row.values() for row in rows])
-            write_atomically(self.folder / "trials.csv", lambda file: file.write(text.encode()))
+            write_csv(self.folder / "trials.csv", rows[0], [row.values() for row in rows])
         return rows
 
     def _row(self, trial: FrozenTrial) -> dict[str, Any]:
         """What is known of a trial; the scores are those of the best epoch."""
         run = self.run(trial)
-        known = run.read_summary() if run.summary.is_file() else {}
-        best, last = known.get("best") or {}, known.get("last") or {}
+        known = run.read_summary(missing_ok=True).row((*SCORES, "last_epoch"))
         stopped = "stopped, and drawn again" if trial.state.name == "FAIL" else None
         return {
             "number": trial.number,
             "state": trial.state.name,
             **{key: trial.params.get(key) for key in self.space},
-            **{name: best.get(name) for name in ("val/miou", "sparsity/exact", "gap/miou")},
-            "epochs": last.get("epoch"),
+            **{name: known[name] for name in SCORES},
+            "epochs": known["last_epoch"],
             "folder": run.path.name,
             "error": trial.user_attrs.get("error", stopped),
         }
@@ -205,7 +205,8 @@ class Search:
                 data=jobs.read_data(config),
                 on_epoch=self._pruning(trial, config["trainer"]["epochs"]),
             )
-        return [summary["best"][OBJECTIVES[name]] for name in self._objectives]
+        assert summary is not None  # a search is a single process
+        return [summary.score(OBJECTIVES[name]) for name in self._objectives]
 
     def _pruning(self, trial: Trial, epochs: int) -> Callable[[Row], None]:
         """Reports each epoch to optuna; the last one is paid for, so nothing ends there."""
@@ -404,10 +405,7 @@ def _storage(folder: Path) -> Iterator[Any]:
     from optuna.storages import RDBStorage
     from sqlalchemy import URL
 
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+    make_folder(folder)
     path = str(folder / "study.db")
     storage = RDBStorage(URL.create("sqlite", database=path).render_as_string())
     try:

@@ -17,13 +17,13 @@ from typing import Any
 from seg_l1.config.identity import differences, flatten
 from seg_l1.errors import UserError
 from seg_l1.runs.directory import RunDirectory
-from seg_l1.runs.files import csv_text, write_atomically
+from seg_l1.runs.files import from_yaml, make_folder, write_csv, write_json
 
-SHOWN = (
+COLUMNS = (
     "epochs", "last_epoch", "epoch", "val/miou", "test/miou", "gap/miou", "sparsity/exact",
     "sparsity/groups", "wall_time_s",
 )  # fmt: skip
-"""What is told of a run: its epochs in all and those done, and the scores of the best `epoch`."""
+"""What a sweep shows of a run, see `RunSummary.row`; the scores are those of the best epoch."""
 
 
 @dataclass(frozen=True)
@@ -71,12 +71,9 @@ class Sweep:
                 f"{path}: holds a sweep already. Continue it with resume_sweep={path}, or choose"
                 " another hydra.sweep.dir."
             )
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+        make_folder(path)
         plan = {"typed": list(typed), "jobs": [asdict(job) for job in jobs]}
-        _write(path / "sweep.json", json.dumps(plan, indent=2))
+        write_json(path / "sweep.json", plan)
         sweep = cls(path)
         sweep.update()
         return sweep
@@ -86,22 +83,19 @@ class Sweep:
         return RunDirectory(self.path / self.jobs[index].folder)
 
     def rows(self) -> list[dict[str, Any]]:
-        """What is known of each job: the plan, "status", "error" and `SHOWN`."""
-        rows: list[dict[str, Any]] = []
-        for job in self.jobs:
-            known = rows[job.same_as] if job.same_as is not None else state(self.run(job.index))
-            row = {**asdict(job), "status": known["status"], "error": known["error"]}
-            rows.append({**row, **{name: known[name] for name in SHOWN}})
-        return rows
+        """A row per job: its plan, and the row of its run with `COLUMNS`."""
+        runs = [self.run(job.index).read_summary(missing_ok=True) for job in self.jobs]
+        pairs = zip(self.jobs, runs, strict=True)
+        return [{**asdict(job), **run.row(COLUMNS)} for job, run in pairs]
 
     def update(self) -> list[dict[str, Any]]:
         """Writes `sweep.json` and `sweep.csv` from the run directories; returns the rows."""
         rows = self.rows()
-        _write(self.file, json.dumps({"typed": self.typed, "jobs": rows}, indent=2))
+        write_json(self.file, {"typed": self.typed, "jobs": rows})
         swept = list(self.jobs[0].swept)
-        header = ("index", *swept, "status", "same_as", *SHOWN, "folder", "error")
+        header = ("index", *swept, "status", "same_as", *COLUMNS, "folder", "error")
         lines = [[{**row, **row["swept"]}[name] for name in header] for row in rows]
-        _write(self.table, csv_text(header, lines))
+        write_csv(self.table, header, lines)
         return rows
 
     def differences(
@@ -112,8 +106,6 @@ class Sweep:
         Args:
             typed: what was typed now; see `identity.differences`.
         """
-        from seg_l1.runs.files import from_yaml
-
         ours, theirs = ([job.swept for job in some] for some in (self.jobs, jobs))
         if ours != theirs:
             lines = [f"not in the sweep: {_words(x)}" for x in theirs if x not in ours]
@@ -146,18 +138,6 @@ class Sweep:
                 raise ValueError(f"job {index} is the same as none before it")
 
 
-def state(record: RunDirectory) -> dict[str, Any]:
-    """What a run directory says of its run: "status", "error" and `SHOWN`."""
-    known = dict.fromkeys(("error", *SHOWN))
-    try:
-        summary = record.read_summary()
-        best, last = summary.get("best") or {}, summary.get("last") or {}
-        scores = {**best, **(summary.get("test") or {}), **summary, "last_epoch": last.get("epoch")}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
-        return {**known, "status": "pending"}
-    return {name: scores.get(name) for name in ("status", *known)}
-
-
 def went_wrong(row: Mapping[str, Any]) -> bool:
     """Whether a job ended in an error; one that was asked to stop is interrupted without any."""
     return row["status"] in ("failed", "interrupted") and bool(row["error"])
@@ -165,7 +145,3 @@ def went_wrong(row: Mapping[str, Any]) -> bool:
 
 def _words(swept: Mapping[str, str]) -> str:
     return " ".join(f"{key}={value}" for key, value in swept.items()) or "a single job"
-
-
-def _write(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(f"{text.rstrip()}\n".encode()))

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from seg_l1.errors import UserError, first_line
+import numpy as np
+
+from seg_l1.errors import UserError
 from seg_l1.report.reading import Collection
 from seg_l1.report.runs import Configuration, Curve, Run, baseline
 from seg_l1.report.statistics import pareto_front
@@ -98,7 +100,7 @@ def figures(found: Collection, all_curves: Sequence[Curve]) -> list[dict[str, An
 def _classes(runs: Sequence[Run]) -> list[str]:
     """The classes that all runs have, in their order."""
     start = "val/iou/"
-    named = [[k[len(start) :] for k in run.summary["best"] if k.startswith(start)] for run in runs]
+    named = [[k[len(start) :] for k in run.summary.best if k.startswith(start)] for run in runs]
     return [name for name in named[0] if all(name in others for others in named)]
 
 
@@ -128,22 +130,15 @@ def _highest(configuration: Configuration) -> float:
     return configuration.best_run().score("val/miou")
 
 
-def penalised_weights(files: RunDirectory) -> Any:
+def penalised_weights(files: RunDirectory) -> np.ndarray:
     """All penalised weights of a run in one array, float32.
 
     Raises:
         UserError: if `model.safetensors` or `scope.csv` cannot be read, or do not fit.
     """
-    import csv
-
-    import numpy as np
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with open(files.scope, newline="", encoding="utf-8") as file:
-            names = [r["tensor"] for r in csv.DictReader(file) if r["penalised"] == "True"]
-        with safe_open(files.weights, "numpy") as tensors:
-            parts = [tensors.get_tensor(name).ravel() for name in names]
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
-        raise UserError(f"{files.path.name}: no weights ({first_line(error)})") from None
+        weights = files.read_weights(files.penalized_tensors())
+    except UserError as error:
+        raise UserError(f"{files.path.name}: no weights ({error})") from None
+    parts = [tensor.ravel() for tensor in weights.values()]
     return np.concatenate([np.zeros(0), *parts]).astype(np.float32)

@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from seg_l1.errors import UserError
 from seg_l1.report.figures import figures
 from seg_l1.report.reading import Collection
 from seg_l1.report.runs import Curve, Run, curves, short
 from seg_l1.report.statistics import Paired, mean_and_error
 from seg_l1.report.tables import best_rows, best_table, runs_table
+from seg_l1.runs.files import make_folder, write_bytes, write_csv, write_text
 
 
 def write(found: Collection, output: Path) -> Path:
@@ -25,8 +25,6 @@ def write(found: Collection, output: Path) -> Path:
     """
     from base64 import b64encode
 
-    from seg_l1.runs.files import csv_text, write_atomically
-
     all_curves = curves(found.runs)
     rows = best_rows(all_curves)
     shown = figures(found, all_curves)
@@ -34,18 +32,13 @@ def write(found: Collection, output: Path) -> Path:
         {**figure, "source": b64encode(figure["png"] or b"").decode()}
         for figure in shown
     ])  # fmt: skip
-    files = {
-        "runs.csv": csv_text(*runs_table(found)).encode(),
-        "best.csv": csv_text(*best_table(rows)).encode(),
-        **{f"{figure['name']}.png": figure["png"] for figure in shown if figure["png"]},
-        "report.html": page.encode(),
-    }
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            write_atomically(output / name, lambda file, content=content: file.write(content))
-    except OSError as error:
-        raise UserError(f"{output}: cannot be written ({error.strerror})") from None
+    make_folder(output)
+    write_csv(output / "runs.csv", *runs_table(found))
+    write_csv(output / "best.csv", *best_table(rows))
+    for figure in shown:
+        if figure["png"]:
+            write_bytes(output / f"{figure['name']}.png", figure["png"])
+    write_text(output / "report.html", page)
     return output / "report.html"
 
 
@@ -106,14 +99,14 @@ def _facts(found: Collection, all_curves: Sequence[Curve]) -> dict[str, str]:
     )
     versions = [run.environment.get("versions") or {} for run in runs]
     model = _join(
-        f"{_target(run, 'model')}, {run.summary.get('parameters') or 0:,} parameters of which"
-        f" {run.summary.get('penalised_weights') or 0:,} are penalised"
+        f"{_target(run, 'model')}, {run.summary.parameters or 0:,} parameters of which"
+        f" {run.summary.penalised_weights or 0:,} are penalised"
         for run in runs
     )
     data = _join(f"{_data_name(run)} (fingerprint {run.data})" for run in runs)
     times = [run.files.summary.stat().st_mtime for run in runs]
     first, last = (time.strftime("%Y-%m-%d %H:%M", time.localtime(f(times))) for f in (min, max))
-    total = sum(run.summary.get("wall_time_s") or 0 for run in runs)
+    total = sum(run.summary.wall_time_s or 0 for run in runs)
     facts = {
         "swept": "; ".join(f"{key} = {', '.join(values)}" for key, values in swept.items()),
         "typed": "\n".join(found.typed),
@@ -179,7 +172,7 @@ def _data_name(run: Run) -> str:
     known = run.config["dataset"]
     name = run.typed.get("dataset") or str(known["_target_"]).split(".")[-2]
     size = known.get("image_size")
-    classes = len([key for key in run.summary["best"] if key.startswith("val/iou/")])
+    classes = len([key for key in run.summary.best if key.startswith("val/iou/")])
     return f"{name}, {classes} classes" + (f", {size[0]}×{size[1]} pixels" if size else "")
 
 

@@ -14,6 +14,9 @@ from typing import Any
 from seg_l1.config.identity import FREE, flatten
 from seg_l1.errors import UserError, did_you_mean
 from seg_l1.report.runs import Run, Unfinished, apart, curves
+from seg_l1.runs.directory import RunDirectory
+from seg_l1.runs.files import from_yaml
+from seg_l1.runs.summary import RunSummary
 
 ASIDE = {"seed", "regularizer", "regularizer.alpha", *FREE}
 """Keys that make no other curve: the axes of the report, and where and how a run ran."""
@@ -84,9 +87,6 @@ def _jobs(file: Path, found: Collection) -> list[tuple[Path, dict[str, Any]]]:
 
 def _read(folder: Path, path: Path, job: dict[str, Any], found: Collection) -> None:
     """Adds the run at `path` to `found`, as a run or as what it is instead."""
-    from seg_l1.runs.directory import RunDirectory
-    from seg_l1.runs.files import from_yaml
-
     files = RunDirectory(path)
     name = path.name if path == folder else str(path.relative_to(folder))
     log = str(files.log) if files.log.is_file() else ""
@@ -96,10 +96,10 @@ def _read(folder: Path, path: Path, job: dict[str, Any], found: Collection) -> N
             status = "missing" if status in ("completed", "unreadable") else status
             raise UserError(reason or "it has no summary.json")
         status = "unreadable"
-        summary = files.read_summary()
-        status, reason = summary["status"], summary.get("error") or reason
+        summary = RunSummary.read(files.summary)
+        status, reason = summary.status, summary.error or reason
         if status != "completed":
-            done = (summary.get("last") or {}).get("epoch")
+            done = summary.last.get("epoch")
             raise UserError(reason or ("" if done is None else f"after epoch {done}"))
         status = "unreadable"
         words = from_yaml(files.overrides) if files.overrides.is_file() else job.get("overrides")

@@ -11,6 +11,7 @@ from seg_l1.report.statistics import mean_and_error
 
 if TYPE_CHECKING:
     from seg_l1.runs.directory import RunDirectory
+    from seg_l1.runs.summary import RunSummary
 
 
 NAMES = {
@@ -29,7 +30,7 @@ class Run:
     files: RunDirectory
     words: list[str]
     config: dict[str, Any]
-    summary: dict[str, Any]
+    summary: RunSummary
     environment: dict[str, Any]
     setting: dict[str, str] = field(default_factory=dict)
 
@@ -73,8 +74,7 @@ class Run:
 
     def score(self, name: str) -> float:
         """A column of the best epoch or of the test split; NaN where there is none."""
-        found = {**(self.summary.get("test") or {}), **self.summary["best"]}.get(name)
-        return math.nan if found is None else float(found)
+        return self.summary.score(name)
 
 
 @dataclass

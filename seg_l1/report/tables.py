@@ -68,8 +68,8 @@ def runs_table(found: Collection) -> tuple[list[str], list[list[Any]]]:
         rows.append([
             run.name, "completed", run.regularizer, "" if run.alpha is None else run.alpha,
             run.seed, *(run.setting.get(key, "") for key in settings),
-            *(_cell(run.score(name)) for name in SCORES), run.summary["best"].get("epoch"),
-            run.summary.get("wall_time_s"), run.data, git.get("commit"), said, command([run]),
+            *(_cell(run.score(name)) for name in SCORES), run.summary.best.get("epoch"),
+            run.summary.wall_time_s, run.data, git.get("commit"), said, command([run]),
         ])  # fmt: skip
     for run in found.unfinished:
         row = dict.fromkeys(header, "")

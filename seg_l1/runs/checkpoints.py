@@ -5,23 +5,23 @@ from __future__ import annotations
 import io
 import random
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from seg_l1 import distributed
 from seg_l1.errors import UserError, first_line
-from seg_l1.runs.files import write_atomically
+from seg_l1.runs.files import blame_file, write_bytes
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
     """Saves dicts, lists, numbers, strings and tensors."""
     content = io.BytesIO()  # writing to a full disk, torch.save says only "unexpected pos"
     torch.save(state, content)
-    write_atomically(path, lambda file: file.write(content.getbuffer()))
+    write_bytes(path, content.getbuffer())
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -47,31 +47,22 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-@contextmanager
-def fitting(path: Path) -> Iterator[None]:
-    """Around what uses the content of `path`: what goes wrong there is said to be its fault.
+def model_state(path: Path) -> dict[str, Tensor]:
+    """The weights and batch-norm statistics in a `last.pt` or `best.pt`, see `RunDirectory`.
 
     Raises:
-        UserError: in place of any error.
+        UserError: if there is no such file, or it is neither.
     """
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-        reason = " ".join(reason.split())
-        raise UserError(
-            f"{path}: does not fit this run ({reason[:160]}). It is damaged, or of another model or"
-            " version; take a copy of it, or train again."
-        ) from error
+    state = load(path)
+    with blame_file(path):
+        return state["loop"]["model"] if "loop" in state else state["model"]
 
 
 def random_state() -> dict[str, Any]:
     """The states of the random generators of python, numpy and torch, as plain types."""
-    import numpy as np
-
-    kind, keys, *rest = np.random.get_state()
+    legacy = np.random.get_state()
+    assert isinstance(legacy, tuple)
+    kind, keys, *rest = legacy
     state = {
         "python": random.getstate(),
         "numpy": [kind, torch.from_numpy(keys.astype("int64")), *rest],
@@ -84,8 +75,6 @@ def random_state() -> dict[str, Any]:
 
 def set_random_state(state: dict[str, Any]) -> None:
     """Restores what `random_state` returned."""
-    import numpy as np
-
     random.setstate(state["python"])
     kind, keys, *rest = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype("uint32"), *rest))
@@ -99,8 +88,6 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 def seed_everything(seed: int) -> None:
     """Seeds python, numpy and torch."""
-    import numpy as np
-
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)

@@ -1,30 +1,57 @@
-"""The run directory: the only place that knows its file names and formats."""
+"""The run directory: the only place that knows its file names, and what is in which file."""
 
 from __future__ import annotations
 
 import csv
-import json
 import math
-import platform
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
-from torch import nn
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
 
-from seg_l1 import distributed
-from seg_l1.errors import UserError
+from seg_l1.errors import RunError, UserError, described
 from seg_l1.runs import checkpoints
-from seg_l1.runs.files import csv_text, finite, write_atomically
+from seg_l1.runs.files import (
+    blame_file,
+    make_folder,
+    write_bytes,
+    write_csv,
+    write_json,
+    writing,
+)
+from seg_l1.runs.summary import RunSummary
 from seg_l1.runs.trust import check_targets
 from seg_l1.scope import Rule, ScopedTensor
 
 
 class RunDirectory:
-    """Paths and writers of one run; files are replaced whole: no reader sees half of one."""
+    """Paths, readers and writers of one run; files are replaced whole: no reader sees half of one.
+
+    Attributes:
+        path: the folder of the run.
+        config: the resolved configuration, YAML.
+        overrides: what the user typed, a YAML list.
+        environment: versions, git commit, device, seed and data fingerprint, JSON.
+        scope: which tensors are penalized, and by which rule, CSV.
+        splits: which images are in which split, JSON; only of data that are split by the seed.
+        metrics: a row per epoch, CSV.
+        classes: a row per class with its scores at the best epoch, CSV.
+        confusion: the confusion matrix of the best weights, PNG.
+        preview: images, truth and predictions of the best weights, PNG.
+        summary: a `RunSummary`, JSON.
+        last: the checkpoint after the last epoch or interruption: all that a run needs to go on.
+        best: the weights of the best epoch, with what another program needs to use them.
+        weights: the weights of the best epoch for other programs, safetensors.
+        tensorboard: the folder of TensorBoard's event files.
+        log: what the run printed, and the traceback if it failed.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
@@ -33,15 +60,15 @@ class RunDirectory:
         self.environment = self.path / "environment.json"
         self.scope = self.path / "scope.csv"
         self.splits = self.path / "splits.json"
+        self.metrics = self.path / "metrics.csv"
         self.classes = self.path / "per_class.csv"
         self.confusion = self.path / "confusion.png"
-        self.metrics = self.path / "metrics.csv"
+        self.preview = self.path / "preview.png"
         self.summary = self.path / "summary.json"
         self.last = self.path / "checkpoints" / "last.pt"
         self.best = self.path / "checkpoints" / "best.pt"
         self.weights = self.path / "model.safetensors"
         self.tensorboard = self.path / "tensorboard"
-        self.preview = self.path / "preview.png"
         self.log = self.path / "train.log"
 
     def create(self) -> None:
@@ -55,10 +82,7 @@ class RunDirectory:
                 f"{self.path}: holds a run already. Continue it with resume={self.path}, or choose"
                 " another hydra.run.dir."
             )
-        try:
-            self.last.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{self.path}: cannot be written ({error.strerror})") from None
+        make_folder(self.last.parent)
 
     def tidy(self) -> None:
         """Removes what a killed process was writing."""
@@ -73,9 +97,9 @@ class RunDirectory:
             UserError: naming `key`, if a file is missing for that.
         """
         run = cls(Path(path))
-        words, wanted = "that can go on", (run.config, run.overrides, run.last)
+        words, wanted = "that can go on", [run.config, run.overrides, run.last]
         if key == "run":
-            words, wanted = "with trained weights", (run.best,)
+            words, wanted = "with trained weights", [run.best]
         for needed in wanted:
             if not needed.is_file():
                 raise UserError(
@@ -84,28 +108,79 @@ class RunDirectory:
                 )
         return run
 
-    def write_text(self, path: Path, text: str) -> None:
-        write_atomically(path, lambda file: file.write(text.encode()))
+    def read_summary(self, *, missing_ok: bool = False) -> RunSummary:
+        """How far the run is, and its scores.
 
-    def write_json(self, path: Path, content: dict[str, Any]) -> None:
-        """Writes JSON; NaN and infinities become null, which every reader understands."""
-        text = json.dumps(finite(content), indent=2, allow_nan=False)
-        self.write_text(path, text + "\n")
+        Args:
+            missing_ok: a run without a summary, or with a damaged one, has the status "pending".
 
-    def read_summary(self) -> dict[str, Any]:
-        content = json.loads(self.summary.read_text("utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no keys")
-        return content
+        Raises:
+            UserError: unless `missing_ok`, if there is no summary, or a damaged one.
+        """
+        try:
+            with blame_file(self.summary):
+                return RunSummary.read(self.summary)
+        except UserError:
+            if not missing_ok:
+                raise
+            return RunSummary("pending")
+
+    def write_summary(self, summary: RunSummary) -> None:
+        write_json(self.summary, summary.content())
+
+    def write_failure(self, error: Exception) -> None:
+        """Adds the traceback to the log, and status and error to the summary.
+
+        Raises:
+            UserError, RunError: if they cannot be written.
+        """
+        make_folder(self.path)
+        with writing(self.log), open(self.log, "a", encoding="utf-8") as file:
+            file.write("".join(traceback.format_exception(error)))
+        status = "interrupted" if isinstance(error, RunError) else "failed"
+        summary = self.read_summary(missing_ok=True)
+        self.write_summary(replace(summary, status=status, error=described(error)))
+
+    def write_last(self, loop: dict[str, Any], *, elapsed: float, about: dict[str, Any]) -> None:
+        """Writes `checkpoints/last.pt`: all that a run needs to go on.
+
+        Args:
+            loop: `Loop.state_dict()`, with the state of the network under "model".
+            elapsed: seconds of work so far.
+            about: what another program needs to use the weights: "config", "classes", "mean",
+                "std", "fit" and "fingerprint" of the data.
+        """
+        state = {"loop": loop, "random": checkpoints.random_state(), "elapsed": elapsed}
+        checkpoints.save(self.last, {**state, **about})
+
+    def write_best(
+        self, model: nn.Module, *, epoch: int, about: dict[str, Any], polished: bool = False
+    ) -> None:
+        """Writes `checkpoints/best.pt`: the weights of the best `epoch`.
+
+        Args:
+            about: see `write_last`.
+            polished: whether they were changed after training, see `training.run.run`.
+        """
+        state = {"model": model.state_dict(), "epoch": epoch, "polished": polished}
+        checkpoints.save(self.best, {**state, **about})
+
+    def model_state(self, which: Literal["last", "best"]) -> dict[str, Tensor]:
+        """The weights and batch-norm statistics of the last or of the best epoch.
+
+        Raises:
+            UserError: if there is no such checkpoint, or a damaged one.
+        """
+        return checkpoints.model_state(self.last if which == "last" else self.best)
 
     def read_best(self) -> dict[str, Any]:
-        """The best weights, and what is needed to use them: see `Recorder`.
+        """The content of `checkpoints/best.pt`, see `write_best`.
 
         Raises:
             UserError: if they are not of this program, or would call what is not.
         """
         best = checkpoints.load(self.best)
-        with checkpoints.fitting(self.best):
+        with blame_file(self.best):
             check_targets(best["config"], self.best)
             measures = (*best["mean"], *best["std"])
             if len(best["mean"]) != len(best["std"]) or not all(map(math.isfinite, measures)):
@@ -129,21 +204,34 @@ class RunDirectory:
             )
             for entry in tensors
         ]
-        self.write_text(self.scope, csv_text(header, rows))
+        write_csv(self.scope, header, rows)
+
+    def penalized_tensors(self) -> dict[str, int]:
+        """The penalized tensors by name, and the axis along which they have output channels.
+
+        Raises:
+            UserError: if `scope.csv` is missing or damaged.
+        """
+        with blame_file(self.scope), open(self.scope, newline="", encoding="utf-8") as file:
+            return {
+                row["tensor"]: int(row.get("group_axis") or 0)
+                for row in csv.DictReader(file)
+                if row["penalised"] == "True"
+            }
 
     def write_per_class(
         self, classes: Sequence[str], columns: Mapping[str, Sequence[float]]
     ) -> None:
         """A row per class; see `metrics.per_class` for the columns."""
         rows = zip(classes, *columns.values(), strict=True)
-        self.write_text(self.classes, csv_text(("class", *columns), rows))
+        write_csv(self.classes, ("class", *columns), rows)
 
     def write_metrics(self, rows: Sequence[dict[str, float]]) -> None:
         """Writes all rows; called after each epoch, so the file never holds half a row."""
         if rows:
             header = {key: None for row in reversed(rows) for key in row}  # an older version's less
             lines = [[row.get(key, float("nan")) for key in header] for row in rows]
-            self.write_text(self.metrics, csv_text(header, lines))
+            write_csv(self.metrics, header, lines)
 
     def read_metrics(self, epochs: int) -> list[dict[str, float]]:
         """Returns the rows of the first `epochs` epochs.
@@ -151,9 +239,9 @@ class RunDirectory:
         Raises:
             UserError: if the table does not hold them.
         """
-        rows = []
+        rows: list[dict[str, float]] = []
         if epochs:
-            with checkpoints.fitting(self.metrics):
+            with blame_file(self.metrics):
                 with open(self.metrics, newline="", encoding="utf-8") as file:
                     rows = [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
                 rows = [row for row in rows if row["epoch"] <= epochs]
@@ -161,53 +249,22 @@ class RunDirectory:
                     raise ValueError(f"it holds {len(rows)} of {epochs} epochs")
         return rows
 
+    def read_weights(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """The tensors `names` of `model.safetensors`.
+
+        Raises:
+            UserError: if the file is missing or damaged, or lacks one of them.
+        """
+        with blame_file(self.weights), safe_open(self.weights, "numpy") as tensors:
+            return {name: tensors.get_tensor(name) for name in names}
+
     def write_weights(self, model: nn.Module, metadata: dict[str, str]) -> None:
         """Writes `model.safetensors`, each tensor of the state under its own name."""
-        from safetensors.torch import save
-
         state = model.state_dict().items()
         content = save(
             {k: w.cpu().clone(memory_format=torch.contiguous_format) for k, w in state}, metadata
         )
-        write_atomically(self.weights, lambda file: file.write(content))
-
-
-def environment(seed: int, device: torch.device, fingerprint: str) -> dict[str, Any]:
-    """Versions, git commit, device, seed and data fingerprint: what a rerun would have to match."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {}
-    for package in ("seg_l1", "torch", "torchvision", "hydra-core", "numpy"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return {
-        "python": sys.version.split()[0],
-        "platform": platform.platform(),
-        "versions": versions,
-        "git": _git(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "threads": torch.get_num_threads(),
-        "processes": distributed.size(),
-        "seed": seed,
-        "data_fingerprint": fingerprint,
-    }
-
-
-def _git() -> dict[str, Any]:
-    def ask(*words: str) -> str | None:
-        try:
-            answer = subprocess.run(
-                ["git", "-C", str(Path(__file__).parent), *words],
-                capture_output=True, text=True, timeout=10, check=True,
-            )  # fmt: skip
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return answer.stdout.strip()
-
-    status = ask("status", "--porcelain")
-    return {"commit": ask("rev-parse", "HEAD"), "dirty": None if status is None else bool(status)}
+        write_bytes(self.weights, content)
 
 
 def _number(text: str) -> float:

@@ -3,47 +3,98 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
+import json
 import math
 import os
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-from seg_l1.errors import UserError, first_line
+from omegaconf import OmegaConf
+
+from seg_l1.errors import RunError, UserError, first_line, short
 
 Config = dict[str, Any]
 """A resolved configuration: plain dicts, lists, numbers and strings."""
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Writes `path` through a temporary file beside it: a reader sees the old file or the new.
 
     Raises:
-        OSError: naming `path`, if the system says no; the old file is still there then.
+        UserError, RunError: see `write_error`; the old file is still there then.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            write(file)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno:
-            error.filename = str(path)
+        if isinstance(error, OSError):
+            raise write_error(error, path) from error
         raise
 
 
-def csv_text(header: Iterable[str], rows: Iterable[Iterable[Any]]) -> str:
+def write_text(path: Path, text: str) -> None:
+    """Writes UTF-8 as `write_bytes` does; names of files that are no text keep their bytes."""
+    write_bytes(path, text.encode(errors="surrogateescape"))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Writes JSON; NaN and infinities become null, which every reader understands."""
+    write_text(path, json.dumps(finite(dict(content)), indent=2, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Writes a table, a line per row below the `header`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    return text.getvalue()
+    write_text(path, text.getvalue())
+
+
+def make_folder(path: Path) -> None:
+    """Makes the folder `path`, and those above it, where they are missing.
+
+    Raises:
+        UserError, RunError: see `write_error`.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(error, path) from error
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Context manager: names the file, or else `path`, that cannot be written inside.
+
+    Raises:
+        UserError, RunError: in place of any OSError, see `write_error`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise write_error(error, error.filename or path) from error
+
+
+def write_error(error: OSError, path: object) -> UserError | RunError:
+    """What to raise where the system refuses to write `path`.
+
+    A full disk ends what is running (`RunError`); anything else is a matter of choosing another
+    place (`UserError`).
+    """
+    kind = RunError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
+    name = short(str(path))[1:-1]
+    return kind(f"{name}: cannot be written ({error.strerror or error}).")
 
 
 def finite(content: Any) -> Any:
@@ -59,8 +110,6 @@ def finite(content: Any) -> Any:
 
 def to_yaml(config: Config | list[str]) -> str:
     """The text of `config.yaml` and `overrides.yaml`."""
-    from omegaconf import OmegaConf
-
     return OmegaConf.to_yaml(OmegaConf.create(config))
 
 
@@ -70,8 +119,6 @@ def from_yaml(path: Path) -> Any:
     Raises:
         UserError: if the file is not such a text.
     """
-    from omegaconf import OmegaConf
-
     try:
         return OmegaConf.to_container(OmegaConf.load(path))
     except Exception as error:
@@ -79,3 +126,23 @@ def from_yaml(path: Path) -> Any:
             f"{path}: is not a configuration ({first_line(error)}). Take a copy of it, or train"
             " again."
         ) from None
+
+
+@contextmanager
+def blame_file(path: Path) -> Iterator[None]:
+    """Context manager: reports any error inside as a `UserError` about the file `path`.
+
+    Raises:
+        UserError: in place of any error.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        reason = " ".join(reason.split())
+        raise UserError(
+            f"{path}: does not fit this run ({reason[:160]}). It is damaged, or of another model or"
+            " version; take a copy of it, or train again."
+        ) from error

@@ -191,10 +191,10 @@ def load_start(model: nn.Module, start: str) -> None:
 
     path = Path(start)
     file = RunDirectory.existing(path, key="start").best if path.is_dir() else path
-    state = checkpoints.load(file)
+    state = checkpoints.model_state(file)
     try:
-        model.load_state_dict(state["loop"]["model"] if "loop" in state else state["model"])
-    except (KeyError, RuntimeError, TypeError) as error:
+        model.load_state_dict(state)
+    except (RuntimeError, TypeError) as error:
         raise UserError(f"start: {file} is of another network ({first_line(error)})") from None
 
 

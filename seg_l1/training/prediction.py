@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from seg_l1.data.files import SUFFIXES, as_tensor, open_picture
 from seg_l1.display.pictures import overlay, palette
 from seg_l1.errors import UserError
 from seg_l1.models.tiles import tiled, tiles
+from seg_l1.runs.files import make_folder, write_csv, writing
 
 
 @dataclass
@@ -85,14 +85,14 @@ def load_predictor(
     Raises:
         UserError: if there is no such run or checkpoint, or the device cannot be used.
     """
-    from seg_l1.runs import checkpoints
     from seg_l1.runs.directory import RunDirectory
+    from seg_l1.runs.files import blame_file
     from seg_l1.training.build import build_model, find_device
     from seg_l1.training.loop import DTYPES
 
     record = RunDirectory.existing(directory, key="run")
     best = record.read_best()
-    with checkpoints.fitting(record.best):
+    with blame_file(record.best):
         config = best["config"]
         trainer, size = config["trainer"], config["dataset"]["image_size"]
         where = find_device(device or config["device"])
@@ -149,11 +149,11 @@ def predict_files(
     names = _names([file.relative_to(base) for file in files])
     rows, unreadable = [], []
     header = ["file", "width", "height", *predictor.classes, "confidence"]
-    try:
+    with writing(target):
         for kind in ("masks", "overlays"):
             for name in names:
-                (target / kind / name).parent.mkdir(parents=True, exist_ok=True)
-        _write_csv(target / "shares.csv", header, [])  # says whose folder this is, come what may
+                make_folder((target / kind / name).parent)
+        write_csv(target / "shares.csv", header, [])  # says whose folder this is, come what may
         on_file(0, len(files))
         for index, (file, name) in enumerate(zip(files, names, strict=True)):
             try:
@@ -172,14 +172,12 @@ def predict_files(
                     [file.relative_to(base).as_posix(), *size, *shares, f"{confidence:.4f}"]
                 )
             on_file(index + 1, len(files))
-        _write_csv(target / "shares.csv", header, rows)
+        write_csv(target / "shares.csv", header, rows)
         listing = [
             [i, n, *c]
             for i, (n, c) in enumerate(zip(predictor.classes, colours.tolist(), strict=True))
         ]
-        _write_csv(target / "classes.csv", ["id", "class", "red", "green", "blue"], listing)
-    except OSError as error:
-        raise UserError(f"output: '{target}' cannot be written ({error.strerror})") from None
+        write_csv(target / "classes.csv", ["id", "class", "red", "green", "blue"], listing)
     return unreadable
 
 
@@ -217,8 +215,3 @@ def _enlarged_argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
             ids[score > best] = index
             best = torch.maximum(best, score)
     return ids
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    with open(path, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])

@@ -11,6 +11,7 @@ from seg_l1.errors import Interrupted, RunError, UserError, described
 
 if TYPE_CHECKING:
     from seg_l1.runs.directory import RunDirectory
+    from seg_l1.runs.summary import RunSummary
     from seg_l1.training.build import Experiment
     from seg_l1.training.evaluation import Row
     from seg_l1.training.loop import Loop
@@ -41,31 +42,26 @@ class Recorder:
     def start(self, resume: bool) -> None:
         """Writes what is known before the first step."""
         from seg_l1.display import tensorboard, terminal
-        from seg_l1.runs import checkpoints
-        from seg_l1.runs.directory import environment
-        from seg_l1.runs.files import to_yaml
+        from seg_l1.runs.environment import environment
+        from seg_l1.runs.files import to_yaml, write_json, write_text
 
         loop, data, config = self.loop, self.experiment.data, self.experiment.config
         device = next(loop.model.parameters()).device
-        self.record.write_text(self.record.config, to_yaml(config))
+        write_text(self.record.config, to_yaml(config))
         self.board = tensorboard.Board(self.record.tensorboard, loop.epoch)
         if not resume:
-            self.record.write_text(self.record.overrides, to_yaml(self.overrides))
-            self.record.write_json(
-                self.record.environment,
-                environment(config["seed"], device, data.fingerprint),
-            )
+            write_text(self.record.overrides, to_yaml(self.overrides))
+            about = environment(config["seed"], device, data.fingerprint)
+            write_json(self.record.environment, about)
             self.record.write_scope(loop.tensors, self.experiment.rules)
             if data.indices:
                 names = {split: data.splits[split].names for split in data.indices}
-                self.record.write_json(
-                    self.record.splits, {"indices": data.indices, "names": names}
-                )
+                write_json(self.record.splits, {"indices": data.indices, "names": names})
             self._save()
         self._summarise("running")
         self.record.write_metrics(self.rows)
         if self._best_is_last and not self._best_is_saved():
-            checkpoints.save(self.record.best, self._weights())
+            self._save_best(self.loop.epoch)
         penalised = sum(entry.penalized for entry in loop.tensors)
         shrinkage = self.facts["shrinkage"]
         shared = f" in {distributed.size()} processes" if distributed.size() > 1 else ""
@@ -113,7 +109,7 @@ class Recorder:
         if distributed.any_rank(stopped()):
             raise Interrupted(f"stopped after epoch {self.loop.epoch}; {again}")
 
-    def finish(self, polish: Callable[[Loop], None] | None = None) -> dict[str, Any]:
+    def finish(self, polish: Callable[[Loop], None] | None = None) -> RunSummary:
         """Evaluates the best weights, and writes pictures, weights and summary.
 
         Args:
@@ -125,10 +121,11 @@ class Recorder:
         from seg_l1.metrics.segmentation import per_class
         from seg_l1.metrics.shrinkage import sources
         from seg_l1.runs import checkpoints
+        from seg_l1.runs.files import blame_file
 
         loop, data = self.loop, self.experiment.data
         best = checkpoints.load(self.record.best)
-        with checkpoints.fitting(self.record.best):
+        with blame_file(self.record.best):
             loop.model.load_state_dict(best["model"])
         distributed.broadcast_object(best["model"])
         if polish is not None:
@@ -167,13 +164,11 @@ class Recorder:
 
     def _polish(self, polish: Callable[[Loop], None], *, done: bool) -> None:
         from seg_l1.metrics.sparsity import sparsity
-        from seg_l1.runs import checkpoints
 
         row = self.rows[self.loop.best_epoch - 1]
         if not done:  # a killed run comes here twice
             polish(self.loop)
-            state = {**self._weights(), "epoch": row["epoch"], "polished": True}
-            checkpoints.save(self.record.best, state)
+            self._save_best(row["epoch"], polished=True)
         val, _ = self.loop.evaluate(self.loop.val)
         row |= {f"val/{name}": value for name, value in val.items()} | sparsity(self.loop.tensors)
         row["gap/miou"] = row["train/miou"] - row["val/miou"]
@@ -194,13 +189,11 @@ class Recorder:
             self.board.close()
 
     def _epoch(self, row: Row) -> None:
-        from seg_l1.runs import checkpoints
-
         self.rows.append(row)
         self.record.write_metrics(self.rows)
         self._save()  # the weights that are best are in it: a kill here loses nothing
         if self.loop.improved:
-            checkpoints.save(self.record.best, self._weights())
+            self._save_best(self.loop.epoch)
         self._summarise("running")
         self.board.scalars(row)
         every = self._trainer["pictures_every"]
@@ -246,10 +239,11 @@ class Recorder:
         )
 
     def _save(self) -> None:
-        from seg_l1.runs import checkpoints
+        loop = self.loop.state_dict()
+        self.record.write_last(loop, elapsed=self.elapsed, about=self._about())
 
-        state = {"loop": self.loop.state_dict(), "random": checkpoints.random_state()}
-        checkpoints.save(self.record.last, {**state, "elapsed": self.elapsed, **self._about()})
+    def _save_best(self, epoch: int, *, polished: bool = False) -> None:
+        self.record.write_best(self.loop.model, epoch=epoch, about=self._about(), polished=polished)
 
     @property
     def _best_is_last(self) -> bool:
@@ -282,9 +276,6 @@ class Recorder:
                 " copy of it, or train again."
             )
 
-    def _weights(self) -> dict[str, Any]:
-        return {"model": self.loop.model.state_dict(), "epoch": self.loop.epoch, **self._about()}
-
     def _about(self) -> dict[str, Any]:
         """What another program needs to use the weights."""
         data = self.experiment.data
@@ -297,19 +288,21 @@ class Recorder:
             "fingerprint": data.fingerprint,
         }
 
-    def _summarise(self, status: str, error: str | None = None, **more: Any) -> dict[str, Any]:
+    def _summarise(self, status: str, error: str | None = None, **more: Any) -> RunSummary:
+        from seg_l1.runs.summary import RunSummary
+
         # an error in the midst of an epoch comes before its row
         best = next((row for row in self.rows if row["epoch"] == self.loop.best_epoch), None)
-        summary = {
-            "status": status,
-            "error": error,
-            "best": best,
-            "last": self.rows[-1] if self.rows else None,
+        summary = RunSummary(
+            status=status,
+            error=error,
+            best=best or {},
+            last=self.rows[-1] if self.rows else {},
+            wall_time_s=round(self.elapsed, 3),
             **self.facts,
-            "wall_time_s": round(self.elapsed, 3),
             **more,
-        }
-        self.record.write_json(self.record.summary, summary)
+        )
+        self.record.write_summary(summary)
         return summary
 
     @property

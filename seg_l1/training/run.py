@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from seg_l1.data.split import SegmentationData
     from seg_l1.runs.directory import RunDirectory
     from seg_l1.runs.files import Config
+    from seg_l1.runs.summary import RunSummary
     from seg_l1.training.build import Experiment
     from seg_l1.training.evaluation import Row
     from seg_l1.training.loop import Loop
@@ -34,12 +35,12 @@ def run(
     data: SegmentationData | None = None,
     on_epoch: Callable[[Row], None] = lambda row: None,
     polish: Callable[[Loop], None] | None = None,
-) -> dict[str, Any]:
+) -> RunSummary | None:
     """Trains, evaluates and records one run; returns its summary.
 
     Nothing is written before the data, the configuration and (for `resume`) the checkpoint have
     passed their checks. Of several processes, which all call this, the first writes and returns the
-    summary; the others need no directory.
+    summary; the others need no directory, and return None.
 
     Args:
         data: what `load_data(config)` returns, where somebody has read it already.
@@ -80,11 +81,12 @@ def run(
     state = _restore(experiment, record) if resume else {"elapsed": 0.0}
     if distributed.broadcast_object(experiment.loop.finished and first and _completed(record)):
         if not first:
-            return {}
+            return None
         terminal.log.info(f"{record.path}: is finished; trainer.epochs=<more> trains longer")
         return record.read_summary()
     if not first:
-        return _take_part(experiment)
+        _take_part(experiment)
+        return None
     if not resume:
         record.create()
     begun = started - state["elapsed"]
@@ -106,22 +108,21 @@ def _carry_out(
     console: Console,
     on_epoch: Callable[[Row], None],
     polish: Callable[[Loop], None] | None,
-) -> dict[str, Any]:
+) -> RunSummary:
     """Starts, trains and finishes; what goes wrong is noted in the summary."""
     from seg_l1.display import terminal
+    from seg_l1.runs.files import writing
 
     record = recorder.record
     try:
-        terminal.open_log(record.log)
-        recorder.start(resume)
-        with terminal.Bar(console, recorder.loop) as bar:
-            recorder.train(bar, stopped, on_epoch)
-        return recorder.finish(polish)
-    except (UserError, OSError) as error:  # all was right when the run began
+        with writing(record.path):
+            terminal.open_log(record.log)
+            recorder.start(resume)
+            with terminal.Bar(console, recorder.loop) as bar:
+                recorder.train(bar, stopped, on_epoch)
+            return recorder.finish(polish)
+    except UserError as error:  # all was right when the run began
         failure = RunError(str(error))
-        if isinstance(error, OSError):
-            file, reason = error.filename or record.path, error.strerror or error
-            failure = RunError(f"{file}: cannot be written ({reason}).")
         recorder.failed(failure)
         raise failure from error
     except BaseException as error:
@@ -132,13 +133,10 @@ def _carry_out(
 
 
 def _completed(record: RunDirectory) -> bool:
-    from seg_l1.runs import checkpoints
-
-    with checkpoints.fitting(record.summary):
-        return record.read_summary().get("status") == "completed"
+    return record.read_summary().status == "completed"
 
 
-def _take_part(experiment: Experiment) -> dict[str, Any]:
+def _take_part(experiment: Experiment) -> None:
     """What a process does that is not the first: all that is computed, and no file."""
     from seg_l1.errors import Interrupted
     from seg_l1.training.loop import Stopped
@@ -155,7 +153,6 @@ def _take_part(experiment: Experiment) -> dict[str, Any]:
             raise Interrupted
     loop.model.load_state_dict(distributed.broadcast_object(None))
     loop.evaluate(experiment.test or loop.val)
-    return {}
 
 
 def evaluate_run(
@@ -178,13 +175,13 @@ def evaluate_run(
         UserError: if there is no such run, checkpoint or split, or the data cannot be read.
     """
     from seg_l1.metrics.sparsity import sparsity
-    from seg_l1.runs import checkpoints
     from seg_l1.runs.directory import RunDirectory
+    from seg_l1.runs.files import blame_file
     from seg_l1.training.build import build, load_data
 
     record = RunDirectory.existing(directory, key="run")
     best = record.read_best()
-    with checkpoints.fitting(record.best):
+    with blame_file(record.best):
         config, classes, fingerprint = best["config"], [*best["classes"]], best["fingerprint"]
         config["device"] = device or config["device"]
         config["augmentation"], config["trainer"]["kkt_images"] = {"_target_": None}, 0
@@ -211,7 +208,7 @@ def evaluate_run(
         raise UserError(f"split: there is no '{split}', only {', '.join(data.splits)}")
     if split == "train":
         raise UserError("split: val and test can be scored; the training split is augmented")
-    with checkpoints.fitting(record.best):
+    with blame_file(record.best):
         data = replace(data, mean=best["mean"], std=best["std"])
         experiment = build(config, data, pretrained=False)
         loop, batches = experiment.loop, {"val": experiment.loop.val, "test": experiment.test}
@@ -257,6 +254,7 @@ def _restore(experiment: Experiment, record: RunDirectory) -> dict[str, Any]:
     import torch
 
     from seg_l1.runs import checkpoints
+    from seg_l1.runs.files import blame_file
 
     state = distributed.broadcast_object(
         checkpoints.load(record.last) if distributed.rank() == 0 else None
@@ -266,7 +264,7 @@ def _restore(experiment: Experiment, record: RunDirectory) -> dict[str, Any]:
             f"{record.last}: does not fit this run (it was trained on other data than dataset.root"
             " holds now)"
         )
-    with checkpoints.fitting(record.last):
+    with blame_file(record.last):
         loop, saved = experiment.loop, state["loop"]
         for name, fresh in loop.state_dict().items():
             if isinstance(fresh, int | float) and not isinstance(saved[name], type(fresh)):

@@ -8,8 +8,11 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from seg_l1 import distributed
 from seg_l1.config import limits
@@ -17,13 +20,17 @@ from seg_l1.config.compose import check_overrides, compose_plain, parse, slug
 from seg_l1.config.identity import FREE, differences, flatten, meaning
 from seg_l1.errors import Interrupted, UserError, described
 from seg_l1.experiments.jobs import RunFailed, complete, read_data
+from seg_l1.experiments.launch import call_hydra
 from seg_l1.experiments.path import figures, refit, screen, stability
 from seg_l1.experiments.path.folds import draw_folds
 from seg_l1.experiments.path.grid import geometric, strength_for
 from seg_l1.experiments.path.job import progress, task
-from seg_l1.experiments.path.plan import Plan, lock, write_json
+from seg_l1.experiments.path.plan import Plan, lock
 from seg_l1.experiments.path.selection import Selection, select
-from seg_l1.training.build import instantiate
+from seg_l1.metrics.optimality import gradients
+from seg_l1.runs.directory import RunDirectory
+from seg_l1.runs.files import make_folder, write_json
+from seg_l1.training.build import build, instantiate
 from seg_l1.training.run import remove_if_empty
 
 ATTEMPTS = 3
@@ -105,12 +112,9 @@ def _default_folder(config: dict[str, Any], words: list[str]) -> Path:
 @contextmanager
 def _sole(folder: Path) -> Iterator[None]:
     """Makes the folder and holds its lock; leaves nothing behind where it comes to no plan."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise UserError(f"path.folder: '{folder}' is a file; choose another one") from None
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+    if folder.is_file():
+        raise UserError(f"path.folder: '{folder}' is a file; choose another one")
+    make_folder(folder)
     with lock(folder, "controller", wait=False):
         try:
             yield
@@ -172,13 +176,6 @@ def _carry_out(plan: Plan, data: Any, launcher: list[str]) -> int:
 
 def _settle(plan: Plan, data: Any) -> None:
     """Finds the strengths: trains the network without penalty and asks its gradients."""
-    from copy import deepcopy
-
-    from seg_l1.metrics.optimality import gradients
-    from seg_l1.runs import checkpoints
-    from seg_l1.runs.directory import RunDirectory
-    from seg_l1.training.build import build
-
     config = deepcopy(plan.config)
     config["regularizer"] |= {"alpha": 0.0, "schedule": "constant", "schedule_start": 0}
     config["trainer"]["epochs"] = plan.epochs
@@ -188,7 +185,7 @@ def _settle(plan: Plan, data: Any) -> None:
     screen.say(f"the dense network, {plan.epochs} epochs, for the range of strengths ...")
     complete(config, words, record, data=images)
     loop = build(config, images, pretrained=False).loop
-    loop.model.load_state_dict(checkpoints.load(record.last)["loop"]["model"])
+    loop.model.load_state_dict(record.model_state("last"))
     penalised = loop.solver.entries
     slopes = gradients(loop.model, loop.objective.criterion, loop.fixed, penalised)
     penalty, settings = loop.objective.penalty, plan.settings
@@ -209,8 +206,6 @@ def _settle(plan: Plan, data: Any) -> None:
 
 def _launch(plan: Plan, launcher: list[str]) -> bool:
     """Has hydra launch the jobs that are missing, again where a process was killed."""
-    from seg_l1.experiments.launch import call_hydra
-
     words = [word for word in plan.words if not word.startswith("path.folder=")]
     words += [f"path.folder='{plan.folder}'", f"hydra.sweep.dir='{plan.folder}'"]
     words += ["hydra.sweep.subdir=.", *launcher]
@@ -235,8 +230,6 @@ def _launch(plan: Plan, launcher: list[str]) -> bool:
 
 def _select(plan: Plan) -> Selection:
     """Chooses, and writes `selection.json`."""
-    import numpy as np
-
     settings, falling = plan.settings, sorted(plan.alphas or [], reverse=True)
     name = f"val/{settings['metric']}"
     scores = plan.scores(name)

@@ -13,12 +13,9 @@ from matplotlib.ticker import MaxNLocator
 from seg_l1.experiments.path.plan import Plan
 from seg_l1.experiments.path.selection import Selection
 from seg_l1.report.plots import BLUE, FAINT, GREEN, INK, ORANGE, RED, house_style, new_figure, png
-from seg_l1.runs import checkpoints
-from seg_l1.runs.files import write_atomically
+from seg_l1.runs.files import write_bytes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from matplotlib.axes import Axes
     from torch import Tensor
 
@@ -27,14 +24,9 @@ NAMES = {"miou": "mIoU", "dice": "Dice", "loss": "loss"}
 
 def write(plan: Plan, found: Selection, supports: dict[str, Tensor]) -> None:
     """Writes `path.png`, and `stability.png` where several runs can be compared."""
-    _save(plan.folder / "path.png", path_figure(plan, found))
+    write_bytes(plan.folder / "path.png", png(path_figure(plan, found)))
     if supports:
-        _save(plan.folder / "stability.png", stability_figure(supports))
-
-
-def _save(path: Path, figure: Figure) -> None:
-    content = png(figure)
-    write_atomically(path, lambda file: file.write(content))
+        write_bytes(plan.folder / "stability.png", png(stability_figure(supports)))
 
 
 @house_style
@@ -89,15 +81,12 @@ def _scores(axes: Axes, plan: Plan, found: Selection) -> None:
 
 def layer_norms(plan: Plan) -> dict[str, np.ndarray]:
     """‖w‖₂ of each penalised tensor against the falling strengths, the mean over the jobs."""
-    import csv
-
-    with open(plan.run(plan.jobs[0], 0).scope, newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["penalised"] == "True"]
-    columns: dict[str, list[float]] = {row["tensor"]: [] for row in rows}
+    names = plan.run(plan.jobs[0], 0).penalized_tensors()
+    columns: dict[str, list[float]] = {name: [] for name in names}
     for alpha in sorted(plan.order, reverse=True):
         runs = [plan.run(job, plan.order.index(alpha)) for job in plan.jobs]
         runs = [run for run in runs if run.last.is_file()]
-        states = [checkpoints.load(run.last)["loop"]["model"] for run in runs]
+        states = [run.model_state("last") for run in runs]
         for name, column in columns.items():
             norms = [float(state[name].norm()) for state in states]
             column.append(sum(norms) / len(norms) if norms else math.nan)

@@ -12,7 +12,6 @@ from seg_l1.errors import UserError
 from seg_l1.experiments.jobs import RunFailed, complete, read_data
 from seg_l1.experiments.path.plan import Job, Plan, lock
 from seg_l1.experiments.path.trace import trace
-from seg_l1.experiments.sweep import state
 from seg_l1.runs.directory import RunDirectory
 
 
@@ -64,7 +63,7 @@ def progress(plan: Plan, job: Job) -> str:
 
     def look(alpha: float, before: RunDirectory | None) -> RunDirectory:
         record = plan.run(job, plan.order.index(alpha))
-        status = state(record)["status"]
+        status = record.read_summary(missing_ok=True).status
         if status != "completed":
             raise RunFailed if status == "failed" else _Missing
         return record
@@ -79,19 +78,16 @@ def _trace(plan: Plan, fit: Callable[..., RunDirectory], until: float | None = N
         first = 0 if settings["warm_start"] else alphas.index(until)
         alphas = alphas[first : alphas.index(until) + 1]
 
-    def last(record: RunDirectory) -> dict[str, float]:
-        return record.read_summary()["last"]
-
     def dead(record: RunDirectory) -> bool:
-        row = last(record)
-        told = sum(bool(value) for name, value in row.items() if name.startswith("val/iou/"))
-        return row["sparsity/exact"] == 1 or told <= 1
+        last = record.read_summary().last
+        told = sum(bool(value) for name, value in last.items() if name.startswith("val/iou/"))
+        return last["sparsity/exact"] == 1 or told <= 1
 
     points = trace(
         alphas,
         fit,
         dead=dead,
-        merit=lambda record: last(record)["val/miou"],
+        merit=lambda record: record.read_summary().score("val/miou", epoch="last"),
         warm_start=settings["warm_start"],
         collapse=settings["collapse"],
     )

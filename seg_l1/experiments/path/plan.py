@@ -7,7 +7,7 @@ job per fold (or repeat) and a point per strength. So that no process has to kno
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ import numpy as np
 from seg_l1.errors import UserError
 from seg_l1.experiments.path.folds import fold_data, without_test
 from seg_l1.experiments.path.trace import order
-from seg_l1.experiments.sweep import state
+from seg_l1.experiments.sweep import COLUMNS
 from seg_l1.runs.directory import RunDirectory
-from seg_l1.runs.files import csv_text, finite, write_atomically
+from seg_l1.runs.files import make_folder, write_csv, write_json
 
 SCORES = (
     "epoch", "val/miou", "val/dice", "val/loss", "gap/miou", "sparsity/exact", "sparsity/groups",
@@ -60,11 +60,8 @@ class Plan:
     @classmethod
     def create(cls, folder: Path, **content: Any) -> Plan:
         """Makes the folder and writes `content`: words, config, fingerprint, folds, alphas."""
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / "path.json", {"reference": {}, **content})
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+        make_folder(folder)
+        write_json(folder / "path.json", {"reference": {}, **content})
         return cls(folder)
 
     def amend(self, **content: Any) -> None:
@@ -155,14 +152,14 @@ class Plan:
         return fold_data(whole, job.validation)
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row per point: job, strength, "status", "error" and more, see `sweep.state`."""
+        """A row per point: job, strength, and the row of its run with `sweep.COLUMNS`."""
         rows = []
         for job in self.jobs:
             for position, alpha in enumerate(self.order):
                 record = self.run(job, position)
                 warm = position > 0 and self.settings["warm_start"]
                 epochs = self.epochs if warm else self.config["trainer"]["epochs"]
-                known = state(record)
+                known = record.read_summary(missing_ok=True).row(COLUMNS)
                 row = {"index": len(rows), "job": job.name, "alpha": alpha, "record": record}
                 row |= {"swept": {"job": job.name, "alpha": f"{alpha:g}"}, "same_as": None}
                 rows.append({**row, **known, "epochs": known["epochs"] or epochs})
@@ -173,15 +170,15 @@ class Plan:
         rows = []
         for job in jobs:
             for position, alpha in enumerate(self.order):
-                record, known, last = self.run(job, position), {}, {}
-                if record.summary.is_file():
-                    known = record.read_summary()
-                    last = (known.get("last") or {}) | (known.get("certificate") or {})
-                row = {"job": job.name, "alpha": alpha, "status": known.get("status", "pending")}
-                done = row["status"] == "completed"
-                row |= {name: last.get(name) if done else None for name in SCORES}
+                record = self.run(job, position)
+                known = record.read_summary(missing_ok=True).row(
+                    (*SCORES, "wall_time_s"), epoch="last"
+                )
+                if known["status"] != "completed":
+                    known |= dict.fromkeys(SCORES)
+                del known["error"]
                 folder = str(record.path.relative_to(self.folder))
-                rows.append({**row, "wall_time_s": known.get("wall_time_s"), "folder": folder})
+                rows.append({"job": job.name, "alpha": alpha, **known, "folder": folder})
         return rows
 
     def scores(self, name: str) -> np.ndarray:
@@ -194,7 +191,7 @@ class Plan:
     def write_table(self) -> None:
         """Writes `path.csv`: a row per point."""
         rows = self.table(self.jobs)
-        write_text(self.folder / "path.csv", csv_text(rows[0], [row.values() for row in rows]))
+        write_csv(self.folder / "path.csv", rows[0], [row.values() for row in rows])
 
 
 @contextmanager
@@ -217,11 +214,3 @@ def lock(folder: Path, name: str, *, wait: bool) -> Iterator[None]:
             print(f"waiting for a process that still works on {name} ...", flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def write_text(path: Path, text: str) -> None:
-    write_atomically(path, lambda file: file.write(text.encode()))
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(finite(dict(content)), indent=2) + "\n")

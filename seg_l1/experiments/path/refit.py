@@ -41,8 +41,6 @@ def refit(plan: Plan, data: Any, chosen: float) -> None:
 
 
 def _relax(plan: Plan, data: Any) -> None:
-    from seg_l1.runs import checkpoints
-
     config = deepcopy(plan.config)
     config["start"] = str(plan.refit.path)
     config["trainer"]["epochs"] = plan.settings["relax_epochs"]
@@ -57,7 +55,7 @@ def _relax(plan: Plan, data: Any) -> None:
     ]
 
     def polish(loop: Loop) -> None:
-        penalised = checkpoints.load(plan.refit.best)["model"]
+        penalised = plan.refit.model_state("best")
         blend(loop.model, penalised, plan.settings["relax_blend"])
         recalibrate(loop.model, loop.train)
 

@@ -77,11 +77,11 @@ def closing(plan: Plan) -> str:
     lines = []
     for name, record in (("refit", plan.refit), ("relaxed", plan.relaxed)):
         if record.summary.is_file():
-            summary = record.read_summary()
-            best, test = summary["best"], summary.get("test") or {}
-            tested = f", test {test['test/miou']:.4f}" if test else ""
-            zeros = f"{100 * best['sparsity/exact']:.1f} % exact zeros"
-            lines.append(f"{name}: mIoU val {best['val/miou']:.4f}{tested}, {zeros}: {record.path}")
+            score = record.read_summary().score
+            tested = score("test/miou")
+            text = "" if math.isnan(tested) else f", test {tested:.4f}"
+            zeros = f"{100 * score('sparsity/exact'):.1f} % exact zeros"
+            lines.append(f"{name}: mIoU val {score('val/miou'):.4f}{text}, {zeros}: {record.path}")
     return "\n".join(
         [
             *lines,

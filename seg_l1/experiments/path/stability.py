@@ -12,9 +12,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from seg_l1.experiments.path.plan import Plan, write_text
-from seg_l1.runs import checkpoints
-from seg_l1.runs.files import csv_text, write_atomically
+from seg_l1.experiments.path.plan import Plan
+from seg_l1.runs.files import write_bytes, write_csv
 
 
 def jaccard(supports: Tensor) -> float:
@@ -44,22 +43,14 @@ def supports(plan: Plan, alpha: float) -> dict[str, Tensor]:
 
     They are those at the end of the runs at this strength, of all jobs that reached it.
     """
-    from seg_l1.scope import Rule, scope
-    from seg_l1.training.build import build_model
-
     position = plan.order.index(alpha)
-    files = [plan.run(job, position).last for job in plan.jobs]
-    states = [checkpoints.load(file) for file in files if file.is_file()]
-    about, rules = states[0], plan.config["regularizer"]["scope"]
-    channels, classes = len(about["mean"]), len(about["classes"])
-    model = build_model(plan.config, channels, classes, pretrained=False)
-    found = {}
-    rules = [Rule(**{**rule, "types": tuple(rule.get("types", ()))}) for rule in rules]
-    for entry in scope(model, rules):
-        if entry.penalized:
-            weights = [entry.along(state["loop"]["model"][entry.name]) for state in states]
-            found[entry.name] = torch.stack([w != 0 for w in weights])
-    return found
+    runs = [plan.run(job, position) for job in plan.jobs]
+    runs = [run for run in runs if run.last.is_file()]
+    states = [run.model_state("last") for run in runs]
+    return {
+        name: torch.stack([state[name].movedim(axis, 0) != 0 for state in states])
+        for name, axis in runs[0].penalized_tensors().items()
+    }
 
 
 def write(plan: Plan, alpha: float) -> dict[str, Tensor]:
@@ -97,7 +88,7 @@ def write(plan: Plan, alpha: float) -> dict[str, Tensor]:
                 round(by_chance(units), 6),
             )
         )
-    write_text(plan.folder / "stability.csv", csv_text(header, rows))
+    write_csv(plan.folder / "stability.csv", header, rows)
     shares = {name: alive.float().mean(0).contiguous() for name, alive in found.items()}
-    write_atomically(plan.folder / "stability.safetensors", lambda f: f.write(save(shares)))
+    write_bytes(plan.folder / "stability.safetensors", save(shares))
     return found
