@@ -166,7 +166,6 @@ VALUES = {
     "trainer.pictures=0": "at least 1",
     "hydra.run.dir=": FOLDER,
     "hydra.run.dir=null": FOLDER,
-    "hydra.run.dir=/proc/nowhere": "/proc/nowhere: cannot be written",
     "hydra.mode=MULTIRUN": "-m",
     "hydra.searchpath=5": "a list",
     "resume=": FOLDER.replace("a ", ""),
@@ -181,7 +180,7 @@ VALUES = {
 @pytest.mark.parametrize("typed", VALUES, ids=lambda typed: ascii(typed)[1:40])
 def test_a_value_that_makes_no_sense_is_named_with_what_is_expected(typed, command, tmp_path):
     key = typed.lstrip("+~").partition("=")[0]
-    key = key.replace("model.depth", "depth").replace("hydra.run.dir=/", "")
+    key = key.replace("model.depth", "depth")
     assert_refused(command(typed), [key, VALUES[typed]], tmp_path)
 
 
