@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from seg_l1.errors import UserError
 from seg_l1.experiments.path.folds import fold_data, without_test
@@ -203,14 +204,15 @@ def lock(folder: Path, name: str, *, wait: bool) -> Iterator[None]:
     Raises:
         UserError: if another process holds it, unless `wait`.
     """
-    import fcntl
-
-    with open(folder / f".{name}.lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                raise UserError(f"path: another process works on {folder}") from None
-            print(f"waiting for a process that still works on {name} ...", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    held = FileLock(folder / f".{name}.lock")
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        if not wait:
+            raise UserError(f"path: another process works on {folder}") from None
+        print(f"waiting for a process that still works on {name} ...", flush=True)
+        held.acquire()
+    try:
         yield
+    finally:
+        held.release()
