@@ -7,8 +7,10 @@ it takes tensors of any shape.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -33,6 +35,40 @@ class Penalty(Protocol):
         Shaped as w, or (groups,) for a penalty on groups.
         """
         ...
+
+
+class Hyperparameters:
+    """Base class of penalties with hyperparameters: dataclass fields made by `number` and `choice`.
+
+    Raises:
+        ValueError: on a value that its field does not accept; the message begins with its name.
+    """
+
+    def __post_init__(self) -> None:
+        for entry in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
+            value, accepted = getattr(self, entry.name), entry.metadata
+            if accepted and not accepted["fits"](value):
+                raise ValueError(f"{entry.name}: got {value!r}, expected {accepted['expected']}")
+
+
+def number(default: float, fits: Callable[[Any], bool], expected: str) -> Any:
+    """A field for a finite number of which `fits` is true; `expected` describes it."""
+
+    def accepted(value: Any) -> bool:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        return is_number and math.isfinite(value) and fits(value)
+
+    return field(default=default, metadata={"fits": accepted, "expected": expected})
+
+
+POSITIVE = (lambda x: 0 < x < 1e30, "a number above 0 and below 1e+30")
+
+
+def choice(default: str, *others: str) -> Any:
+    """A field for one of several strings."""
+    options = (default, *others)
+    expected = f"one of {', '.join(options)}"
+    return field(default=default, metadata={"fits": options.__contains__, "expected": expected})
 
 
 @dataclass(frozen=True)
@@ -67,7 +103,7 @@ class L1:
 
 
 @dataclass(frozen=True)
-class L2:
+class L2(Hyperparameters):
     """R(w) = ½Σw²: small weights; with plain SGD the same as torch's `weight_decay` = α.
 
     Args:
@@ -79,11 +115,7 @@ class L2:
         ValueError: on another mode.
     """
 
-    mode: str = "loss"
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("loss", "decoupled"):
-            raise ValueError(f"mode: got {self.mode!r}, expected loss or decoupled")
+    mode: str = choice("loss", "decoupled")
 
     @property
     def decoupled(self) -> bool:
@@ -101,17 +133,14 @@ class L2:
 
 
 @dataclass(frozen=True)
-class ElasticNet:
+class ElasticNet(Hyperparameters):
     """R(w) = l1_ratio·Σ|w| + (1 − l1_ratio)·½Σw² (Zou and Hastie, 2005; scikit-learn's constants).
 
     Raises:
         ValueError: if `l1_ratio` is outside [0, 1].
     """
 
-    l1_ratio: float = 0.5
-
-    def __post_init__(self) -> None:
-        _check_ratio(self.l1_ratio)
+    l1_ratio: float = number(0.5, lambda x: 0 <= x <= 1, "a number from 0 to 1")
 
     def value(self, w: Tensor) -> Tensor:
         return self.l1_ratio * L1().value(w) + (1 - self.l1_ratio) * L2().value(w)
@@ -125,7 +154,7 @@ class ElasticNet:
 
 
 @dataclass(frozen=True)
-class MCP:
+class MCP(Hyperparameters):
     """R(w) = Σ m(w), m(w) = |w| − w²/(2·knot) up to |w| = knot, then knot/2 (Zhang, 2010).
 
     L1 at zero, nothing from `knot` on: the weights that stay are not shrunk. The literature's γ is
@@ -135,12 +164,8 @@ class MCP:
         ValueError: if `knot` is not positive.
     """
 
-    knot: float = 0.1
+    knot: float = number(0.1, *POSITIVE)
     convex = False
-
-    def __post_init__(self) -> None:
-        if not self.knot > 0:
-            raise ValueError(f"knot: got {self.knot}, expected a number above 0")
 
     def value(self, w: Tensor) -> Tensor:
         size = w.to(_accumulator(w)).abs().clamp(max=self.knot)
@@ -154,7 +179,7 @@ class MCP:
 
 
 @dataclass(frozen=True)
-class ReweightedL1:
+class ReweightedL1(Hyperparameters):
     """R(w) = epsilon·Σ log(1 + |w|/epsilon): L1 with ω = epsilon/(|w| + epsilon) per weight.
 
     Candès, Wakin and Boyd (2008) solve it by a sequence of L1 problems whose ω are renewed from
@@ -165,12 +190,8 @@ class ReweightedL1:
         ValueError: if `epsilon` is not positive.
     """
 
-    epsilon: float = 0.1
+    epsilon: float = number(0.1, *POSITIVE)
     convex = False
-
-    def __post_init__(self) -> None:
-        if not self.epsilon > 0:
-            raise ValueError(f"epsilon: got {self.epsilon}, expected a number above 0")
 
     def value(self, w: Tensor) -> Tensor:
         return self.epsilon * (w.to(_accumulator(w)).abs() / self.epsilon).log1p().sum()
@@ -183,7 +204,7 @@ class ReweightedL1:
 
 
 @dataclass(frozen=True)
-class Bridge:
+class Bridge(Hyperparameters):
     """R(w) = (depth/2)·Σ|w|^(2/depth), the least of ½Σ_k u_k² over u_1·…·u_depth = w.
 
     depth 2 is L1; more factors give the L_q penalties with q < 1 (Frank and Friedman, 1993; Hoff,
@@ -193,12 +214,10 @@ class Bridge:
         ValueError: if `depth` is below 2.
     """
 
-    depth: int = 3
+    depth: int = number(
+        3, lambda x: x in range(2, 65), "a whole number of at least 2 and at most 64"
+    )
     convex = False
-
-    def __post_init__(self) -> None:
-        if not self.depth >= 2:
-            raise ValueError(f"depth: got {self.depth}, expected at least 2")
 
     def value(self, w: Tensor) -> Tensor:
         # the derivative at 0 is infinite: the 0 that the protocol wants comes from the mask
@@ -236,18 +255,15 @@ class GroupL1:
 
 
 @dataclass(frozen=True)
-class SparseGroupL1:
+class SparseGroupL1(Hyperparameters):
     """R(w) = l1_ratio·Σ|w| + (1 − l1_ratio)·Σ_g √p·‖w_g‖ (Friedman, Hastie, Tibshirani, 2010).
 
     Raises:
         ValueError: if `l1_ratio` is outside [0, 1].
     """
 
-    l1_ratio: float = 0.5
+    l1_ratio: float = number(0.5, lambda x: 0 <= x <= 1, "a number from 0 to 1")
     grouped = True
-
-    def __post_init__(self) -> None:
-        _check_ratio(self.l1_ratio)
 
     def value(self, w: Tensor) -> Tensor:
         return self.l1_ratio * L1().value(w) + (1 - self.l1_ratio) * GroupL1().value(w)
@@ -265,11 +281,6 @@ class SparseGroupL1:
         unit = rows / norms.clamp_min(torch.finfo(w.dtype).tiny)[:, None]
         alive = torch.linalg.vector_norm(L1().distance(rows, slopes + group * unit, single), dim=1)
         return torch.where(norms == 0, zero, alive)
-
-
-def _check_ratio(l1_ratio: float) -> None:
-    if not 0 <= l1_ratio <= 1:
-        raise ValueError(f"l1_ratio: got {l1_ratio}, expected a number from 0 to 1")
 
 
 def _rows(w: Tensor) -> Tensor:

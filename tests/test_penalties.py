@@ -1,9 +1,8 @@
-"""The table of penalties: class, YAML and row here belong together."""
+"""Penalties: values, optimality, and that class, YAML and row of the table belong together."""
 
 from __future__ import annotations
 
 import inspect
-import math
 
 import pytest
 import torch
@@ -11,22 +10,7 @@ from omegaconf import OmegaConf
 
 from seg_l1 import penalties
 from seg_l1.config.compose import CONF
-
-# option in conf/regularizer, an object, and R by hand for w = (-3, 0, 4)
-TABLE = {
-    "none": (penalties.Zero(), 0.0),
-    "l1": (penalties.L1(), 7.0),
-    "l2": (penalties.L2(), 12.5),
-    "elastic_net": (penalties.ElasticNet(0.25), 0.25 * 7.0 + 0.75 * 12.5),
-    "group_l1": (penalties.GroupL1(), 7.0),
-    "sparse_group_l1": (penalties.SparseGroupL1(0.25), 7.0),
-    "mcp": (penalties.MCP(knot=3.5), (3 - 9 / 7) + 1.75),
-    "reweighted_l1": (penalties.ReweightedL1(0.5), 0.5 * (math.log(7) + math.log(9))),
-    "bridge": (penalties.Bridge(4), 2 * (3**0.5 + 2)),
-    "norm_scale_l1": (penalties.L1(), 7.0),
-    "dropout": (penalties.Zero(), 0.0),
-    "drop_connect": (penalties.Zero(), 0.0),
-}
+from tests.support.penalties import ALL, FIRST, TABLE
 
 
 def test_every_class_and_every_option_has_a_row():
@@ -35,17 +19,19 @@ def test_every_class_and_every_option_has_a_row():
     classes = {
         kind
         for _, kind in inspect.getmembers(penalties, inspect.isclass)
-        if kind.__module__ == penalties.__name__ and kind is not penalties.Penalty
+        if kind.__module__ == penalties.__name__
+        and hasattr(kind, "value")
+        and kind is not penalties.Penalty
     }
-    assert classes == {type(penalty) for penalty, _ in TABLE.values()}
-    for option, (penalty, _) in TABLE.items():
+    assert classes == {type(penalty) for penalty in ALL}
+    for option, penalty in FIRST.items():
         target = OmegaConf.load(CONF / "regularizer" / f"{option}.yaml").penalty._target_
         assert target == f"{type(penalty).__module__}.{type(penalty).__name__}"
 
 
 @pytest.mark.parametrize("option", TABLE)
 def test_value_has_the_constants_of_the_readme(option):
-    penalty, expected = TABLE[option]
+    expected, (penalty, *_) = TABLE[option]
     assert float(penalty.value(torch.tensor([-3.0, 0.0, 4.0]))) == pytest.approx(expected, 1e-6)
 
 
@@ -58,7 +44,7 @@ def test_a_group_counts_the_root_of_its_size():
 @pytest.mark.parametrize("option", TABLE)
 def test_the_derivative_of_the_value_is_finite_at_zero(option):
     w = torch.zeros(3, 4, requires_grad=True)
-    value = TABLE[option][0].value(w)
+    value = FIRST[option].value(w)
     if value.requires_grad:
         value.backward()
         assert (w.grad == 0).all()
@@ -68,7 +54,7 @@ def test_the_derivative_of_the_value_is_finite_at_zero(option):
 @pytest.mark.parametrize("shape", [(6,), (4, 5), (3, 2, 2, 2)])
 def test_distance_is_zero_where_the_prox_stays(option, shape):
     """w = prox(w − g, 1) says the same as −g ∈ ∂R(w); elsewhere the distance is positive."""
-    penalty = TABLE[option][0]
+    penalty = FIRST[option]
     if not hasattr(penalty, "prox"):
         pytest.skip("has no prox")
     strength = 0.3
@@ -83,7 +69,7 @@ def test_distance_is_zero_where_the_prox_stays(option, shape):
 
 def test_distance_against_the_derivative_of_the_value_on_the_support():
     """An oracle that shares no line with `distance`: autograd of the value."""
-    for penalty, _ in TABLE.values():
+    for penalty in ALL:
         w = torch.randn(4, 5, dtype=torch.float64)
         g = torch.randn(4, 5, dtype=torch.float64)
         leaf = w.clone().requires_grad_()
@@ -98,7 +84,7 @@ def test_distance_against_the_derivative_of_the_value_on_the_support():
 
 @pytest.mark.parametrize("option", TABLE)
 def test_value_of_half_precision_does_not_overflow(option):
-    penalty, _ = TABLE[option]
+    penalty = FIRST[option]
     w = torch.full((2_000_000,), 0.5, dtype=torch.float16)
     value = penalty.value(w)
     assert value.dtype == torch.float32

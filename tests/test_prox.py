@@ -6,24 +6,8 @@ import pytest
 import torch
 
 from seg_l1 import penalties, prox
+from tests.support.penalties import SHRINKING, WITH_PROX
 
-PENALTIES = [
-    penalties.Zero(),
-    penalties.L1(),
-    penalties.L2(),
-    penalties.ElasticNet(0.5),
-    penalties.ElasticNet(0.9),
-    penalties.ElasticNet(0.0),
-    penalties.ElasticNet(1.0),
-    penalties.L2("decoupled"),
-    penalties.GroupL1(),
-    penalties.SparseGroupL1(0.5),
-    penalties.SparseGroupL1(0.9),
-    penalties.MCP(knot=1.0),
-    penalties.MCP(knot=0.05),
-    penalties.ReweightedL1(epsilon=1.0),
-    penalties.ReweightedL1(epsilon=0.05),
-]
 MOVES = torch.logspace(-7, 0.5, 40, dtype=torch.float64)
 
 
@@ -63,7 +47,7 @@ SHAPES = [(12,), (6, 2), (4, 3, 1, 2)]
 STEPS = [0.0, 1e-3, 0.3, 2.0]
 
 
-@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+@pytest.mark.parametrize("penalty", WITH_PROX, ids=str)
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_prox_is_the_argmin(penalty, step, shape):
@@ -72,7 +56,7 @@ def test_prox_is_the_argmin(penalty, step, shape):
     assert lowest_neighbour(penalty, w, step, u) <= 1e-13
 
 
-@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+@pytest.mark.parametrize("penalty", WITH_PROX, ids=str)
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_prox_in_a_diagonal_metric_is_the_argmin(penalty, step, shape):
@@ -82,7 +66,7 @@ def test_prox_in_a_diagonal_metric_is_the_argmin(penalty, step, shape):
     assert lowest_neighbour(penalty, w, steps, u) <= 1e-13
 
 
-@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+@pytest.mark.parametrize("penalty", WITH_PROX, ids=str)
 def test_zero_is_the_lower_of_two_minima_or_none(penalty):
     """Moves along a ray end at 0 only in the limit: 0 itself is tried, per weight and per group."""
     w = drawn((12, 3)) * 3
@@ -100,7 +84,7 @@ def test_zero_is_the_lower_of_two_minima_or_none(penalty):
                 assert here <= there + 1e-13
 
 
-@pytest.mark.parametrize("penalty", PENALTIES[1:], ids=str)
+@pytest.mark.parametrize("penalty", SHRINKING, ids=str)
 def test_the_oracle_sees_an_error_of_one_percent(penalty):
     w = drawn((12, 2)) * 0.5
     step = min(0.3, 0.4 * getattr(penalty, "knot", 1.0))
@@ -133,10 +117,10 @@ def test_a_planted_fault_is_seen(fault):
     assert lowest_neighbour(penalty, w, 0.3, faulty(w, 0.3)) > 1e-9
 
 
-ELEMENTWISE = [penalty for penalty in PENALTIES if not getattr(penalty, "grouped", False)]
+ELEMENTWISE = [penalty for penalty in WITH_PROX if not getattr(penalty, "grouped", False)]
 
 
-@pytest.mark.parametrize("penalty", [p for p in PENALTIES if p not in ELEMENTWISE], ids=str)
+@pytest.mark.parametrize("penalty", [p for p in WITH_PROX if p not in ELEMENTWISE], ids=str)
 def test_equal_steps_in_a_tensor_are_the_closed_form(penalty):
     w = drawn((20, 5, 2))
     for step in (1e-4, 0.05, 1.0):
@@ -171,7 +155,7 @@ LAYOUTS = {
 FORMATS = {"contiguous": torch.contiguous_format, "channels last": torch.channels_last}
 
 
-@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+@pytest.mark.parametrize("penalty", WITH_PROX, ids=str)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("per_coordinate", [False, True])
 def test_in_place_on_any_layout(penalty, layout, per_coordinate):
@@ -186,7 +170,7 @@ def test_in_place_on_any_layout(penalty, layout, per_coordinate):
     torch.testing.assert_close(w, expected, rtol=rounding, atol=rounding)
 
 
-@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+@pytest.mark.parametrize("penalty", WITH_PROX, ids=str)
 @pytest.mark.parametrize("formats", [(a, b) for a in FORMATS for b in FORMATS], ids=str)
 def test_weights_and_steps_may_lie_in_memory_differently(penalty, formats):
     w, step = torch.randn(4, 3, 5, 5), torch.rand(4, 3, 5, 5)
@@ -197,7 +181,7 @@ def test_weights_and_steps_may_lie_in_memory_differently(penalty, formats):
     torch.testing.assert_close(penalty.prox(w, step), expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("penalty", PENALTIES, ids=str)
+@pytest.mark.parametrize("penalty", WITH_PROX, ids=str)
 @pytest.mark.parametrize("step", [0.0, 0.2, torch.tensor([[0.0, 0.2], [0.2, 0.0], [0.0, 0.0]])])
 def test_zero_blocks_and_zero_steps_give_no_nan(penalty, step):
     w = torch.tensor([[0.0, 0.0], [0.0, 3.0], [0.0, 0.0]])
