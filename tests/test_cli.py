@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from seg_l1.errors import UserError
 from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.files import from_yaml
@@ -83,6 +84,25 @@ def test_zeros_in_the_summary_are_those_of_the_saved_file(finished):
     share = zeros / sum(w.numel() for w in penalised)
     assert summary["best"]["sparsity/exact"] == pytest.approx(share, abs=1e-12)
     assert sum(layer["zeros"] for layer in summary["layers"]) == zeros
+
+
+def test_a_run_directory_gives_back_its_weights(finished):
+    record = RunDirectory(finished[0])
+    weights = record.read_weights(record.penalized_tensors())
+    best, last = record.model_state("best"), record.model_state("last")
+    assert weights.keys() < best.keys() == last.keys()
+    assert all(np.array_equal(w, best[name].numpy()) for name, w in weights.items())
+    saved = checkpoints.load(record.last)["loop"]["model"]
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in last.items())
+    values = np.concatenate([w.ravel() for w in weights.values()])
+    score = record.read_summary().score("sparsity/exact")
+    assert score == pytest.approx((values == 0).mean(), abs=1e-12)
+    assert [run.path for run in RunDirectory.below(record.path.parent)] == [record.path]
+    with pytest.raises(UserError, match=r"model\.safetensors: does not fit"):
+        record.read_weights(["unheard.of"])
+    record.scope.unlink()
+    with pytest.raises(UserError, match=r"scope\.csv"):
+        record.penalized_tensors()
 
 
 def test_a_run_says_where_things_are_and_what_to_do_next(finished):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from seg_l1.data.split import SegmentationData
     from seg_l1.metrics.sparsity import LayerZeros
+    from seg_l1.runs.directory import RunDirectory
     from seg_l1.training.evaluation import Row
     from seg_l1.training.loop import Loop
 
@@ -218,9 +219,16 @@ def zeros_table(layers: Sequence[LayerZeros], epoch: int, largest: int = 5) -> s
 
 
 def closing_text(
-    row: Row, test: Row, path: Path, *, overrides: Sequence[str], alpha: float, seconds: float
+    row: Row,
+    test: Row,
+    run: RunDirectory,
+    *,
+    overrides: Sequence[str],
+    alpha: float,
+    seconds: float,
 ) -> str:
     """What a finished run has reached, where it lies, and commands that lead on from it."""
+    files = (run.preview, run.metrics, run.summary, run.weights, run.best)
     tested = f", test {test['miou']:.4f}" if test else ""
     sweep = ",".join(f"{(alpha or 1e-5) * factor:g}" for factor in (0.3, 1, 3))
     left_out = ("regularizer", "resume", "hydra", "debug=true", "path.", "start=")
@@ -230,8 +238,8 @@ def closing_text(
         [
             f"\nbest epoch {row['epoch']}: mIoU val {row['val/miou']:.4f}{tested},"
             f" {100 * row['sparsity/exact']:.1f} % exact zeros; {seconds:.0f} s in all",
-            f"\neverything lies in {path}",
-            "  preview.png  metrics.csv  summary.json  model.safetensors  checkpoints/best.pt",
+            f"\neverything lies in {run.path}",
+            "".join(f"  {file.relative_to(run.path)}" for file in files),
             "\nnext:",
             f"  {same} regularizer=none",
             f"  {same.replace('train.py', 'train.py -m')} regularizer=l1,l2,elastic_net"

@@ -51,7 +51,7 @@ def collect(folders: Sequence[str | Path]) -> Collection:
             hint = did_you_mean(folder.name, [path.name for path in beside if path.is_dir()])
             raise UserError(f"{folder}: there is no such folder.{hint} Give sweeps or runs.")
         jobs = [job for file in sorted(folder.rglob("sweep.json")) for job in _jobs(file, found)]
-        single = sorted({path.parent for path in folder.rglob("summary.json")})
+        single = [run.path for run in RunDirectory.below(folder)]
         listed = {path.resolve() for path, _ in jobs}
         jobs += [(path, {}) for path in single if path.resolve() not in listed]
         for path, job in sorted(jobs, key=lambda pair: _natural(str(pair[0]))):

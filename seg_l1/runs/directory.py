@@ -108,6 +108,11 @@ class RunDirectory:
                 )
         return run
 
+    @classmethod
+    def below(cls, folder: Path) -> list[RunDirectory]:
+        """All runs in `folder` and the folders in it, by their paths."""
+        return [cls(path.parent) for path in sorted(folder.rglob(cls(folder).summary.name))]
+
     def read_summary(self, *, missing_ok: bool = False) -> RunSummary:
         """How far the run is, and its scores.
 

@@ -27,6 +27,9 @@ def check_targets(config: Mapping[str, Any], source: object) -> None:
     """Refuses the configuration in the file `source` if it would call what is not this program's.
 
     Whoever runs a command trusts it; a run or checkpoint may come from anybody.
+
+    Raises:
+        UserError: naming the section and what it would call, unless `trusted`.
     """
     if trusted():
         return

@@ -159,7 +159,7 @@ class Recorder:
             terminal.log.info(text)
         alpha = self.experiment.config["regularizer"]["alpha"]
         shown = {"overrides": self.overrides, "alpha": alpha, "seconds": self.elapsed}
-        terminal.log.info(terminal.closing_text(row, test, self.record.path, **shown))
+        terminal.log.info(terminal.closing_text(row, test, self.record, **shown))
         return summary
 
     def _polish(self, polish: Callable[[Loop], None], *, done: bool) -> None:

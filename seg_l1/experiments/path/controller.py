@@ -209,7 +209,7 @@ def _launch(plan: Plan, launcher: list[str]) -> bool:
     words = [word for word in plan.words if not word.startswith("path.folder=")]
     words += [f"path.folder='{plan.folder}'", f"hydra.sweep.dir='{plan.folder}'"]
     words += ["hydra.sweep.subdir=.", *launcher]
-    over = ("completed",)
+    over: tuple[str, ...] = ("completed",)
     with screen.PathScreen(plan):
         for _ in range(ATTEMPTS):
             missing = [job.index for job in plan.jobs if progress(plan, job) not in over]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
@@ -60,7 +60,7 @@ def _scores(axes: Axes, plan: Plan, found: Selection) -> None:
     name, error = f"validation {metric}", None
     if several:
         name, error = f"{name} ± standard error", found.error
-    look = {"color": BLUE, "marker": "o", "markersize": 4, "capsize": 3}
+    look: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 4, "capsize": 3}
     axes.errorbar(alphas, found.mean, error, label=name, **look)
     axes.axvline(alphas[found.best], color=GREEN, linestyle="--", label="best")
     if several:

@@ -47,7 +47,7 @@ def follow(plan: Plan, job: Job, *, refit_at: float | None = None, parallel: int
 
         def fit(alpha: float, before: RunDirectory | None) -> RunDirectory:
             position = plan.order.index(alpha)
-            config, words = plan.point(job, position, before and before.last)
+            config, words = plan.point(job, position, before.last if before else None)
             if alpha == refit_at:
                 complete(config, words, plan.refit, data=whole)
                 return plan.refit

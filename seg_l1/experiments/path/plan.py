@@ -154,7 +154,7 @@ class Plan:
 
     def rows(self) -> list[dict[str, Any]]:
         """A row per point: job, strength, and the row of its run with `sweep.COLUMNS`."""
-        rows = []
+        rows: list[dict[str, Any]] = []
         for job in self.jobs:
             for position, alpha in enumerate(self.order):
                 record = self.run(job, position)
