@@ -1,7 +1,7 @@
 """Data terms ℓ(y, ŷ), and the objective that adds the penalty to one of them.
 
 Every loss is a mean over *valid* pixels (or classes), so that α keeps its meaning when more or
-fewer pixels are labelled. Logits are (N, K, H, W), targets (N, H, W) int64 with 255 = not labelled.
+fewer pixels are labeled. Logits are (N, K, H, W), targets (N, H, W) int64 with 255 = not labeled.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class PerPixel(nn.Module):
 
 
 class CrossEntropy(PerPixel):
-    """Σ_valid c_y · (−log softmax(ŷ)_y) / #valid; 0 where nothing is labelled.
+    """Σ_valid c_y · (−log softmax(ŷ)_y) / #valid; 0 where nothing is labeled.
 
     Args:
         class_weights: c, one number per class; none = all 1. Unlike torch's weighted mean the sum
@@ -48,7 +48,7 @@ class CrossEntropy(PerPixel):
 class Focal(CrossEntropy):
     """Σ_valid c_y · (1 − p_y)^γ · (−log p_y) / #valid, p = softmax(ŷ) (Lin et al., 2017).
 
-    Their α_t is the class weight c_y. γ = 0 is cross-entropy; 0 where nothing is labelled.
+    Their α_t is the class weight c_y. γ = 0 is cross-entropy; 0 where nothing is labeled.
 
     Args:
         class_weights: c, one number per class; none = all 1.
@@ -94,7 +94,7 @@ class Tversky(nn.Module):
     """Mean over the classes in y of 1 − (TP + s) / (TP + a·FP + b·FN + s) (Salehi et al., 2017).
 
     With p = softmax(ŷ), TP = Σ p·y, FP = Σ p·(1−y) and FN = Σ (1−p)·y over the valid pixels of the
-    whole batch; 0 where nothing is labelled. a = b = ½ is Dice of twice the s, a = b = 1 the IoU.
+    whole batch; 0 where nothing is labeled. a = b = ½ is Dice of twice the s, a = b = 1 the IoU.
 
     Args:
         fp_weight: a, the price of a false positive; theirs is α = 0.3.
@@ -130,7 +130,7 @@ class Lovasz(nn.Module):
 
     J is the Lovász extension of 1 − IoU of a class: Σ_i e_(i)·(J_i − J_(i−1)), with the errors e of
     the valid pixels of the whole batch in falling order and J_i the 1 − IoU of a prediction that is
-    wrong at the first i. For hard predictions it is 1 − IoU; 0 where nothing is labelled.
+    wrong at the first i. For hard predictions it is 1 − IoU; 0 where nothing is labeled.
 
     Args:
         class_weights: c, the mean over the classes is Σ c·J / Σ c; none = all 1.
@@ -182,7 +182,7 @@ def data_term(criterion: nn.Module, output: Tensor | TrainingOutput, target: Ten
 def class_weights(
     kind: str, pixel_shares: Sequence[float], present_shares: Sequence[float]
 ) -> list[float]:
-    """Returns a weight per class from the labelled pixels of the training images.
+    """Returns a weight per class from the labeled pixels of the training images.
 
     A class that these do not hold has weight 0, which no training pixel asks for.
 

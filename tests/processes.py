@@ -59,7 +59,7 @@ OTHERS = {
         for name in ("focal", "dice", "tversky", "lovasz", "cross_entropy_dice")
     },
     "momentum": [*SHORT, "optimizer=sgd"],
-    "accumulation, unlabelled pixels, clipping": [
+    "accumulation, unlabeled pixels, clipping": [
         *SHORT, "trainer.accumulate=3", "augmentation=strong", "augmentation.crop=[24,24]",
         "trainer.clip_norm=0.05",
     ],
@@ -108,11 +108,11 @@ def train(words: list[str], *, double: bool = True) -> dict[str, Any]:
 def float64() -> Iterator[None]:
     """Everything is computed in float64, also what seg_l1 computes in float32 for good reasons."""
     torch.set_default_dtype(torch.float64)
-    normalise = Batches.normalise
+    normalize = Batches.normalize
     try:
         with (
             patch.object(torch.Tensor, "float", torch.Tensor.double),
-            patch.object(Batches, "normalise", lambda *words: normalise(*words).double()),
+            patch.object(Batches, "normalize", lambda *words: normalize(*words).double()),
         ):
             yield
     finally:

@@ -421,7 +421,7 @@ def not_utf8(street):
     (street / "classes.txt").write_bytes(b"stra\xdfe\ncar\n")
 
 
-def unlabelled(street):
+def unlabeled(street):
     for path in street.glob("masks/*"):
         Image.new("L", (30, 20), 255).save(path)
 
@@ -438,7 +438,7 @@ BAD_FOLDERS = {
     without_classes: ["classes.txt", "num_classes"],
     same_class_twice: ["classes.txt", "twice"],
     not_utf8: ["classes.txt", "UTF-8"],
-    unlabelled: ["masks", "255"],
+    unlabeled: ["masks", "255"],
 }
 
 

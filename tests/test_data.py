@@ -80,11 +80,11 @@ def test_describe_measures_the_training_split_only():
     assert data.mean == pytest.approx(scaled.mean((0, 2, 3)).tolist())
     assert data.std == pytest.approx(scaled.std((0, 2, 3), correction=0).tolist())
     assert data.pixel_shares == pytest.approx([0.25, 0.75])
-    assert data.unlabelled == pytest.approx(0.2)
+    assert data.unlabeled == pytest.approx(0.2)
 
 
 def test_present_shares_count_the_training_images_that_show_a_class():
-    """Pixels of a class over labelled pixels of the images with it (Eigen & Fergus 2015)."""
+    """Pixels of a class over labeled pixels of the images with it (Eigen & Fergus 2015)."""
     masks = torch.tensor([[0, 0, 0, 1], [0, 255, 255, 255], [0, 0, 2, 255]], dtype=torch.uint8)
     train = TensorSplit(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), masks.view(3, 2, 2), ["a"] * 3)
     val = TensorSplit(train.images, torch.full((3, 2, 2), 3, dtype=torch.uint8), ["b"] * 3)
@@ -106,7 +106,7 @@ def test_padding_counts_in_no_statistic(tmp_path):
     pixels = np.concatenate([np.array(Image.open(path)).reshape(-1, 3) for path in files]) / 255
     assert data.mean == pytest.approx(pixels.mean(0).tolist())
     assert data.std == pytest.approx(pixels.std(0).tolist())
-    assert data.unlabelled == 0
+    assert data.unlabeled == 0
     assert data.splits["train"].image_size is None
     assert data.splits["train"][[0, 1]][0].shape == (2, 3, 16, 12)
     assert data.splits["train"][[1]][0].shape == (1, 3, 16, 9)
@@ -203,7 +203,7 @@ def test_options_that_do_nothing_to_split_folders_are_remarked(tmp_path):
         write_pairs(tmp_path / split, 2, (10, 12))
     data = folder.load(root=str(tmp_path), num_classes=2, stratify=True)
     assert data.indices == {}
-    assert "serve folds alone" in data.notes[0]
+    assert "affect folds only" in data.notes[0]
 
 
 def test_folder_reads_what_was_written(tmp_path):
@@ -243,7 +243,7 @@ def test_mask_values_name_the_classes_of_0_255_masks(street):
         folder.load(root=str(street))
     data = folder.load(root=str(street), mask_values=[0, 255], image_size=(16, 24))
     assert data.pixel_shares[1] > 0.05
-    assert data.unlabelled == 0
+    assert data.unlabeled == 0
 
 
 def test_palette_masks_hold_class_ids(street):

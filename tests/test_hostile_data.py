@@ -138,7 +138,7 @@ BAD_MASKS = {
     "colours for ids": (replaced()(COLOUR.convert("P")), ["004.png", "value", "expected 0 to 1"]),
     "values beyond": (replaced()(IDS.point(lambda x: 3 * x)), ["value 3", "expected 0 to 1"]),
     "1 bit, of which 1 is 255": (
-        replaced()(IDS.point(lambda x: 254 * x)), ["value 254", "255 for not labelled"]),
+        replaced()(IDS.point(lambda x: 254 * x)), ["value 254", "255 for not labeled"]),
 }  # fmt: skip
 
 CASES = {(name, kind): case for name, case in BAD_FILES.items() for kind in KINDS}

@@ -265,10 +265,10 @@ def test_an_error_in_the_certificate_is_the_one_that_is_told(command, monkeypatc
 
 
 def test_a_run_whose_validation_has_no_label_still_ends(data):
-    unlabelled = replace(data, splits={**data.splits, "val": TensorSplit(
+    unlabeled = replace(data, splits={**data.splits, "val": TensorSplit(
         data.splits["val"].images, torch.full_like(data.splits["val"].masks, 255),
         data.splits["val"].names)})  # fmt: skip
-    loop = experiment(data=unlabelled).loop
+    loop = experiment(data=unlabeled).loop
     rows = list(loop.rows())
     assert loop.best_epoch == 1
     assert all(row["val/miou"] != row["val/miou"] for row in rows)

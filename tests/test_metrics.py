@@ -60,8 +60,8 @@ def test_counts_are_those_of_torchmetrics():
 
 def test_a_batch_may_have_no_image_and_no_label():
     nothing = torch.zeros(0, 3, 3, dtype=torch.int64)
-    unlabelled = torch.full((1, 3, 3), 255)
-    counts = pooled([(nothing, nothing), (torch.zeros_like(unlabelled), unlabelled)], 2).counts
+    unlabeled = torch.full((1, 3, 3), 255)
+    counts = pooled([(nothing, nothing), (torch.zeros_like(unlabeled), unlabeled)], 2).counts
     assert counts.tolist() == [[0, 0], [0, 0]]
 
 
@@ -143,7 +143,7 @@ def test_a_perfect_prediction_has_perfect_boundaries():
 
 @pytest.mark.parametrize("tolerance", [1, 2, 3])
 def test_boundary_iou_is_its_definition(tolerance):
-    """With scipy's erosion; outside of the image and unlabelled pixels count as inside."""
+    """With scipy's erosion; outside of the image and unlabeled pixels count as inside."""
     from scipy.ndimage import binary_erosion
 
     rng = np.random.default_rng(0)

@@ -178,7 +178,7 @@ def test_pet_borders_are_a_class_if_so_asked(tmp_path):
     written = WRITERS["oxford_pet"](tmp_path)
     data = load("oxford_pet", tmp_path, border="class", image_size=None, num_classes=3)
     assert data.classes == ["background", "pet", "border"]
-    assert data.unlabelled == 0
+    assert data.unlabeled == 0
     got = pairs(data, "test")
     for name, _, mask in written["test"]:
         assert np.array_equal(got[name][1], np.array([9, 1, 0, 2])[mask])

@@ -1,1 +1,1 @@
-"""Images and masks: scenes of digits, folders of files, the data sets of the literature."""
+"""Data sets: digit scenes, folders of files, data sets of the literature; splits and batches."""

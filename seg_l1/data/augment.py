@@ -1,4 +1,4 @@
-"""Paired augmentation: torchvision's transforms.v2, which change images and masks alike."""
+"""Paired augmentation: torchvision's transforms.v2, applied to images and masks alike."""
 
 from __future__ import annotations
 
@@ -6,23 +6,26 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import resize
+from torchvision.tv_tensors import Image, Mask
 
 from seg_l1.data.split import IGNORE
 
 
 class Augmentation:
-    """Scale, shift, crop, flip and colour, drawn anew for each of `chunks` parts of a batch.
+    """Random scale, shift, crop, flip and color, drawn anew for each of `chunks` parts of a batch.
 
-    Pixels that come in from outside of an image are 0, and not labelled.
+    Pixels from outside of an image are 0, and not labeled.
 
     Args:
         flip: probability of a horizontal flip (0 where left and right matter, as for digits).
-        scale: smallest and largest scale, drawn evenly on a logarithmic axis.
+        scale: smallest and largest scale, drawn log-uniformly.
         shift: largest shift as a share of height and width.
-        crop: (H, W) of the window that is cut out at random; none = the size of the image.
+        crop: (H, W) of the window that is cut out at random; None = the size of the image.
         colour: brightness, contrast and saturation change by up to this share.
-        hue: largest turn of the hue, 0.5 = all colours.
-        chunks: parts of a batch that are changed independently; none = each image.
+        hue: largest rotation of the hue, 0.5 = all hues.
+        chunks: parts of a batch that are changed independently; None = each image.
     """
 
     def __init__(
@@ -36,8 +39,6 @@ class Augmentation:
         hue: float = 0.0,
         chunks: int | None = 4,
     ) -> None:
-        from torchvision.transforms import v2
-
         if scale[0] > scale[1]:
             raise ValueError(f"scale is [smallest, largest], got {list(scale)}")
         self.scale, self.shift, self.chunks = tuple(scale), shift, chunks
@@ -47,7 +48,7 @@ class Augmentation:
         )
 
     def __call__(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps uint8 images (N, C, H, W) and masks (N, H, W) to such of the size of the window."""
+        """Maps uint8 images (N, C, H, W) and masks (N, H, W) to augmented ones of `crop` size."""
         chunks = len(images) if self.chunks is None else self.chunks
         parts = [
             self._change(*pair)
@@ -60,10 +61,6 @@ class Augmentation:
         )
 
     def _change(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        from torchvision.transforms import v2
-        from torchvision.transforms.v2.functional import resize
-        from torchvision.tv_tensors import Image, Mask
-
         pair = (Image(images), Mask(masks))
         height, width = masks.shape[-2:]
         low, high = self.scale

@@ -1,6 +1,6 @@
-"""Batches: shuffled, normalised and augmented, as a function of (seed, epoch, batch) alone.
+"""Batches: shuffled, normalized and augmented, as a function of (seed, epoch, batch) only.
 
-Because no random state runs on from batch to batch, a run that is resumed anywhere sees the same
+Because no random state is carried from batch to batch, a run that is resumed anywhere sees the same
 batches as one that was never stopped, with any number of workers.
 """
 
@@ -8,30 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from seg_l1.data.split import SegmentationData, Split, TensorSplit
 from seg_l1.data.workers import follow_parent
 from seg_l1.errors import UserError
 
 Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(images uint8 (N, C, H, W), masks uint8 (N, H, W)) -> the same, changed alike."""
+"""(images uint8 (N, C, H, W), masks uint8 (N, H, W)) -> both, changed alike."""
 
 
 class Batches:
-    """The batches of one split: float32 images (N, C, H, W), normalised, and int64 masks.
+    """The batches of one split: float32 images (N, C, H, W), normalized, and int64 masks.
 
     Args:
         data, split: what to read.
         batch_size: images per batch; the last batch of a shuffled epoch is dropped when it is not
-            full (batch norm on a few images harms more than they help). Images that differ in size
-            come one by one where they are not augmented: padding would change what is scored.
+            full (batch norm on a few images does more harm than they help). Images that differ in
+            size come one at a time unless they are augmented: padding would change the scores.
         shuffle: a new order every epoch.
         augment: applied to whole batches of uint8 images and masks.
+        seed: of order and augmentation.
         workers: processes that read ahead; None = none for data held in memory, else 2.
+        device, memory_format: of the images that are yielded.
     """
 
     def __init__(
@@ -48,8 +52,8 @@ class Batches:
         memory_format: torch.memory_format = torch.contiguous_format,
     ) -> None:
         self.split = data.splits[split]
-        alone = self.split.image_size is None and augment is None
-        self.batch_size = 1 if alone else min(batch_size, len(self.split))
+        single = self.split.image_size is None and augment is None
+        self.batch_size = 1 if single else min(batch_size, len(self.split))
         self.shuffle, self.augment, self.seed = shuffle, augment, seed
         in_memory = isinstance(self.split, TensorSplit)
         self.workers = (0 if in_memory else 2) if workers is None else workers
@@ -67,16 +71,19 @@ class Batches:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields the batches of epoch `number`: every `step`-th from batch `start` on.
 
-        Of each batch it yields the `part`, as it is in the whole batch; that may be no image.
+        Args:
+            part: the slice of each batch to yield, with the same pixels as in the whole batch; it
+                may be empty.
         """
-        if self.shuffle:
-            order = RandomSampler(self.split, generator=_generator(self.seed, number))
-        else:
-            order = SequentialSampler(self.split)
+        order = (
+            RandomSampler(self.split, generator=_generator(self.seed, number))
+            if self.shuffle
+            else SequentialSampler(self.split)
+        )
         indices = list(BatchSampler(order, self.batch_size, drop_last=self.shuffle))[start::step]
-        if self.augment is None and range(self.batch_size)[part]:  # then nothing else is needed
+        if self.augment is None and range(self.batch_size)[part]:  # the rest need not be read
             indices, part = [batch[part] for batch in indices], slice(None)
-        loader = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             _Fetched(self.split),
             sampler=indices,
             batch_size=None,
@@ -92,19 +99,20 @@ class Batches:
                     torch.default_generator.manual_seed(_mix(self.seed, number, index))
                     pairs = [self.augment(*pair) for pair in pairs]
             images, masks = (torch.cat(parts)[part] for parts in zip(*pairs, strict=True))
-            yield self.normalise(images), masks.to(self.device, torch.int64)
+            yield self.normalize(images), masks.to(self.device, torch.int64)
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """uint8 (N, C, H, W) -> float32 of mean 0 and standard deviation 1 per channel."""
         images = images.to(self.device, torch.float32)
         return images.sub_(self.mean).div_(self.std).to(memory_format=self.memory_format)
 
 
 @dataclass(frozen=True)
-class _Fetched:
-    """What workers fetch of a split: a batch, or pairs one by one where each has its own size.
+class _Fetched(Dataset[Any]):
+    """What workers fetch of a split: a batch, or one pair at a time where each has its own size.
 
-    Cut first, those need no padding. An error is handed over as it is, without the worker's trace.
+    The latter are cropped before they are put together, and need no padding. An error is returned,
+    so that it reaches the user without the traceback of the worker.
     """
 
     split: Split
@@ -119,8 +127,6 @@ class _Fetched:
 
 def _mix(*numbers: int) -> int:
     """One 63-bit seed from several numbers, the same on every machine."""
-    from hashlib import blake2b
-
     return int.from_bytes(blake2b(repr(numbers).encode(), digest_size=8).digest(), "big") >> 1
 
 

@@ -1,43 +1,48 @@
-"""Data sets that are made of files: pairs of image and mask, read, checked, held in memory."""
+"""Data sets of image and mask files: reading, checking, holding in memory."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.Image import Image as Picture
+from scipy.io import loadmat
 from torch import Tensor
 from torch.nn.functional import pad
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from seg_l1.data.split import IGNORE, SegmentationData, Split, TensorSplit, describe
 from seg_l1.data.workers import follow_parent
 from seg_l1.errors import UserError, first_line
 
-if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
-
 SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
-"""What may be in a file of these names; Pillow knows others, one of which starts a program."""
+"""The formats that Pillow may read; it knows others, one of which starts a program."""
 
 MOST_PIXELS = 2**30
 MANY = 256
-"""Pairs from which on it pays to read them in several processes."""
+"""From this number of pairs on, several processes read them."""
 
 UNKNOWN = 254
-"""Marks a mask value that stands for no class, between reading and refusing it."""
+"""Marks a mask value that is no class, between reading and refusing it."""
 
 
 @dataclass(frozen=True)
 class FileSplit:
-    """A split that is read from the disk whenever it is asked for (see `Split`).
+    """A split that is read from disk at each access (see `Split`).
 
-    `pairs` are the files of image and mask, `lookup` (256,) maps mask values to class ids
-    (see `lookup_table`). `upright` obeys the orientation that a camera wrote into the file.
+    Attributes:
+        pairs: the files of image and mask.
+        names: a name per pair.
+        image_size: (H, W) to which pairs are resized; None = each keeps its own size.
+        channels: 3 (RGB) or 1 (grayscale).
+        lookup: uint8 (256,), mask value -> class id, see `lookup_table`.
+        upright: whether to apply the EXIF orientation of an image.
     """
 
     pairs: list[tuple[Path, Path]]
@@ -51,7 +56,8 @@ class FileSplit:
         return len(self.pairs)
 
     def __getitem__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        images, masks = zip(*(self.read(int(index)) for index in indices), strict=True)
+        read = [self.read(int(index)) for index in indices]
+        images, masks = [image for image, _ in read], [mask for _, mask in read]
         if self.image_size is None:
             height, width = (max(mask.shape[axis] for mask in masks) for axis in (0, 1))
             rest = [(0, width - mask.shape[1], 0, height - mask.shape[0]) for mask in masks]
@@ -60,8 +66,8 @@ class FileSplit:
         return torch.stack(images), torch.stack(masks)
 
     def subset(self, indices: Sequence[int]) -> FileSplit:
-        pairs, names = ([listed[i] for i in indices] for listed in (self.pairs, self.names))
-        return replace(self, pairs=pairs, names=names)
+        pairs = [self.pairs[index] for index in indices]
+        return replace(self, pairs=pairs, names=[self.names[index] for index in indices])
 
     def read(self, index: int) -> tuple[Tensor, Tensor]:
         """Returns the pair `index` at `image_size`: bilinear for the image, nearest for the mask.
@@ -69,8 +75,6 @@ class FileSplit:
         Raises:
             UserError: naming the file and what is wrong with it.
         """
-        from PIL import Image
-
         image_path, mask_path = self.pairs[index]
         image, mask = (open_picture(path, self.upright) for path in (image_path, mask_path))
         if image.size != mask.size:
@@ -82,7 +86,7 @@ class FileSplit:
         if mask.mode not in ("1", "L", "P"):
             raise UserError(
                 f"{mask_path}: has mode {mask.mode}; expected 8-bit class ids (L or P), so save it"
-                " as a grey or palette PNG"
+                " as a grayscale or palette PNG"
             )
         if mask_path.suffix.lower() in (".jpg", ".jpeg"):
             raise UserError(f"{mask_path}: JPEG changes class ids; save masks as PNG")
@@ -98,20 +102,20 @@ class FileSplit:
 def assemble(
     sources: Mapping[str, FileSplit],
     classes: list[str],
-    drawn: Callable[[list[str], np.ndarray], dict[str, list[int]]] | None,
+    draw: Callable[[list[str], np.ndarray], dict[str, list[int]]] | None,
     *,
     memory_mib: float,
 ) -> SegmentationData:
-    """Checks every file, holds a small data set in memory, and draws what is to be drawn.
+    """Checks every file, holds a small data set in memory, and draws splits if there are none.
 
     Args:
         sources: "train" and further splits; at least one pair each.
-        drawn: (names, bool (N, K) presence of the classes) -> the positions of each split that
+        draw: (names, bool (N, K) presence of the classes) -> the positions of each split that
             "train" is cut into; None = the sources are the splits.
         memory_mib: a data set up to this size is held in memory as tensors.
 
     Raises:
-        UserError: naming every file that is not as it should be; as `drawn` does.
+        UserError: naming every file that is not as it should be; whatever `draw` raises.
     """
     size = sum(
         len(files) * (files.channels + 1) * files.image_size[0] * files.image_size[1]
@@ -123,23 +127,24 @@ def assemble(
     presence: dict[str, np.ndarray] = {}
     problems: list[str] = []
     for name, files in sources.items():
-        checked = _check(files, len(classes), in_memory=size <= memory_mib * 2**20)
-        splits[name], presence[name], bad = checked
-        problems += bad
+        splits[name], presence[name], errors = _check(
+            files, len(classes), in_memory=size <= memory_mib * 2**20
+        )
+        problems += errors
     if problems:
         more = f" ({len(problems)} bad files in all, listed above)" if len(problems) > 1 else ""
         raise UserError(problems[0] + more, details=problems if more else [])
     indices = {}
-    if drawn is not None:
-        whole, seen = splits.pop("train"), presence.pop("train")
-        indices = drawn(whole.names, seen)
+    if draw is not None:
+        whole, present = splits.pop("train"), presence.pop("train")
+        indices = draw(whole.names, present)
         splits = {part: whole.subset(chosen) for part, chosen in indices.items()} | splits
-        presence |= {part: seen[chosen] for part, chosen in indices.items()}
-    for name, seen in presence.items():
-        if not seen.any():
+        presence |= {part: present[chosen] for part, chosen in indices.items()}
+    for name, present in presence.items():
+        if not present.any():
             masks = sources["train" if name in indices else name].pairs[0][1].parent
-            raise UserError(f"{masks}: no mask of '{name}' has a labelled pixel (all 255)")
-    data = describe(splits, classes, notes=[])
+            raise UserError(f"{masks}: no mask of '{name}' has a labeled pixel (all 255)")
+    data = describe(splits, classes)
     missing = [n for n, share in zip(classes, data.pixel_shares, strict=True) if share == 0]
     if missing:
         data.notes.append(f"no training pixel has the class {', '.join(missing)}")
@@ -157,7 +162,7 @@ def file_split(
 ) -> FileSplit:
     """Returns the split of `pairs`, named after the images by their path below `folder`."""
     names = [image.relative_to(folder).as_posix() for image, _ in pairs]
-    size = None if image_size is None else tuple(image_size)
+    size = None if image_size is None else (image_size[0], image_size[1])
     return FileSplit(pairs, names, size, channels, lookup, upright)
 
 
@@ -174,23 +179,23 @@ def _check(
 ) -> tuple[Split, np.ndarray, list[str]]:
     """Reads every pair once, with as many processes as torch has threads.
 
-    Returns the split, held in memory if so asked; bool (N, K), the classes that each image shows;
-    and what is wrong.
+    Returns:
+        The split, in memory if requested; bool (N, K), the classes that each image shows; the
+        messages of errors.
     """
-
     workers = torch.get_num_threads() if len(files) >= MANY else 0
     chunks = [range(start, min(start + 64, len(files))) for start in range(0, len(files), 64)]
-    loader = DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         _Examined(files, num_classes, in_memory),
         sampler=chunks,
         batch_size=None,
         collate_fn=list,
         num_workers=workers if workers > 1 else 0,
-        generator=torch.Generator(),  # else it draws from everybody's
+        generator=torch.Generator(),  # otherwise it would draw from the global one
         worker_init_fn=follow_parent,
     )
-    read = [outcome for chunk in loader for outcome in chunk]
-    problems = [outcome for outcome in read if isinstance(outcome, str)]
+    read = [result for chunk in loader for result in chunk]
+    problems = [result for result in read if isinstance(result, str)]
     if problems:
         return files, np.zeros(0), problems
     presence, pairs = zip(*read, strict=True)
@@ -202,10 +207,10 @@ def _check(
 
 
 @dataclass(frozen=True)
-class _Examined:
-    """What reading each pair brought: what is wrong, or the classes seen and, if kept, the pixels.
+class _Examined(Dataset[Any]):
+    """Per pair: an error message, or the classes that it shows (and the pixels, if `keep`).
 
-    All of it plain or numpy's: tensors of worker processes hold files open.
+    All in numpy arrays and plain types: tensors of worker processes keep files open.
     """
 
     files: FileSplit
@@ -220,38 +225,38 @@ class _Examined:
             image, mask = (part.numpy() for part in self.files.read(index))
         except (UserError, OSError) as error:
             return str(error)
-        seen = np.bincount(mask.ravel(), minlength=256)[: self.num_classes] > 0
-        return seen, (image, mask) if self.keep else None
+        present = np.bincount(mask.ravel(), minlength=256)[: self.num_classes] > 0
+        return present, (image, mask) if self.keep else None
 
 
 def _bad_values(values: np.ndarray, lookup: np.ndarray) -> str:
     allowed = np.flatnonzero(lookup[:IGNORE] != UNKNOWN).tolist()
-    found = ", ".join(map(str, values[:5]))
+    got = ", ".join(map(str, values[:5]))
     expected = ", ".join(map(str, allowed))
     if allowed == list(range(allowed[0], allowed[-1] + 1)) and len(allowed) > 1:
         expected = f"{allowed[0]} to {allowed[-1]}"
-    return f"holds the value {found}; expected {expected}, or 255 for not labelled"
+    return f"holds the value {got}; expected {expected}, or 255 for not labeled"
 
 
 def open_picture(path: Path, upright: bool = True) -> Picture:
-    """Reads a picture, turned upright as the camera noted, or a mask of SBD (.mat).
+    """Reads an image, or a mask of SBD (.mat).
+
+    Args:
+        upright: whether to apply the EXIF orientation.
 
     Raises:
         UserError: if it cannot be read.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     Image.MAX_IMAGE_PIXELS = None  # the user's own files may be large
     try:
         if path.suffix == ".mat":  # a mask of SBD, as torchvision's SBDataset reads it
-            from scipy.io import loadmat
-
             return Image.fromarray(loadmat(path)["GTcls"][0]["Segmentation"][0])
         with Image.open(path, formats=FORMATS) as picture:
             if picture.width * picture.height > MOST_PIXELS:
                 raise ValueError(f"it has more than {MOST_PIXELS} pixels")
-            if getattr(picture, "n_frames", 1) > 1 and picture.format != "MPO":  # a camera's
-                raise ValueError(f"it holds {picture.n_frames} pictures, expected one")
+            frames = getattr(picture, "n_frames", 1)
+            if frames > 1 and picture.format != "MPO":  # that of cameras, whose first is the image
+                raise ValueError(f"it holds {frames} pictures, expected one")
             if picture.mode[0] in "IF":
                 raise ValueError(f"it has mode {picture.mode}, expected 8 bits per channel")
             picture.load()
@@ -264,9 +269,7 @@ def open_picture(path: Path, upright: bool = True) -> Picture:
 
 
 def _turned(*paths: Path) -> str:
-    """Says which of these pictures a camera's note turns upright, if one does."""
-    from PIL import Image
-
+    """Names the image whose EXIF orientation swaps width and height, if there is one."""
     for path in paths:
         with Image.open(path) as picture:
             if picture.getexif().get(0x0112, 1) > 4:
@@ -275,9 +278,7 @@ def _turned(*paths: Path) -> str:
 
 
 def as_tensor(picture: Picture, channels: int, image_size: tuple[int, int] | None) -> Tensor:
-    """Returns uint8 (channels, H, W), grey or colour, resized (bilinear) if a size is given."""
-    from PIL import Image
-
+    """Returns uint8 (channels, H, W), grayscale or RGB, resized (bilinear) if a size is given."""
     height, width = image_size or (picture.height, picture.width)
     picture = picture.convert("RGB" if channels == 3 else "L")
     pixels = np.array(picture.resize((width, height), Image.Resampling.BILINEAR))

@@ -1,16 +1,17 @@
 """Your own images: `images/` and `masks/`, or `train/images`, `train/masks`, `val/...`, `test/...`.
 
-A mask is a single-channel picture (grey or palette) of the same size as its image and with the
-same file name up to the suffix; its values are class ids, 255 = not labelled. `classes.txt` holds
-a class name per line. Everything is checked before training, and every bad file is named.
+A mask is a single-channel image (grayscale or palette) of the same size as its image and with the
+same file name up to the suffix; its values are class ids, 255 = not labeled. `classes.txt` holds a
+class name per line. Everything is checked before training, and every bad file is named.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from unicodedata import normalize
+
+import numpy as np
 
 from seg_l1.data.files import SUFFIXES, UNKNOWN, assemble, file_split, lookup_table
 from seg_l1.data.partition import draw
@@ -38,10 +39,10 @@ def load(
 
     Args:
         root: the folder.
-        num_classes: null = as many as `classes.txt` names.
-        image_size: (H, W) to which everything is resized; null = every image keeps its own size.
-        channels: 3 (RGB) or 1 (grey).
-        mask_values: the pixel value of class 0, 1, ...; null = the class ids themselves.
+        num_classes: None = as many as `classes.txt` names.
+        image_size: (H, W) to which everything is resized; None = every image keeps its own size.
+        channels: 3 (RGB) or 1 (grayscale).
+        mask_values: the pixel value of class 0, 1, ...; None = the class ids themselves.
         val_fraction, test_fraction: shares drawn with `seed` where `root` has no split folders.
         memory_mib: a data set up to this size is held in memory as tensors, if it has an
             `image_size`.
@@ -64,21 +65,24 @@ def load(
         split: file_split(folder, pairs, image_size, lookup, channels=channels)
         for split, pairs in _find(folder).items()
     }
-    drawn = None
-    if "val" not in sources:
-        fractions = {"val": val_fraction, "test": test_fraction}
-        options = {"seed": seed, "group_pattern": group_pattern, "stratify": stratify}
-        drawn = partial(draw, fractions=fractions, **options)
-    data = assemble(sources, classes, drawn, memory_mib=memory_mib)
+    fractions = {"val": val_fraction, "test": test_fraction}
+
+    def draw_splits(names: Sequence[str], presence: np.ndarray) -> dict[str, list[int]]:
+        return draw(
+            names, presence, fractions, seed=seed, group_pattern=group_pattern, stratify=stratify
+        )
+
+    given = "val" in sources
+    data = assemble(sources, classes, None if given else draw_splits, memory_mib=memory_mib)
     absent = data.pixel_shares.count(0)
-    if absent == len(classes) - 1 and data.unlabelled and len(classes) > 1:
+    if absent == len(classes) - 1 and data.unlabeled and len(classes) > 1:
         raise UserError(
-            f"{folder}: the training masks hold one class and 255 (not labelled) only. If 255 is"
+            f"{folder}: the training masks hold one class and 255 (not labeled) only. If 255 is"
             " a class there (0/255 masks), give dataset.mask_values=[0,255]."
         )
-    if drawn is None and (group_pattern is not None or stratify):
+    if given and (group_pattern is not None or stratify):
         data.notes.append(
-            "the splits are given by folders: group_pattern and stratify serve folds alone"
+            "the splits are given by folders: group_pattern and stratify affect folds only"
         )
     return data
 
@@ -86,35 +90,35 @@ def load(
 def _find(folder: Path) -> dict[str, list[tuple[Path, Path]]]:
     """The pairs of each split folder, or those of `folder` itself as "train"."""
     if (folder / "images").is_dir():
-        found = {"train": _pairs(folder)}
+        splits = {"train": _pairs(folder)}
     else:
-        found = {s: _pairs(folder / s) for s in SPLITS if (folder / s / "images").is_dir()}
-        if not found:
+        splits = {s: _pairs(folder / s) for s in SPLITS if (folder / s / "images").is_dir()}
+        if not splits:
             raise UserError(
                 f"{folder}: holds neither images/ and masks/ nor train/images and train/masks"
             )
-        found = {"train": [], "val": []} | found
+        splits = {"train": [], "val": []} | splits
     for split in ("train", "val"):
-        if not found.get(split, True):
+        if not splits.get(split, True):
             raise UserError(
                 f"{folder}: the split '{split}' has no images. Fill {split}/images and"
                 f" {split}/masks, or put all pairs into images/ and masks/ (dataset.val_fraction)."
             )
-    return {split: pairs for split, pairs in found.items() if pairs}
+    return {split: pairs for split, pairs in splits.items() if pairs}
 
 
 def _pairs(folder: Path) -> list[tuple[Path, Path]]:
     images, masks = (_by_stem(folder / kind) for kind in ("images", "masks"))
-    lonely = sorted(images.keys() ^ masks.keys())
-    if lonely:
-        kind, other = ("masks", "image") if lonely[0] in images else ("images", "mask")
+    unpaired = sorted(images.keys() ^ masks.keys())
+    if unpaired:
+        kind, other = ("masks", "image") if unpaired[0] in images else ("images", "mask")
         for path in (folder / kind).iterdir():
-            if path.stem == lonely[0]:
-                known = ", ".join(sorted(SUFFIXES))
-                raise UserError(f"{path}: is left out; save it as one of {known}")
+            if path.stem == unpaired[0]:
+                suffixes = ", ".join(sorted(SUFFIXES))
+                raise UserError(f"{path}: is left out; save it as one of {suffixes}")
         raise UserError(
-            f"{folder / kind}: nothing belongs to the {other} '{lonely[0]}'"
-            f" ({len(lonely)} without a partner in all). Names must agree up to the suffix."
+            f"{folder / kind}: nothing belongs to the {other} '{unpaired[0]}'"
+            f" ({len(unpaired)} without a partner in all). Names must agree up to the suffix."
         )
     return [(images[stem], masks[stem]) for stem in sorted(images)]
 
@@ -122,15 +126,15 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
 def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: this folder is missing")
-    found: dict[str, Path] = {}
+    paths: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             continue
-        stem = normalize("NFC", path.stem)  # macOS takes an accent apart from its letter
-        if stem in found:
-            raise UserError(f"{path}: '{found[stem].name}' has the same name; keep one")
-        found[stem] = path
-    return found
+        stem = normalize("NFC", path.stem)  # macOS stores accents apart from their letters
+        if stem in paths:
+            raise UserError(f"{path}: '{paths[stem].name}' has the same name; keep one")
+        paths[stem] = path
+    return paths
 
 
 def _classes(folder: Path, num_classes: int | None) -> list[str]:

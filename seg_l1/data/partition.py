@@ -1,4 +1,4 @@
-"""Drawing splits from a listing: by a seed, whole groups at a time, stratified if so asked."""
+"""Drawing splits from a listing: by a seed, optionally by whole groups, optionally stratified."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from seg_l1.errors import UserError, first_line
 
 ORDERS = 50
-"""Random orders in which groups are dealt; the one that comes closest to the shares is taken."""
+"""Random orders in which groups are dealt out; the one that comes closest to the shares is used."""
 
 
 def partition(
@@ -25,19 +25,19 @@ def partition(
 ) -> dict[str, list[int]]:
     """Deals the positions 0 to N - 1 out to parts; the same arguments give the same parts.
 
-    Image after image goes to the part that is farthest from its share. Stratified, that is its
-    share of the images that show the class with the fewest images left, class after class
-    (iterative stratification: Sechidis, Tsoumakas & Vlahavas 2011). Groups go as a whole, in the
+    Each image goes to the part that is farthest below its share. With `stratify` that is its share
+    of the images that show the class with the fewest images left, class after class (iterative
+    stratification: Sechidis, Tsoumakas & Vlahavas 2011). Groups are dealt out as a whole, in the
     best of `ORDERS` random orders and the order of size. A part that would stay empty gets one
     image or group, if there are enough. (scikit-learn's splitters stratify by one label per
     image, and draw shares of groups, not of images.)
 
     Args:
         names: N file names, with or without folders.
-        presence: bool (N, K), the classes that each image shows; read for `stratify` alone.
+        presence: bool (N, K), the classes that each image shows; used by `stratify` only.
         shares: part -> its share of the images, in any unit; K folds are K equal shares.
         group_pattern: regular expression, searched in each file name without its folders; images
-            with the same first capture group (or match, if there is none) stay together.
+            with the same first capturing group (or match, if there is none) stay together.
         stratify: give every part its share of the images of each class.
 
     Returns:
@@ -88,8 +88,9 @@ def draw(
         keys = " and ".join(f"dataset.{part}_fraction={x:g}" for part, x in fractions.items() if x)
         raise UserError(f"{keys}: leaves nothing to train on")
     shares = {part: share for part, share in shares.items() if share > 0 or part == "val"}
-    options = {"seed": seed, "group_pattern": group_pattern, "stratify": stratify}
-    parts = partition(names, presence, shares, **options)
+    parts = partition(
+        names, presence, shares, seed=seed, group_pattern=group_pattern, stratify=stratify
+    )
     for part, indices in parts.items():
         if not indices:
             key = "val" if part == "train" else part
@@ -112,22 +113,27 @@ def group_keys(names: Sequence[str], pattern: str) -> list[str]:
         raise UserError(
             f"dataset.group_pattern: '{pattern}' is no regular expression ({first_line(error)})"
         ) from None
-    found = [expression.search(PurePosixPath(name).name) for name in names]
-    keys = [match and match[min(1, expression.groups)] for match in found]
-    lost = [name for name, key in zip(names, keys, strict=True) if key is None]
-    if lost:
+    files = [PurePosixPath(name).name for name in names]
+    matches = [expression.search(file) for file in files]
+    keys = [match[min(1, expression.groups)] if match else None for match in matches]
+    without = [file for file, key in zip(files, keys, strict=True) if key is None]
+    if without:
         raise UserError(
             f"dataset.group_pattern: '{pattern}' finds no group in the file name"
-            f" '{PurePosixPath(lost[0]).name}' ({len(lost)} of {len(names)} in all)"
+            f" '{without[0]}' ({len(without)} of {len(names)} in all)"
         )
-    return keys
+    return [str(key) for key in keys]
 
 
 def _deal(content: np.ndarray, wanted: np.ndarray, order: np.ndarray) -> tuple[float, np.ndarray]:
-    """Deals out units in `order`; returns how far from `wanted` that ends, and each unit's part.
+    """Deals out units (images or groups) in `order`.
 
-    `content` (units, 1 + K) holds the images of each unit, and those that show each class;
-    `wanted` (parts, 1 + K) the same per part.
+    Args:
+        content: (units, 1 + K), the images of each unit, and those of them that show each class.
+        wanted: (parts, 1 + K), the same per part.
+
+    Returns:
+        The relative distance of the result from `wanted`, and the part of each unit.
     """
     part = np.full(len(content), -1)
     need, left = wanted.copy(), order

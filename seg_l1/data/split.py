@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,7 +22,8 @@ class Split(Protocol):
     with 0 and masks with `IGNORE`.
     """
 
-    names: list[str]
+    @property
+    def names(self) -> list[str]: ...
 
     @property
     def image_size(self) -> tuple[int, int] | None: ...
@@ -47,7 +49,8 @@ class TensorSplit:
 
     @property
     def image_size(self) -> tuple[int, int]:
-        return tuple(self.masks.shape[1:])
+        _, height, width = self.masks.shape
+        return height, width
 
     def __len__(self) -> int:
         return len(self.names)
@@ -68,11 +71,11 @@ class SegmentationData:
         splits: "train", "val" and, where there is one, "test".
         classes: K names.
         mean, std: per channel, of the training images scaled to [0, 1].
-        pixel_shares: training pixels of each class as a share of all labelled ones.
-        unlabelled: share of the training pixels without a label.
+        pixel_shares: training pixels of each class as a share of all labeled ones.
+        unlabeled: share of the training pixels without a label.
         fingerprint: hash of names, images and masks of all splits.
         notes: remarks that a person should read.
-        present_shares: training pixels of each class as a share of the labelled ones of the images
+        present_shares: training pixels of each class as a share of the labeled ones of the images
             that show it, 0 for a class that none shows (for the median frequencies of Eigen &
             Fergus 2015).
         indices: for every split that was drawn, its positions in the listing that it was drawn
@@ -88,7 +91,7 @@ class SegmentationData:
     mean: list[float]
     std: list[float]
     pixel_shares: list[float]
-    unlabelled: float
+    unlabeled: float
     fingerprint: str
     notes: list[str] = field(default_factory=list)
     present_shares: list[float] = field(default_factory=list)
@@ -105,18 +108,18 @@ class SegmentationData:
         return len(self.classes)
 
 
-def describe(splits: dict[str, Split], classes: list[str], notes: list[str]) -> SegmentationData:
-    """Measures the training split and fingerprints all, in chunks that fit in memory."""
-    import hashlib
-
+def describe(
+    splits: Mapping[str, Split], classes: list[str], notes: Sequence[str] = ()
+) -> SegmentationData:
+    """Measures the training split and fingerprints all splits, in chunks that fit in memory."""
     names = "\n".join(name for s in splits.values() for name in s.names)
     digest = hashlib.sha256(names.encode(errors="surrogateescape"))
-    total = squares = 0.0
+    total = squares = torch.zeros((), dtype=torch.float64)
     pixels = 0
     counts = torch.zeros(len(classes), dtype=torch.int64)
-    beside = torch.zeros_like(counts)  # labelled pixels of the images that show a class
+    in_images = torch.zeros_like(counts)  # labeled pixels of the images that show a class
     for name, split in splits.items():
-        step = 64 if split.image_size else 1  # one by one, nothing is padded
+        step = 64 if split.image_size else 1  # one at a time, so that nothing is padded
         for start in range(0, len(split), step):
             images, masks = split[range(start, min(start + step, len(split)))]
             digest.update(images.contiguous().numpy().data)
@@ -126,21 +129,21 @@ def describe(splits: dict[str, Split], classes: list[str], notes: list[str]) -> 
                 total = total + scaled.sum((0, 2, 3))
                 squares = squares + scaled.square().sum((0, 2, 3))
                 pixels += masks.numel()
-                found = class_pixels(masks, len(classes))
-                counts += found.sum(0)
-                beside += (found.sum(1, keepdim=True) * (found > 0)).sum(0)
+                per_image = class_pixels(masks, len(classes))
+                counts += per_image.sum(0)
+                in_images += (per_image.sum(1, keepdim=True) * (per_image > 0)).sum(0)
     mean = total / pixels
     std = (squares / pixels - mean.square()).clamp_min(1e-6).sqrt()
     return SegmentationData(
-        splits=splits,
+        splits=dict(splits),
         classes=classes,
         mean=mean.tolist(),
         std=std.tolist(),
         pixel_shares=(counts / counts.sum().clamp_min(1)).tolist(),
-        unlabelled=1 - float(counts.sum()) / pixels,
+        unlabeled=1 - float(counts.sum()) / pixels,
         fingerprint=digest.hexdigest()[:16],
-        notes=notes,
-        present_shares=(counts / beside.clamp_min(1)).tolist(),
+        notes=list(notes),
+        present_shares=(counts / in_images.clamp_min(1)).tolist(),
     )
 
 

@@ -36,7 +36,7 @@ def palette(classes: Sequence[str]) -> np.ndarray:
 def overlay(image: np.ndarray, mask: np.ndarray, colours: np.ndarray) -> np.ndarray:
     """Lays a mask (H, W) in colour over the grey of an image (H, W, 3) uint8.
 
-    Unlabelled pixels, and those of a black class, show the grey alone.
+    Unlabeled pixels, and those of a black class, show the grey alone.
     """
     grey = image.mean(-1, keepdims=True).astype(np.uint8).repeat(3, -1)
     valid = mask != IGNORE
@@ -56,7 +56,7 @@ def predictions(
 ) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Returns (image (H, W, 3), truth, prediction) of `count` pictures, evenly over the split.
 
-    Those that differ in size are padded to the largest, with black and "not labelled".
+    Those that differ in size are padded to the largest, with black and "not labeled".
     """
     total = len(batches.split)
     chosen = torch.linspace(0, total - 1, min(count, total)).long().tolist()
@@ -65,7 +65,7 @@ def predictions(
     model.eval()
     for index, answer in zip(chosen, predicted, strict=True):
         image = batches.split[[index]][0]
-        logits = tiled(model, batches.normalise(image), tile, overlap)
+        logits = tiled(model, batches.normalize(image), tile, overlap)
         answer[: image.shape[2], : image.shape[3]] = logits[0].argmax(0).cpu()
     rgb = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
     return [

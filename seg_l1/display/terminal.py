@@ -148,11 +148,11 @@ def data_text(data: SegmentationData) -> str:
         size = f"their own sizes, the first {size}"
     lines = [
         f"data: {sizes} images of {size}, {channels} channels",
-        per_class("share of labelled training pixels", data.classes, shares),
+        per_class("share of labeled training pixels", data.classes, shares),
         *(f"note: {note}" for note in data.notes),
     ]
-    if data.unlabelled:
-        lines.append(f"note: {100 * data.unlabelled:.1f} % of the training pixels are not labelled")
+    if data.unlabeled:
+        lines.append(f"note: {100 * data.unlabeled:.1f} % of the training pixels are not labeled")
     return "\n".join(lines)
 
 

@@ -29,7 +29,7 @@ def gradients(
     batches: Iterable[tuple[Tensor, Tensor]],
     tensors: Sequence[ScopedTensor],
 ) -> list[Tensor]:
-    """Gradients of the data term per tensor: the mean over all labelled pixels of `batches`.
+    """Gradients of the data term per tensor: the mean over all labeled pixels of `batches`.
 
     Norm layers use the statistics of each batch, as in training, and their running ones stay what
     they were; nothing is dropped; `.grad` is not touched. Of several processes each gives whole
@@ -41,7 +41,7 @@ def gradients(
         module.training = not type(module).__name__.startswith(RANDOM)
     weights = [entry.tensor for entry in tensors]
     total = [torch.zeros_like(w) for w in weights]
-    labelled = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
+    labeled = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
     for images, masks in batches:
         pixels = (masks != IGNORE).sum()
         with torch.enable_grad(), distributed.local_only():
@@ -50,14 +50,14 @@ def gradients(
         for mean, gradient in zip(total, found, strict=True):
             if gradient is not None:
                 mean.add_(gradient)
-        labelled += pixels
+        labeled += pixels
     for module, training in modes:
         module.training = training
     with torch.no_grad():
         for buffer, before in buffers:
             buffer.copy_(before)
-    distributed.all_reduce(labelled, *total)
-    return [mean / max(1, labelled) for mean in total]
+    distributed.all_reduce(labeled, *total)
+    return [mean / max(1, labeled) for mean in total]
 
 
 @torch.no_grad()

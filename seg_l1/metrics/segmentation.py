@@ -10,7 +10,7 @@ from seg_l1.data.split import IGNORE
 
 
 class ConfusionMatrix:
-    """Counts of (truth, prediction) over all labelled pixels seen since `reset`.
+    """Counts of (truth, prediction) over all labeled pixels seen since `reset`.
 
     Attributes:
         counts: int64 (K, K), truth along axis 0.
@@ -22,9 +22,9 @@ class ConfusionMatrix:
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Adds class ids of shape (N, H, W)."""
         classes = len(self.counts)
-        unlabelled = classes**2  # a last bin, which is cut off
-        pairs = (classes * target.long() + prediction).where(target != IGNORE, unlabelled)
-        bins = torch.bincount(pairs.flatten(), minlength=unlabelled + 1)
+        unlabeled = classes**2  # a last bin, which is cut off
+        pairs = (classes * target.long() + prediction).where(target != IGNORE, unlabeled)
+        bins = torch.bincount(pairs.flatten(), minlength=unlabeled + 1)
         self.counts += bins[:-1].view(classes, classes)
 
     def load(self, counts: Tensor) -> None:
@@ -96,7 +96,7 @@ class BoundaryIoU:
     """Boundary IoU (Cheng et al., 2021): the IoU of the bands along the boundaries.
 
     The band of class c are its pixels with another class at most `tolerance` rows and columns away
-    (outside of the image and unlabelled pixels are no other class). Pooled over the split, mean
+    (outside of the image and unlabeled pixels are no other class). Pooled over the split, mean
     over the classes that have a band in truth or prediction. A tolerance of 0 counts as 1.
     """
 
@@ -123,8 +123,8 @@ class BoundaryIoU:
 class BoundaryF1:
     """Boundary F1 (Csurka et al., 2013), per class, pooled over the split, mean over classes.
 
-    A pixel of class c is on c's boundary if one of its 8 neighbours is labelled otherwise (outside
-    of the image and unlabelled pixels do not count as otherwise). Precision is the share of
+    A pixel of class c is on c's boundary if one of its 8 neighbours is labeled otherwise (outside
+    of the image and unlabeled pixels do not count as otherwise). Precision is the share of
     predicted boundary pixels with a true one within `tolerance` pixels (Euclidean), recall the
     reverse.
     """

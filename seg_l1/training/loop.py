@@ -157,7 +157,7 @@ class Loop:
     def _train_step(self, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
         """One optimizer step on several micro-batches; returns their data loss.
 
-        That is the mean over the labelled pixels of all of them, as if they were one batch, and of
+        That is the mean over the labeled pixels of all of them, as if they were one batch, and of
         all processes, of which each has its part of every batch.
         """
         self.solver.strength = self.strength
@@ -167,9 +167,9 @@ class Loop:
         total = torch.zeros(())
         criterion, processes = self.objective.criterion, 1
         valid = [(masks != IGNORE).sum() for _, masks in batches]
-        labelled = sum(valid)
-        distributed.all_reduce(labelled)
-        labelled = labelled.clamp_min(1)
+        labeled = sum(valid)
+        distributed.all_reduce(labeled)
+        labeled = labeled.clamp_min(1)
         for (images, masks), pixels in zip(batches, valid, strict=True):
             with self.autocast:
                 output = self.noise(self.model, images)
@@ -177,7 +177,7 @@ class Loop:
             if distributed.size() > 1 and not isinstance(criterion, PerPixel):
                 output, masks = gather_outputs(output, masks, self.train.batch_size)
                 pixels, processes = (masks != IGNORE).sum(), distributed.size()  # all have the same
-            data = data_term(criterion, output, masks) * (pixels / labelled)
+            data = data_term(criterion, output, masks) * (pixels / labeled)
             self.scaler.scale(data).backward()
             total = total.to(data.device) + data.detach()
         total = distributed.all_reduce_gradients(self.model.parameters(), total / processes)

@@ -129,7 +129,7 @@ def _numbers(weights: Tensor) -> dict[str, float | int]:
 
 
 def _data(random: np.random.RandomState) -> SegmentationData:
-    """Ten noisy images of 12 x 12 pixels for training and two for validation, partly unlabelled.
+    """Ten noisy images of 12 x 12 pixels for training and two for validation, partly unlabeled.
 
     They are normalised to multiples of 1/128, which float32 holds exactly.
     """
@@ -151,7 +151,7 @@ def _data(random: np.random.RandomState) -> SegmentationData:
         mean=[0.5],
         std=[64 / 255],
         pixel_shares=[0.6, 0.3, 0.1],
-        unlabelled=0.25,
+        unlabeled=0.25,
         fingerprint="golden",
     )
 
