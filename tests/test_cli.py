@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from seg_l1.errors import UserError
 from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
-from seg_l1.runs.files import from_yaml
 from seg_l1.training import recorder
 from seg_l1.training.loop import Loop
 from tests.conftest import TINY, runs, table
@@ -490,7 +489,7 @@ def test_a_finished_run_can_train_longer(finished, command):
     code, out, _ = command(f"resume={path}")
     assert (code, "is finished" in out) == (0, True)
     assert command(f"resume={path}", "trainer.epochs=3", "model=unet", "debug=true")[0] == 0
-    assert from_yaml(path / "config.yaml")["trainer"]["epochs"] == 3
+    assert RunDirectory(path).read_config()["trainer"]["epochs"] == 3
     rows = table(path / "metrics.csv")
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
 

@@ -11,7 +11,6 @@ from seg_l1.config.compose import compose_plain, config_groups
 from seg_l1.config.identity import FREE_ON_RESUME, flatten
 from seg_l1.errors import UserError, did_you_mean
 from seg_l1.runs.directory import RunDirectory
-from seg_l1.runs.files import from_yaml
 from seg_l1.runs.trust import check_targets
 
 
@@ -27,9 +26,7 @@ def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any],
     run = RunDirectory.existing(str(typed.pop("resume").value()))
     if flags.multirun or any(key.startswith("hydra") for key in typed):
         raise UserError("resume: a run goes on in its own folder, without -m and hydra.*")
-    config = from_yaml(run.config)
-    if not isinstance(config, dict):
-        raise UserError(f"{run.config}: is not a configuration. Take a copy of it, or train again.")
+    config = run.read_config()
     try:
         limits.check(config)
     except UserError as error:
@@ -54,10 +51,7 @@ def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any],
                 f" Leave it out, or start a new run. Free are {', '.join(FREE_ON_RESUME)}."
             )
     limits.check(config)
-    words = from_yaml(run.overrides)
-    if not isinstance(words, list):
-        raise UserError(f"{run.overrides}: is no list of overrides. Write '[]' for none.")
-    return run.path, config, [str(word) for word in words]
+    return run.path, config, run.read_overrides()
 
 
 def _same_option(run: Path, group: str, option: str, config: dict[str, Any]) -> None:

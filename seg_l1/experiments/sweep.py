@@ -17,7 +17,7 @@ from typing import Any
 from seg_l1.config.identity import differences, flatten
 from seg_l1.errors import UserError
 from seg_l1.runs.directory import RunDirectory
-from seg_l1.runs.files import from_yaml, make_folder, write_csv, write_json
+from seg_l1.runs.files import make_folder, write_csv, write_json
 
 COLUMNS = (
     "epochs", "last_epoch", "epoch", "val/miou", "test/miou", "gap/miou", "sparsity/exact",
@@ -114,10 +114,10 @@ class Sweep:
         named = {word.lstrip("+~").partition("=")[0] for word in (*self.typed, *typed)}
         changed: dict[str, list[int]] = {}
         for job, config in zip(self.jobs, configs, strict=True):
-            file = self.run(job.index).config
-            if job.same_as is not None or not file.is_file():
+            run = self.run(job.index)
+            if job.same_as is not None or not run.config.is_file():
                 continue
-            before, now = (dict(flatten(x)) for x in (from_yaml(file), config))
+            before, now = (dict(flatten(x)) for x in (run.read_config(), config))
             for line in differences(before, now, where="sweep", typed=named):
                 changed.setdefault(line, []).append(job.index)
         more = {line: f" and {len(x) - 1} more" * (len(x) > 1) for line, x in changed.items()}

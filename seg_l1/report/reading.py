@@ -15,7 +15,6 @@ from seg_l1.config.identity import FREE, flatten
 from seg_l1.errors import UserError, did_you_mean
 from seg_l1.report.runs import Run, Unfinished, apart, curves
 from seg_l1.runs.directory import RunDirectory
-from seg_l1.runs.files import from_yaml
 from seg_l1.runs.summary import RunSummary
 
 ASIDE = {"seed", "regularizer", "regularizer.alpha", *FREE}
@@ -102,10 +101,9 @@ def _read(folder: Path, path: Path, job: dict[str, Any], found: Collection) -> N
             done = summary.last.get("epoch")
             raise UserError(reason or ("" if done is None else f"after epoch {done}"))
         status = "unreadable"
-        words = from_yaml(files.overrides) if files.overrides.is_file() else job.get("overrides")
+        words = files.read_overrides() if files.overrides.is_file() else job.get("overrides")
         words = [word for word in words or () if not re.match(r"[+~]*(hydra|resume|sweep)\b", word)]
-        environment = json.loads(files.environment.read_text("utf-8"))
-        run = Run(name, files, words, from_yaml(files.config), summary, environment)
+        run = Run(name, files, words, files.read_config(), summary, files.read_environment())
         if not math.isfinite(run.score("val/miou")):
             raise UserError("it has no validation mIoU")
         run.check()

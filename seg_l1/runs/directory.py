@@ -1,8 +1,9 @@
-"""The run directory: the only place that knows its file names, and what is in which file."""
+"""The run directory: the only place that knows its file names and formats."""
 
 from __future__ import annotations
 
 import csv
+import json
 import math
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,15 +18,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from seg_l1.errors import RunError, UserError, described
-from seg_l1.runs import checkpoints
-from seg_l1.runs.files import (
-    blame_file,
-    make_folder,
-    write_bytes,
-    write_csv,
-    write_json,
-    writing,
-)
+from seg_l1.runs import checkpoints, files
 from seg_l1.runs.summary import RunSummary
 from seg_l1.runs.trust import check_targets
 from seg_l1.scope import Rule, ScopedTensor
@@ -82,7 +75,7 @@ class RunDirectory:
                 f"{self.path}: holds a run already. Continue it with resume={self.path}, or choose"
                 " another hydra.run.dir."
             )
-        make_folder(self.last.parent)
+        files.make_folder(self.last.parent)
 
     def tidy(self) -> None:
         """Removes what a killed process was writing."""
@@ -113,6 +106,40 @@ class RunDirectory:
         """All runs in `folder` and the folders in it, by their paths."""
         return [cls(path.parent) for path in sorted(folder.rglob(cls(folder).summary.name))]
 
+    def read_config(self) -> files.Config:
+        """The resolved configuration; a missing or damaged file is a `UserError`."""
+        config = files.read_yaml(self.config)
+        if not isinstance(config, dict):
+            raise UserError(
+                f"{self.config}: is not a configuration. Take a copy of it, or train again."
+            )
+        return config
+
+    def write_config(self, config: files.Config) -> None:
+        files.write_yaml(self.config, config)
+
+    def read_overrides(self) -> list[str]:
+        """What the user typed; a missing or damaged file is a `UserError`."""
+        overrides = files.read_yaml(self.overrides)
+        if not isinstance(overrides, list):
+            raise UserError(f"{self.overrides}: is no list of overrides. Write '[]' for none.")
+        return [str(override) for override in overrides]
+
+    def write_overrides(self, overrides: list[str]) -> None:
+        files.write_yaml(self.overrides, overrides)
+
+    def read_environment(self) -> dict[str, Any]:
+        """See `runs.environment`; a missing or damaged file is a `UserError`."""
+        with files.blame_file(self.environment):
+            return dict(json.loads(self.environment.read_text("utf-8")))
+
+    def write_environment(self, environment: dict[str, Any]) -> None:
+        files.write_json(self.environment, environment)
+
+    def write_splits(self, indices: dict[str, list[int]], names: dict[str, list[str]]) -> None:
+        """Which images are in which split, by their positions and names."""
+        files.write_json(self.splits, {"indices": indices, "names": names})
+
     def read_summary(self, *, missing_ok: bool = False) -> RunSummary:
         """How far the run is, and its scores.
 
@@ -123,7 +150,7 @@ class RunDirectory:
             UserError: unless `missing_ok`, if there is no summary, or a damaged one.
         """
         try:
-            with blame_file(self.summary):
+            with files.blame_file(self.summary):
                 return RunSummary.read(self.summary)
         except UserError:
             if not missing_ok:
@@ -131,7 +158,7 @@ class RunDirectory:
             return RunSummary("pending")
 
     def write_summary(self, summary: RunSummary) -> None:
-        write_json(self.summary, summary.content())
+        files.write_json(self.summary, summary.content())
 
     def write_failure(self, error: Exception) -> None:
         """Adds the traceback to the log, and status and error to the summary.
@@ -139,8 +166,8 @@ class RunDirectory:
         Raises:
             UserError, RunError: if they cannot be written.
         """
-        make_folder(self.path)
-        with writing(self.log), open(self.log, "a", encoding="utf-8") as file:
+        files.make_folder(self.path)
+        with files.writing(self.log), open(self.log, "a", encoding="utf-8") as file:
             file.write("".join(traceback.format_exception(error)))
         status = "interrupted" if isinstance(error, RunError) else "failed"
         summary = self.read_summary(missing_ok=True)
@@ -182,10 +209,10 @@ class RunDirectory:
         """The content of `checkpoints/best.pt`, see `write_best`.
 
         Raises:
-            UserError: if they are not of this program, or would call what is not.
+            UserError: if it is missing, damaged, or would call what is not of this program.
         """
         best = checkpoints.load(self.best)
-        with blame_file(self.best):
+        with files.blame_file(self.best):
             check_targets(best["config"], self.best)
             measures = (*best["mean"], *best["std"])
             if len(best["mean"]) != len(best["std"]) or not all(map(math.isfinite, measures)):
@@ -195,21 +222,15 @@ class RunDirectory:
         return best
 
     def write_scope(self, tensors: Sequence[ScopedTensor], rules: Sequence[Rule]) -> None:
+        """A row per tensor of the network: its rule, and whether that penalizes it."""
         header = ("tensor", "shape", "weights", "rule", "penalised", "factor", "group_axis")
         labels = [f"{i}: {r.name} {' '.join(r.types)}".strip() for i, r in enumerate(rules)]
         rows = [
-            (
-                entry.name,
-                "x".join(map(str, entry.tensor.shape)),
-                entry.tensor.numel(),
-                labels[entry.rule],
-                entry.penalized,
-                entry.factor,
-                entry.axis,
-            )
-            for entry in tensors
-        ]
-        write_csv(self.scope, header, rows)
+            (e.name, "x".join(map(str, e.tensor.shape)), e.tensor.numel(), labels[e.rule],
+             e.penalized, e.factor, e.axis)
+            for e in tensors
+        ]  # fmt: skip
+        files.write_csv(self.scope, header, rows)
 
     def penalized_tensors(self) -> dict[str, int]:
         """The penalized tensors by name, and the axis along which they have output channels.
@@ -217,7 +238,7 @@ class RunDirectory:
         Raises:
             UserError: if `scope.csv` is missing or damaged.
         """
-        with blame_file(self.scope), open(self.scope, newline="", encoding="utf-8") as file:
+        with files.blame_file(self.scope), open(self.scope, newline="", encoding="utf-8") as file:
             return {
                 row["tensor"]: int(row.get("group_axis") or 0)
                 for row in csv.DictReader(file)
@@ -229,14 +250,14 @@ class RunDirectory:
     ) -> None:
         """A row per class; see `metrics.per_class` for the columns."""
         rows = zip(classes, *columns.values(), strict=True)
-        write_csv(self.classes, ("class", *columns), rows)
+        files.write_csv(self.classes, ("class", *columns), rows)
 
     def write_metrics(self, rows: Sequence[dict[str, float]]) -> None:
         """Writes all rows; called after each epoch, so the file never holds half a row."""
         if rows:
             header = {key: None for row in reversed(rows) for key in row}  # an older version's less
             lines = [[row.get(key, float("nan")) for key in header] for row in rows]
-            write_csv(self.metrics, header, lines)
+            files.write_csv(self.metrics, header, lines)
 
     def read_metrics(self, epochs: int) -> list[dict[str, float]]:
         """Returns the rows of the first `epochs` epochs.
@@ -246,7 +267,7 @@ class RunDirectory:
         """
         rows: list[dict[str, float]] = []
         if epochs:
-            with blame_file(self.metrics):
+            with files.blame_file(self.metrics):
                 with open(self.metrics, newline="", encoding="utf-8") as file:
                     rows = [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
                 rows = [row for row in rows if row["epoch"] <= epochs]
@@ -260,7 +281,7 @@ class RunDirectory:
         Raises:
             UserError: if the file is missing or damaged, or lacks one of them.
         """
-        with blame_file(self.weights), safe_open(self.weights, "numpy") as tensors:
+        with files.blame_file(self.weights), safe_open(self.weights, "numpy") as tensors:
             return {name: tensors.get_tensor(name) for name in names}
 
     def write_weights(self, model: nn.Module, metadata: dict[str, str]) -> None:
@@ -269,7 +290,7 @@ class RunDirectory:
         content = save(
             {k: w.cpu().clone(memory_format=torch.contiguous_format) for k, w in state}, metadata
         )
-        write_bytes(self.weights, content)
+        files.write_bytes(self.weights, content)
 
 
 def _number(text: str) -> float:

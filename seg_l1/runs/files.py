@@ -61,6 +61,11 @@ def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[Any]]) 
     write_text(path, text.getvalue())
 
 
+def write_yaml(path: Path, content: Config | list[str]) -> None:
+    """Writes a configuration, or a list of overrides."""
+    write_text(path, OmegaConf.to_yaml(OmegaConf.create(content)))
+
+
 def make_folder(path: Path) -> None:
     """Makes the folder `path`, and those above it, where they are missing.
 
@@ -108,16 +113,11 @@ def finite(content: Any) -> Any:
     return content
 
 
-def to_yaml(config: Config | list[str]) -> str:
-    """The text of `config.yaml` and `overrides.yaml`."""
-    return OmegaConf.to_yaml(OmegaConf.create(config))
-
-
-def from_yaml(path: Path) -> Any:
-    """Reads back what `to_yaml` wrote: a configuration, or a list of overrides.
+def read_yaml(path: Path) -> Any:
+    """Reads back what `write_yaml` wrote.
 
     Raises:
-        UserError: if the file is not such a text.
+        UserError: if there is no such file, or it is no YAML.
     """
     try:
         return OmegaConf.to_container(OmegaConf.load(path))

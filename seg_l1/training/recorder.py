@@ -43,20 +43,19 @@ class Recorder:
         """Writes what is known before the first step."""
         from seg_l1.display import tensorboard, terminal
         from seg_l1.runs.environment import environment
-        from seg_l1.runs.files import to_yaml, write_json, write_text
 
         loop, data, config = self.loop, self.experiment.data, self.experiment.config
         device = next(loop.model.parameters()).device
-        write_text(self.record.config, to_yaml(config))
+        self.record.write_config(config)
         self.board = tensorboard.Board(self.record.tensorboard, loop.epoch)
         if not resume:
-            write_text(self.record.overrides, to_yaml(self.overrides))
+            self.record.write_overrides(self.overrides)
             about = environment(config["seed"], device, data.fingerprint)
-            write_json(self.record.environment, about)
+            self.record.write_environment(about)
             self.record.write_scope(loop.tensors, self.experiment.rules)
             if data.indices:
                 names = {split: data.splits[split].names for split in data.indices}
-                write_json(self.record.splits, {"indices": data.indices, "names": names})
+                self.record.write_splits(data.indices, names)
             self._save()
         self._summarise("running")
         self.record.write_metrics(self.rows)
