@@ -57,8 +57,10 @@ def _main(arguments: list[str], traceback: bool, command: Callable[[list[str]], 
         return _say(error, 2, traceback)
     except RunError as error:
         return _say(error, 1, traceback)
-    except OSError as error:
+    except OSError as error:  # of hydra, which makes the folder
         refused = write_error(error, error.filename) if error.filename else error
+        if isinstance(refused, UserError):
+            refused = UserError(f"{refused} Choose another hydra.run.dir.")
         return _say(refused, 1 if isinstance(refused, RunError) else 2, traceback)
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in ("hydra", "omegaconf"):

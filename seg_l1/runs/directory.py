@@ -75,7 +75,10 @@ class RunDirectory:
                 f"{self.path}: holds a run already. Continue it with resume={self.path}, or choose"
                 " another hydra.run.dir."
             )
-        files.make_folder(self.last.parent)
+        try:
+            files.make_folder(self.last.parent)
+        except UserError as error:
+            raise UserError(f"{error} Choose another hydra.run.dir.") from error
 
     def tidy(self) -> None:
         """Removes what a killed process was writing."""
