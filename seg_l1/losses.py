@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot, softmax
 
-from seg_l1.data.split import IGNORE
+from seg_l1.data.split import IGNORE, SegmentationData
 from seg_l1.models import TrainingOutput
 from seg_l1.penalties import Penalty
 from seg_l1.scope import ScopedTensor
@@ -31,9 +31,11 @@ class CrossEntropy(PerPixel):
     """Σ_valid c_y · (−log softmax(ŷ)_y) / #valid; 0 where nothing is labeled.
 
     Args:
-        class_weights: c, one number per class; none = all 1. Unlike torch's weighted mean the sum
+        class_weights: c, one number per class; None = all 1. Unlike torch's weighted mean the sum
             is divided by the number of pixels, not by the sum of their weights.
     """
+
+    class_weights: Tensor | None
 
     def __init__(self, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
@@ -51,8 +53,8 @@ class Focal(CrossEntropy):
     Their α_t is the class weight c_y. γ = 0 is cross-entropy; 0 where nothing is labeled.
 
     Args:
-        class_weights: c, one number per class; none = all 1.
-        gamma: γ, how much less the pixels count that are already right.
+        class_weights: c, one number per class; None = all 1.
+        gamma: γ, how strongly pixels that are already right are down-weighted.
     """
 
     def __init__(self, class_weights: Sequence[float] | None = None, gamma: float = 2.0) -> None:
@@ -61,10 +63,10 @@ class Focal(CrossEntropy):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         valid = target != IGNORE
-        surprise = cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
-        # (0)^γ has no finite slope for γ < 1
-        wrong = (-torch.expm1(-surprise)).clamp_min(torch.finfo(surprise.dtype).tiny)
-        total = wrong**self.gamma * surprise
+        nll = cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
+        # 0^γ has no finite derivative for γ < 1
+        wrong = (-torch.expm1(-nll)).clamp_min(torch.finfo(nll.dtype).tiny)
+        total = wrong**self.gamma * nll
         if self.class_weights is not None:
             total = total * self.class_weights.to(total.dtype)[target.where(valid, 0)]
         return total.sum() / valid.sum().clamp_min(1)
@@ -97,11 +99,13 @@ class Tversky(nn.Module):
     whole batch; 0 where nothing is labeled. a = b = ½ is Dice of twice the s, a = b = 1 the IoU.
 
     Args:
-        fp_weight: a, the price of a false positive; theirs is α = 0.3.
-        fn_weight: b, the price of a false negative; theirs is β = 0.7.
+        fp_weight: a, the cost of a false positive; theirs is α = 0.3.
+        fn_weight: b, the cost of a false negative; theirs is β = 0.7.
         smooth: s, keeps the quotient defined.
-        class_weights: c, the mean over the classes is Σ c·loss / Σ c; none = all 1.
+        class_weights: c, the mean over the classes is Σ c·loss / Σ c; None = all 1.
     """
+
+    class_weights: Tensor | None
 
     def __init__(
         self,
@@ -112,16 +116,16 @@ class Tversky(nn.Module):
     ) -> None:
         super().__init__()
         if fp_weight + fn_weight == 0:
-            raise ValueError("fp_weight and fn_weight: 0 both, so that no mistake has a price")
+            raise ValueError("fp_weight and fn_weight: both are 0, so that no mistake has a cost")
         self.fp_weight, self.fn_weight, self.smooth = fp_weight, fn_weight, smooth
         self.register_buffer("class_weights", _vector(class_weights), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         share, truth = _masked(logits, target)
         overlap = (share * truth).sum((0, 2, 3))
-        positives, found = truth.sum((0, 2, 3)), share.sum((0, 2, 3))
-        price = self.fp_weight * (found - overlap) + self.fn_weight * (positives - overlap)
-        index = (overlap + self.smooth) / (overlap + price + self.smooth).clamp_min(1e-7)
+        positives, predicted = truth.sum((0, 2, 3)), share.sum((0, 2, 3))
+        cost = self.fp_weight * (predicted - overlap) + self.fn_weight * (positives - overlap)
+        index = (overlap + self.smooth) / (overlap + cost + self.smooth).clamp_min(1e-7)
         return _mean(1 - index, positives > 0, self.class_weights)
 
 
@@ -129,12 +133,14 @@ class Lovasz(nn.Module):
     """Lovász-softmax (Berman, Triki, Blaschko, 2018): mean over the classes in y of J(|y − p|).
 
     J is the Lovász extension of 1 − IoU of a class: Σ_i e_(i)·(J_i − J_(i−1)), with the errors e of
-    the valid pixels of the whole batch in falling order and J_i the 1 − IoU of a prediction that is
-    wrong at the first i. For hard predictions it is 1 − IoU; 0 where nothing is labeled.
+    the valid pixels of the whole batch in descending order and J_i the 1 − IoU of a prediction that
+    is wrong at the first i. For hard predictions it is 1 − IoU; 0 where nothing is labeled.
 
     Args:
-        class_weights: c, the mean over the classes is Σ c·J / Σ c; none = all 1.
+        class_weights: c, the mean over the classes is Σ c·J / Σ c; None = all 1.
     """
+
+    class_weights: Tensor | None
 
     def __init__(self, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
@@ -143,12 +149,12 @@ class Lovasz(nn.Module):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         share, truth = (x.movedim(1, 0).flatten(1) for x in _masked(logits, target))
         errors, order = (truth - share).abs().sort(descending=True)  # not valid: 0, at the end
-        truth = truth.gather(1, order).double()  # neighbours of millions of pixels are subtracted
+        truth = truth.gather(1, order).double()  # differences of sums over millions of pixels
         positives = truth.sum(1, keepdim=True)
         union = positives + (1 - truth).cumsum(1)
         jaccard = 1 - (positives - truth.cumsum(1)) / union.clamp_min(1)
-        slopes = jaccard.diff(dim=1, prepend=torch.zeros_like(positives))
-        losses = (errors * slopes.to(errors.dtype)).sum(1)
+        weights = jaccard.diff(dim=1, prepend=torch.zeros_like(positives))
+        losses = (errors * weights.to(errors.dtype)).sum(1)
         return _mean(losses, positives[:, 0] > 0, self.class_weights)
 
 
@@ -167,12 +173,12 @@ class CrossEntropyDice(nn.Module):
 
 
 def main_logits(output: Tensor | TrainingOutput) -> Tensor:
-    """The class scores (N, K, H, W) in what a network returned."""
+    """Returns the logits (N, K, H, W) of what a network returned, without an auxiliary head's."""
     return output.main if isinstance(output, TrainingOutput) else output
 
 
 def data_term(criterion: nn.Module, output: Tensor | TrainingOutput, target: Tensor) -> Tensor:
-    """ℓ of the logits in float32; with an auxiliary head, ℓ(main) + weight·ℓ(aux)."""
+    """Returns ℓ of the logits in float32; with an auxiliary head, ℓ(main) + weight·ℓ(aux)."""
     data = criterion(main_logits(output).float(), target)
     if isinstance(output, TrainingOutput):
         data = data + output.weight * criterion(output.aux.float(), target)
@@ -184,7 +190,7 @@ def class_weights(
 ) -> list[float]:
     """Returns a weight per class from the labeled pixels of the training images.
 
-    A class that these do not hold has weight 0, which no training pixel asks for.
+    A class without training pixels has weight 0, which no training pixel uses.
 
     Args:
         kind: "inverse": 1/(share_c · number of classes present), so that the mean weight of a pixel
@@ -204,6 +210,25 @@ def class_weights(
     return [top / share if share > 0 else 0.0 for share in shares]
 
 
+def resolve_class_weights(
+    weights: str | Sequence[float] | None, data: SegmentationData
+) -> list[float] | None:
+    """Returns one weight per class of `data`, where `weights` may be a kind of `class_weights`.
+
+    Raises:
+        ValueError: if there are not as many as classes, or if all are 0.
+    """
+    if weights is None:
+        return None
+    if isinstance(weights, str):
+        return class_weights(weights, data.pixel_shares, data.present_shares)
+    if len(weights) != data.num_classes:
+        raise ValueError(f"{len(weights)} numbers for {data.num_classes} classes")
+    if not any(weights):
+        raise ValueError("all are 0, so that nothing is learned; give some above 0")
+    return list(weights)
+
+
 class Terms(NamedTuple):
     """The objective and its parts, each 0-d: total = data + penalty."""
 
@@ -215,8 +240,8 @@ class Terms(NamedTuple):
 class RegularizedLoss(nn.Module):
     """F = ℓ(y, ŷ) + strength·Σ_t ω_t·R(w_t) over the penalised tensors of a scope.
 
-    `subgradient` follows the gradient of the total, `proximal` that of the data term; what is
-    reported is the same.
+    The solver `subgradient` follows the gradient of the total, `proximal` that of the data term;
+    both report the same objective.
     """
 
     def __init__(
@@ -232,7 +257,7 @@ class RegularizedLoss(nn.Module):
         return Terms(data + penalty, data, penalty)
 
     def penalty_term(self, strength: float) -> Tensor:
-        """strength·Σ_t ω_t·R(w_t); costs one read of the weights."""
+        """Returns strength·Σ_t ω_t·R(w_t); costs one pass over the weights."""
         values = [e.factor * self.penalty.value(e.groups_first) for e in self.tensors]
         return strength * torch.stack(values).sum() if values else torch.zeros(())
 
@@ -258,5 +283,5 @@ def _vector(weights: Sequence[float] | None) -> Tensor | None:
         ValueError: if all are 0.
     """
     if weights is not None and not any(weights):
-        raise ValueError("class_weights: all are 0, so that nothing is learnt")
+        raise ValueError("class_weights: all are 0, so that nothing is learned")
     return None if weights is None else torch.tensor(weights, dtype=torch.float32)

@@ -230,6 +230,6 @@ def test_weights_that_are_all_zero_are_refused(kind):
         kind(class_weights=[0.0, 0.0])
 
 
-def test_mistakes_must_have_a_price():
-    with pytest.raises(ValueError, match="price"):
+def test_mistakes_must_have_a_cost():
+    with pytest.raises(ValueError, match="cost"):
         Tversky(fp_weight=0, fn_weight=0)

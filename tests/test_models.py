@@ -22,7 +22,7 @@ from seg_l1.models.unet import UNet
 from seg_l1.scope import scope
 from seg_l1.training.build import build_model
 
-OPTIONS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+OPTIONS = sorted(path.stem for path in (CONF / "model").glob("[!_]*.yaml"))
 TORCHVISION = [name for name in OPTIONS if "resnet50" in name or "mobilenet" in name]
 LRASPP, DEEPLAB = "lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large"
 

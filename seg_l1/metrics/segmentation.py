@@ -1,4 +1,4 @@
-"""Metrics pooled over a whole split: one confusion matrix, and boundary counts."""
+"""Metrics pooled over a whole split: confusion matrix, calibration, boundaries."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class ConfusionMatrix:
 
 
 def iou_per_class(counts: Tensor) -> Tensor:
-    """|truth ∩ prediction| / |truth ∪ prediction| for each class; NaN for a class in neither."""
+    """Returns |truth ∩ prediction| / |truth ∪ prediction| per class; NaN for a class in neither."""
     hit = counts.diag().double()
     return hit / (counts.sum(0) + counts.sum(1) - hit)
 
 
 def scores(counts: Tensor) -> dict[str, float]:
-    """mIoU, mean Dice (over classes in truth or prediction) and pixel accuracy, from counts."""
+    """Returns mIoU, mean Dice (over classes in truth or prediction) and pixel accuracy."""
     hit = counts.diag().double()
     return {
         "miou": float(iou_per_class(counts).nanmean()),
@@ -54,7 +54,7 @@ def scores(counts: Tensor) -> dict[str, float]:
 
 
 def per_class(counts: Tensor) -> dict[str, list[float]]:
-    """iou, dice, precision, recall and true pixels of each class; NaN where one has no meaning."""
+    """Returns iou, dice, precision, recall and true pixels per class; NaN where undefined."""
     hit, true, predicted = counts.diag().double(), counts.sum(1), counts.sum(0)
     return {
         "iou": iou_per_class(counts).tolist(),
@@ -69,7 +69,7 @@ class CalibrationError:
     """Expected calibration error (Guo et al., 2017): Σ_b share_b·|accuracy_b − confidence_b|.
 
     The confidence of a pixel is its largest softmax probability; bins b divide (0, 1] evenly.
-    Pooled over the valid pixels of the split, in counts: no pixel is kept.
+    Pooled over the valid pixels of the split, as sums per bin.
     """
 
     def __init__(self, bins: int = 15) -> None:
@@ -81,22 +81,22 @@ class CalibrationError:
         valid = target != IGNORE
         best, prediction = logits.float().max(1)
         confidence = (best - logits.float().logsumexp(1)).exp()[valid]
-        right = (prediction == target)[valid].float()
+        correct = (prediction == target)[valid].float()
         bins = (confidence * self.bins).ceil().long().clamp(1, self.bins) - 1
-        for sums, weights in zip(self.sums, (None, right, confidence), strict=True):
+        for sums, weights in zip(self.sums, (None, correct, confidence), strict=True):
             sums += torch.bincount(bins, weights, minlength=self.bins).cpu()
 
     def compute(self) -> float:
         """NaN without a valid pixel."""
-        count, right, confidence = self.sums
-        return float((right - confidence).abs().sum() / count.sum())
+        count, correct, confidence = self.sums
+        return float((correct - confidence).abs().sum() / count.sum())
 
 
 class BoundaryIoU:
     """Boundary IoU (Cheng et al., 2021): the IoU of the bands along the boundaries.
 
-    The band of class c are its pixels with another class at most `tolerance` rows and columns away
-    (outside of the image and unlabeled pixels are no other class). Pooled over the split, mean
+    The band of class c is its pixels with another class at most `tolerance` rows and columns away
+    (the outside of the image and unlabeled pixels are no other class). Pooled over the split, mean
     over the classes that have a band in truth or prediction. A tolerance of 0 counts as 1.
     """
 
@@ -110,23 +110,23 @@ class BoundaryIoU:
         """Adds class ids of shape (N, H, W)."""
         valid = target != IGNORE
         reach = max(1, self.tolerance)
-        mine, true = (_boundary(ids, valid, reach) for ids in (prediction, target))
-        for sums, ids in zip(self.sums, (mine[mine == true], mine, true), strict=True):
+        predicted, true = (_boundary(ids, valid, reach) for ids in (prediction, target))
+        both = predicted[predicted == true]
+        for sums, ids in zip(self.sums, (both, predicted, true), strict=True):
             sums += torch.bincount(ids[ids >= 0], minlength=self.num_classes)
 
     def compute(self) -> float:
         """NaN if no class has a boundary."""
-        both, mine, true = self.sums.double()
-        return float((both / (mine + true - both)).nanmean())
+        both, predicted, true = self.sums.double()
+        return float((both / (predicted + true - both)).nanmean())
 
 
 class BoundaryF1:
     """Boundary F1 (Csurka et al., 2013), per class, pooled over the split, mean over classes.
 
-    A pixel of class c is on c's boundary if one of its 8 neighbours is labeled otherwise (outside
-    of the image and unlabeled pixels do not count as otherwise). Precision is the share of
-    predicted boundary pixels with a true one within `tolerance` pixels (Euclidean), recall the
-    reverse.
+    A pixel of class c is on c's boundary if one of its 8 neighbors has another class (the outside
+    of the image and unlabeled pixels are no other class). Precision is the share of predicted
+    boundary pixels with a true one within `tolerance` pixels (Euclidean), recall the reverse.
     """
 
     def __init__(
@@ -159,22 +159,22 @@ class BoundaryF1:
         return torch.bincount(ids, minlength=self.num_classes)
 
     def _near(self, edges: Tensor, others: Tensor) -> Tensor:
-        """Where `edges` has a pixel of the same class in `others` within the tolerance."""
+        """Returns where `edges` has a pixel of the same class in `others` within the tolerance."""
         reach, (height, width) = self.tolerance, edges.shape[-2:]
         padded = pad(others, (reach, reach, reach, reach), value=-1)
-        found = torch.zeros_like(edges, dtype=torch.bool)
+        near = torch.zeros_like(edges, dtype=torch.bool)
         for down in range(-reach, reach + 1):
             for right in range(-reach, reach + 1):
                 if down**2 + right**2 <= reach**2:
                     top, left = reach + down, reach + right
-                    found |= padded[:, top : top + height, left : left + width] == edges
-        return found & (edges >= 0)
+                    near |= padded[:, top : top + height, left : left + width] == edges
+        return near & (edges >= 0)
 
 
 def _boundary(ids: Tensor, valid: Tensor, reach: int = 1) -> Tensor:
-    """The class id where a valid pixel within `reach` has another one, −1 elsewhere.
+    """Returns the class id of pixels near a valid pixel of another class, −1 elsewhere.
 
-    Within: at most so many rows and columns away.
+    Near means at most `reach` rows and columns away.
     """
     numbers, window = ids[:, None].float(), (2 * reach + 1, 1, reach)
     highest = max_pool2d(numbers.masked_fill(~valid[:, None], -torch.inf), *window)

@@ -1,7 +1,7 @@
-"""What the penalty did: exact zeros, dead channels, norms; parameters and multiply-adds.
+"""Sparsity and size of a network: exact zeros, zero channels, norms; parameters, multiply-adds.
 
-"Sparsity" is the share of *penalised* weights that are exactly 0.0. A group is an output channel
-of a penalised tensor; it is zero when all its weights are.
+"Sparsity" is the share of *penalized* weights that are exactly 0.0. A group is an output channel
+of a penalized tensor; it is zero when all its weights are.
 """
 
 from __future__ import annotations
@@ -11,13 +11,20 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from seg_l1.scope import ScopedTensor
 
 
 @dataclass(frozen=True)
 class LayerZeros:
-    """Counts of one penalised tensor."""
+    """Counts of one penalized tensor.
+
+    Attributes:
+        name: of the tensor.
+        weights, zeros: number of weights, and of those that are 0.
+        groups, zero_groups: number of groups, and of those that are 0.
+    """
 
     name: str
     weights: int
@@ -28,23 +35,21 @@ class LayerZeros:
 
 @torch.no_grad()
 def layer_zeros(tensors: Sequence[ScopedTensor]) -> list[LayerZeros]:
-    """Counts zeros (−0.0 is one) and zero groups of each penalised tensor."""
+    """Counts zeros (−0.0 is one) and zero groups of each penalized tensor."""
     layers = []
     for entry in tensors:
         if entry.penalized:
-            alive = (
-                entry.groups_first.flatten(1) != 0
-                if entry.tensor.ndim > 1
-                else (entry.tensor[:, None] != 0)
-            )
-            zeros, dead = alive.numel() - int(alive.sum()), int((~alive.any(1)).sum())
-            layers.append(LayerZeros(entry.name, alive.numel(), zeros, len(alive), dead))
+            groups = entry.groups_first if entry.tensor.ndim > 1 else entry.tensor[:, None]
+            nonzero = groups.flatten(1) != 0
+            zeros = nonzero.numel() - int(nonzero.sum())
+            zero_groups = int((~nonzero.any(1)).sum())
+            layers.append(LayerZeros(entry.name, nonzero.numel(), zeros, len(nonzero), zero_groups))
     return layers
 
 
 @torch.no_grad()
 def sparsity(tensors: Sequence[ScopedTensor]) -> dict[str, float]:
-    """Returns the shares of exact zeros and zero groups, and Σ|w| and √Σw² of penalised weights."""
+    """Returns the shares of exact zeros and zero groups, and Σ|w| and √Σw² of penalized weights."""
     layers = layer_zeros(tensors)
     weights = [entry.tensor.double() for entry in tensors if entry.penalized]
     return {
@@ -57,14 +62,12 @@ def sparsity(tensors: Sequence[ScopedTensor]) -> dict[str, float]:
 
 
 def parameters(model: nn.Module) -> int:
-    """The number of parameters, shared ones once."""
+    """Returns the number of parameters, counting shared ones once."""
     return sum(p.numel() for p in model.parameters())
 
 
 def multiply_adds(model: nn.Module, image: Tensor) -> int:
-    """Multiply-adds of one forward pass on `image` (1, C, H, W): half of torch's FLOP count."""
-    from torch.utils.flop_counter import FlopCounterMode
-
+    """Returns the multiply-adds for `image` (1, C, H, W): half of torch's FLOP count."""
     training = model.training
     model.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

@@ -1,4 +1,4 @@
-"""What several networks are made of, and what is done to networks of other libraries."""
+"""Blocks of several networks, and adaptations of networks of other libraries."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
 
 
 def convolutions(widths: Sequence[int], norm: str, dropout: float) -> nn.Sequential:
-    """A block: conv3×3, norm and ReLU from each of `widths` to the next, and channel dropout.
+    """Returns conv3×3, norm and ReLU from each of `widths` to the next, then channel dropout.
 
     A convolution has a bias only where no norm follows.
 
@@ -36,48 +36,44 @@ def convolutions(widths: Sequence[int], norm: str, dropout: float) -> nn.Sequent
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """(N, C, H, W) with H and W rounded up to `multiple`s; the last row and column are repeated."""
+    """Pads (N, C, H, W) to multiples of H and W, by repeating the last row and column."""
     height, width = images.shape[-2:]
     return pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 
 
 def adapt_first_convolution(net: nn.Module, channels: int) -> None:
-    """Replaces the first convolution of `net`, one for colour images, by one for `channels`.
+    """Makes the first convolution of `net`, which is for RGB images, one for `channels`.
 
-    Each weight is the sum over the colours divided by `channels`: a grey image has the response
-    that the colour image of the same grey had.
+    Each weight is the sum over the colors divided by `channels`: a grayscale image has the response
+    that the RGB image of the same gray had.
     """
     if channels == 3:
         return
-    name, old = next((n, m) for n, m in net.named_modules() if isinstance(m, nn.Conv2d))
-    new = nn.Conv2d(
-        channels, old.out_channels, old.kernel_size, old.stride, old.padding, old.dilation,
-        bias=old.bias is not None,
-    )  # fmt: skip
-    grey = old.weight.detach().sum(1, keepdim=True) / channels
-    new.load_state_dict({**old.state_dict(), "weight": grey.expand_as(new.weight)})
-    net.set_submodule(name, new)
+    first = next(module for module in net.modules() if isinstance(module, nn.Conv2d))
+    gray = first.weight.detach().sum(1, keepdim=True) / channels
+    first.weight = nn.Parameter(gray.repeat(1, channels, 1, 1))
+    first.in_channels = channels
 
 
 def replace_dropout(net: nn.Module, rate: float) -> None:
-    """Gives every dropout layer of `net` the same rate, those that drop whole branches too.
+    """Gives every dropout layer of `net` the same rate, including those that drop whole branches.
 
     Raises:
         ValueError: if there is none and the rate is not 0.
     """
-    found = False
+    has_dropout = False
     for layer in net.modules():
         if isinstance(layer, nn.modules.dropout._DropoutNd):
-            layer.p, found = rate, True
+            layer.p, has_dropout = rate, True
         elif type(layer).__name__ in ("DropPath", "StochasticDepth"):
-            name, found = "drop_prob" if hasattr(layer, "drop_prob") else "p", True
+            name, has_dropout = "drop_prob" if hasattr(layer, "drop_prob") else "p", True
             setattr(layer, name, rate)
-    if rate and not found:
+    if rate and not has_dropout:
         raise ValueError(f"dropout: got {rate}, but this network has no dropout layer")
 
 
 class _BatchNorm(nn.BatchNorm2d):
-    """Batch norm that takes its running statistics where a batch has one value per channel."""
+    """Batch norm that uses its running statistics where a batch has one value per channel."""
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and x.numel() == x.shape[1]:
@@ -88,9 +84,9 @@ class _BatchNorm(nn.BatchNorm2d):
 
 
 def allow_single_value_batch_norm(net: nn.Module) -> None:
-    """Lets batch norms train on one value per channel, where torch's raises.
+    """Lets batch norms train on one value per channel, where torch's raise.
 
-    That happens to a batch of one image behind global pooling (DeepLab's image features), and in
+    This happens with a batch of one image after global pooling (DeepLab's image features), and in
     the deepest layers for small images.
     """
     for module in net.modules():

@@ -1,4 +1,4 @@
-"""The article's network, made to segment: three convolutions and a fully connected bottleneck."""
+"""The article's network, adapted to segmentation: convolutions and a dense bottleneck."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class SeedCNN(nn.Module):
 
     Maps (N, in_channels, H, W) to logits (N, num_classes, H, W), for one fixed image size: the
     last linear layer scores every class on a grid of a quarter of the image's size, which is
-    enlarged bilinearly.
+    upsampled bilinearly.
 
     Args:
         image_size: (H, W) in pixels.
@@ -37,7 +37,7 @@ class SeedCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.image_size = tuple(image_size)
-        self.grid = tuple(-(-side // 4) for side in image_size)
+        self.grid = [-(-side // 4) for side in image_size]
         deepest = [-(-side // 8) for side in image_size]
         widths = [in_channels, width, 2 * width, 4 * width]
         self.features = nn.Sequential(

@@ -9,11 +9,12 @@ from seg_l1.models.layers import allow_single_value_batch_norm, convolutions
 
 
 class SegNet(nn.Module):
-    """VGG-like encoder, and a decoder that puts values back to where max-pooling took them from.
+    """VGG-like encoder, and a decoder that unpools with the indices of max-pooling.
 
-    Maps (N, in_channels, H, W) to logits (N, num_classes, H, W); nothing but the indices of the
-    maxima goes from encoder to decoder. H and W may be odd: pooling rounds up. Width 64 and depth 5
-    are the network of the paper, its encoder the 13 convolutions of VGG-16.
+    Maps (N, in_channels, H, W) to logits (N, num_classes, H, W); besides the last features, only
+    the indices of the maxima go from encoder to decoder. H and W may be odd: pooling rounds up.
+    Width 64 and depth 5 are the network of the paper; its encoder has the 13 convolutions of
+    VGG-16.
 
     Args:
         width: channels of the first level; each level down doubles them, up to 8 times.
@@ -63,5 +64,5 @@ class SegNet(nn.Module):
             pooled.append((indices, size))
         for block in [*self.decoder[::-1], self.last]:
             indices, size = pooled.pop()
-            x = block(max_unpool2d(x, indices, 2, output_size=size))
+            x = block(max_unpool2d(x, indices, [2, 2], output_size=size))
         return self.head(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from inspect import signature
 from typing import Any
 
@@ -16,13 +16,13 @@ class SMP(nn.Module):
     """A network of segmentation_models_pytorch, for images of any size.
 
     Maps (N, in_channels, H, W) to logits (N, num_classes, H, W). Images whose sides the encoder
-    does not divide are padded with their last row and column, and the logits are cut back.
+    does not divide are padded with their last row and column, and the logits are cropped.
 
     Args:
         arch: such as "Unet", "FPN" or "DeepLabV3Plus".
         encoder: such as "resnet18", or "tu-<name>" for one of timm.
-        encoder_weights: None, or the name of trained weights, such as "imagenet"; any name for an
-            encoder of timm, which has it in its own.
+        encoder_weights: None, or the name of trained weights, such as "imagenet"; for an encoder
+            of timm any name, since its own name contains that of the weights.
         options: further arguments of the architecture, such as {"decoder_attention_type": "scse"}.
         dropout: the rate of all dropout layers of the network.
 
@@ -51,14 +51,14 @@ class SMP(nn.Module):
                 " pip install segmentation-models-pytorch"
             ) from error
         timm = encoder.startswith("tu-")  # its names contain those of the weights
-        known = {kind.__name__: kind for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()}
-        _check("arch", arch, known)
+        architectures = {a.__name__: a for a in smp.MODEL_ARCHITECTURES_MAPPING.values()}
+        _check("arch", arch, architectures)
         _check_encoder(encoder, encoder_weights)
         options = dict(options or {})
         for name in options:
-            _check_option(name, known[arch], encoder)
+            _check_option(name, architectures[arch], encoder)
         try:
-            self.net = known[arch](
+            self.net = architectures[arch](
                 encoder_name=encoder,
                 encoder_weights=True if timm and encoder_weights else encoder_weights,
                 in_channels=in_channels,
@@ -87,9 +87,9 @@ _RESERVED = {"self", "kwargs", "encoder_name", "encoder_weights", "in_channels",
 _NO_LOGITS = {"activation", "aux_params"}
 
 
-def _check(key: str, name: str, known: Any) -> None:
-    if name not in known:
-        hint = did_you_mean(name, known) or f" There are {', '.join(known)}"
+def _check(key: str, name: str, names: Collection[str]) -> None:
+    if name not in names:
+        hint = did_you_mean(name, names) or f" There are {', '.join(names)}"
         raise ValueError(f"{key}: there is no '{name}'.{hint}")
 
 
@@ -110,9 +110,9 @@ def _check_encoder(encoder: str, weights: str | None) -> None:
 
 def _check_option(name: str, kind: type, encoder: str) -> None:
     """Refuses what the architecture would ignore; encoders of timm have options of their own."""
-    known = set(signature(kind).parameters) - _RESERVED - _NO_LOGITS
-    if name in _RESERVED | _NO_LOGITS or (name not in known and not encoder.startswith("tu-")):
+    names = set(signature(kind).parameters) - _RESERVED - _NO_LOGITS
+    if name in _RESERVED | _NO_LOGITS or (name not in names and not encoder.startswith("tu-")):
         raise ValueError(
-            f"options: {kind.__name__} takes no '{name}' here.{did_you_mean(name, known)}"
-            f" There are {', '.join(sorted(known))}"
+            f"options: {kind.__name__} takes no '{name}' here.{did_you_mean(name, names)}"
+            f" There are {', '.join(sorted(names))}"
         )

@@ -1,7 +1,7 @@
-"""Images larger than memory: overlapping tiles, each pixel from the tile it lies deepest in.
+"""Images larger than memory: overlapping tiles, each pixel from the tile it is deepest in.
 
-That is the overlap-tile strategy of Ronneberger et al. (2015). Where half of the overlap is at
-least the reach of a pixel's input, the logits are those of the whole image.
+This is the overlap-tile strategy of Ronneberger et al. (2015). Where half of the overlap is at
+least the radius of the receptive field, the logits are those of the whole image.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from torch import Tensor
 
 ALIGN = 32
-"""Tiles start at multiples of this, so that poolings fall on the same pixels as in the whole."""
+"""Tiles start at multiples of this, so that pooling windows are those of the whole image."""
 
 Network = Callable[[Tensor], Tensor]
 """(N, C, H, W) -> logits (N, K, H, W)."""
@@ -23,16 +23,16 @@ def tiled(
     """Returns the logits (N, K, H, W) of whole `images`, computed tile by tile.
 
     Args:
-        tile: (H, W), at least 64, multiples of 32 are best; none = one tile.
-        overlap: share of a tile that its neighbour covers too (at most all but 32 pixels).
+        tile: (H, W), at least 64, preferably multiples of 32; None = one tile.
+        overlap: share of a tile that its neighbor covers too (at most all but 32 pixels).
     """
     pieces = tiles(model, images, tile, overlap)
-    if tile is None or (images.shape[-2] <= tile[0] and images.shape[-1] <= tile[1]):
-        return next(pieces)[2]
-    result = None
+    rows, columns, logits = next(pieces)
+    if logits.shape[-2:] == images.shape[-2:]:
+        return logits
+    result = logits.new_empty(*logits.shape[:2], *images.shape[-2:])
+    result[..., rows, columns] = logits
     for rows, columns, logits in pieces:
-        if result is None:
-            result = logits.new_empty(*logits.shape[:2], *images.shape[-2:])
         result[..., rows, columns] = logits
     return result
 
@@ -42,7 +42,7 @@ def tiles(
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Yields (rows, columns, logits there), which together cover `images` once.
 
-    `images` may lie on another device than the model needs: wrap the model to move each tile.
+    `images` may be on another device than the model: wrap the model to move each tile.
     """
     height, width = images.shape[-2:]
     for top, bottom, rows in spans(height, tile[0] if tile else height, overlap):
@@ -58,7 +58,7 @@ def tiles(
 def spans(length: int, tile: int, overlap: float) -> list[tuple[int, int, slice]]:
     """Returns (start, stop, the part that is used) of the tiles along one axis.
 
-    The last one is up to 31 pixels longer, so that it too starts at a multiple of 32.
+    The last tile is up to 31 pixels longer, so that it too starts at a multiple of 32.
 
     >>> spans(100, 64, 0.5)
     [(0, 64, slice(0, 48, None)), (32, 100, slice(48, 100, None))]

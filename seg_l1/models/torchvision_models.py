@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from inspect import signature
+from pickle import UnpicklingError
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor, hub, nn
 from torch.nn.functional import interpolate
+from torchvision import models
 
 from seg_l1.errors import UserError, did_you_mean, first_line
 from seg_l1.models import TrainingOutput
@@ -24,17 +26,17 @@ class TorchvisionModel(nn.Module):
 
     Maps (N, in_channels, H, W) to logits (N, num_classes, H, W); with an auxiliary head, in
     training mode, to a `TrainingOutput`. Parameters have torchvision's names. A batch norm that
-    sees one value per channel (a batch of one image behind DeepLab's global pooling) takes its
+    sees one value per channel (a batch of one image after DeepLab's global pooling) uses its
     running statistics.
 
     Args:
         arch: the function in torchvision.models.segmentation, such as "fcn_resnet50".
         weights: None, or the name of trained weights, such as "DEFAULT". Where their number of
-            classes is another one, the last layers start anew; where the images are not of three
-            channels, the first convolution takes the sum over the colours.
+            classes differs, the last layers are initialized anew; for images without three
+            channels, see `adapt_first_convolution`.
         weights_backbone: the same, for the backbone alone.
         aux: whether an auxiliary head trains along.
-        aux_weight: weight of its loss; 0.4 as in PSPNet (Zhao et al., 2017), where torchvision's
+        aux_weight: weight of its loss; 0.4 as in PSPNet (Zhao et al., 2017), while torchvision's
             own recipe has 0.5.
         dropout: the rate of the dropout layers in the heads (torchvision: 0.1 in fcn, 0.5 in
             deeplabv3).
@@ -59,9 +61,10 @@ class TorchvisionModel(nn.Module):
     ) -> None:
         super().__init__()
         self.aux_weight = aux_weight
-        net = _build(arch, num_classes, weights, weights_backbone, aux)
-        self.backbone, self.classifier = net.backbone, net.classifier
-        self.aux_classifier = net.aux_classifier if aux else None
+        net: Any = _build(arch, num_classes, weights, weights_backbone, aux)
+        self.backbone: nn.Module = net.backbone
+        self.classifier: nn.Module = net.classifier
+        self.aux_classifier: nn.Module | None = net.aux_classifier if aux else None
         adapt_first_convolution(self.backbone, in_channels)
         replace_dropout(self, dropout)
         allow_single_value_batch_norm(self)
@@ -79,8 +82,6 @@ class TorchvisionModel(nn.Module):
 def _build(
     arch: str, num_classes: int, weights: str | None, weights_backbone: str | None, aux: bool
 ) -> nn.Module:
-    from torchvision import models
-
     names = models.list_models(module=models.segmentation)
     if arch not in names:
         raise ValueError(
@@ -88,8 +89,8 @@ def _build(
         )
     builder = models.get_model_builder(arch)
     default = signature(builder).parameters["weights_backbone"].default
-    whole = _chosen("weights", weights, models.get_model_weights(builder))
-    backbone = _chosen("weights_backbone", weights_backbone, type(default))
+    whole = _member("weights", weights, models.get_model_weights(builder))
+    backbone = _member("weights_backbone", weights_backbone, type(default))
     if whole and backbone:
         raise ValueError("weights and weights_backbone: the first contain the second, choose one")
     if aux and "aux_loss" not in signature(builder).parameters:
@@ -105,21 +106,17 @@ def _build(
     return net
 
 
-def _chosen(key: str, name: str | None, known: Any) -> Any:
-    """The member `name` of the enumeration `known` of weights."""
-    names = known.__members__
+def _member(key: str, name: str | None, enumeration: Any) -> Any:
+    """Returns the member `name` of an enumeration of weights."""
+    names = enumeration.__members__
     if name is not None and name not in names:
         hint = did_you_mean(name, names)
         raise ValueError(f"{key}: there is no '{name}'.{hint} There are {', '.join(names)}")
-    return None if name is None else known[name]
+    return None if name is None else enumeration[name]
 
 
 def _download(key: str, weights: Any, make: Callable[[], nn.Module]) -> nn.Module:
     """Calls `make`, which downloads `weights` unless torch's hub folder has them."""
-    from pickle import UnpicklingError
-
-    from torch import hub
-
     try:
         return make()
     except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
@@ -132,7 +129,8 @@ def _download(key: str, weights: Any, make: Callable[[], nn.Module]) -> nn.Modul
 
 
 def _renew_last_layers(net: nn.Module, trained: int, num_classes: int) -> None:
-    """New layers of `num_classes` for those, at the end of each head, that score `trained` ones."""
+    """Replaces the layers, at the end of each head, that score `trained` classes."""
     for name, layer in list(net.named_modules()):
         if isinstance(layer, nn.Conv2d) and layer.out_channels == trained:
-            net.set_submodule(name, nn.Conv2d(layer.in_channels, num_classes, layer.kernel_size))
+            height, width = layer.kernel_size
+            net.set_submodule(name, nn.Conv2d(layer.in_channels, num_classes, (height, width)))

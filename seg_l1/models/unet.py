@@ -12,7 +12,7 @@ class UNet(nn.Module):
     """Encoder and decoder with skip connections.
 
     Maps (N, in_channels, H, W) to logits (N, num_classes, H, W). H and W may be odd: pooling rounds
-    up, and the upsampled map is cut to its skip.
+    up, and the upsampled map is cropped to its skip connection.
 
     Args:
         width: channels of the first level.

@@ -1,4 +1,4 @@
-"""Layers that see the whole batch, of which each process holds a part: batch norm and dropout."""
+"""Layers that use the whole batch, of which each process holds a part: batch norm and dropout."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from seg_l1.models.drop_connect import RANDOM
 def convert_whole_batch(model: nn.Module, images: int) -> None:
     """Makes the layers of `model` train on batches of `images` images as in a single process.
 
-    Of these the process gives the model its `distributed.shard`, which may be empty. Batch norms
-    take the statistics of the whole batch; layers that drop something draw for the whole batch,
-    with the same generator in every process, and take their part. (torch's SyncBatchNorm runs on
-    GPUs alone.)
+    The model of each process gets its `distributed.shard` of them, which may be empty. Batch norms
+    use the statistics of the whole batch; layers that drop something draw for the whole batch, with
+    the same generator in every process, and use their part. (torch's SyncBatchNorm needs GPUs.)
     """
     if distributed.size() == 1:
         return
     for module in model.modules():
         kind = type(module)
+        base: type[nn.Module]
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            base = _BatchNorm
+            base = _WholeBatchNorm
         elif kind.__name__.startswith(RANDOM):
-            base = _Drop
+            base = _WholeBatchDropout
         else:
             continue
-        module.__class__ = type(kind.__name__, (base, kind), {})
-        module.images = images
+        module.__class__ = type(kind.__name__, (base, kind), {"images": images})
 
 
 def gather_outputs(
@@ -48,52 +47,58 @@ def gather_outputs(
     return distributed.gather_batch(output, images), distributed.gather_batch(target, images)
 
 
-class _BatchNorm(nn.Module):
-    """Before the class of a batch norm: the statistics of all processes while training."""
+class _WholeBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """A first base class for a batch norm: the statistics of all processes, in training mode."""
 
     images: int
 
     def forward(self, x: Tensor) -> Tensor:
         if not (self.training and distributed.is_distributed()):
             return super().forward(x)
-        single = self.images * x.shape[2:].numel() == 1  # torch raises, layers._BatchNorm does this
-        if single:
+        count: Tensor | None
+        if self.images * x.shape[2:].numel() == 1:  # one value, see allow_single_value_batch_norm
+            assert self.running_mean is not None and self.running_var is not None
             mean, var, count = self.running_mean, self.running_var, None
         else:
             mean, var, count = _statistics(x.detach())
-            self._track(mean, var, count)
-        return _Normalise.apply(x, self.weight, self.bias, mean, var, count, self.eps)
+            self._track(mean, var * (count / (count - 1)))
+        return _Normalize.apply(x, self.weight, self.bias, mean, var, count, self.eps)
 
-    def _track(self, mean: Tensor, var: Tensor, count: Tensor) -> None:
-        if self.track_running_stats:
-            self.num_batches_tracked.add_(1)
-            momentum = self.momentum or 1 / float(self.num_batches_tracked)
-            self.running_mean.mul_(1 - momentum).add_(mean, alpha=momentum)
-            unbiased = (var * (count / (count - 1))).to(self.running_var.dtype)
-            self.running_var.mul_(1 - momentum).add_(unbiased, alpha=momentum)
+    def _track(self, mean: Tensor, unbiased_var: Tensor) -> None:
+        steps = self.num_batches_tracked
+        if self.running_mean is None or self.running_var is None or steps is None:
+            return
+        steps.add_(1)
+        momentum = self.momentum or 1 / float(steps)
+        self.running_mean.mul_(1 - momentum).add_(mean, alpha=momentum)
+        unbiased_var = unbiased_var.to(self.running_var.dtype)
+        self.running_var.mul_(1 - momentum).add_(unbiased_var, alpha=momentum)
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, variance (biased) and count per channel of x (N, C, ...) over all processes.
+    """Returns mean, variance (biased) and count per channel of x (N, C, ...) in all processes.
 
     The parts are merged as in Chan, Golub, LeVeque (1979), in float64.
     """
     dims = [0, *range(2, x.ndim)]
-    mine = torch.zeros(3, x.shape[1], dtype=torch.float64, device=x.device)
+    own = torch.zeros(3, x.shape[1], dtype=torch.float64, device=x.device)
     if x.numel():
         wide = x.float() if x.dtype.itemsize < 4 else x
-        mine[0] = x.numel() // x.shape[1]
-        mine[2], mine[1] = torch.var_mean(wide, dims, correction=0)
-    count, mean, var = torch.stack(distributed.all_gather(mine)).unbind(1)
+        own[0] = x.numel() // x.shape[1]
+        own[2], own[1] = torch.var_mean(wide, dims, correction=0)
+    count, mean, var = torch.stack(distributed.all_gather(own)).unbind(1)
     total = count.sum(0)
     center = (count * mean).sum(0) / total
     spread = (count * (var + (mean - center).square())).sum(0) / total
-    kind = torch.float64 if x.dtype == torch.float64 else torch.float32
-    return center.to(kind), spread.to(kind), total[0]
+    dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return center.to(dtype), spread.to(dtype), total[0]
 
 
-class _Normalise(torch.autograd.Function):
-    """Batch norm with given statistics, which depend on the x of all processes (none: on no x)."""
+class _Normalize(torch.autograd.Function):
+    """Batch norm with given statistics, which depend on the x of all processes.
+
+    Without a `count` they are constants.
+    """
 
     @staticmethod
     def forward(
@@ -111,27 +116,27 @@ class _Normalise(torch.autograd.Function):
         return batch_norm(x, mean, var, weight, bias, eps=eps)
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, scale = ctx.saved_tensors
         shape, dims = (-1, *[1] * (x.ndim - 2)), [0, *range(2, x.ndim)]
-        slope = slope.to(mean.dtype)
-        unit = (x - mean.view(shape)) * scale.view(shape)
-        sums = torch.stack([part.sum(dims, dtype=torch.float64) for part in (slope, slope * unit)])
-        to_bias, to_weight = sums.to(
-            mean.dtype, copy=True
-        )  # of this part; the gradients are added up
+        grad = grad.to(mean.dtype)
+        normalized = (x - mean.view(shape)) * scale.view(shape)
+        products = (grad, grad * normalized)
+        sums = torch.stack([product.sum(dims, dtype=torch.float64) for product in products])
+        # of this part only, since the gradients of all processes are summed later
+        grad_bias, grad_weight = sums.to(mean.dtype, copy=True)
         if ctx.count is not None:
             distributed.all_reduce(sums)
-            shift, tilt = (sums / ctx.count).to(mean.dtype)
-            slope = slope - shift.view(shape) - unit * tilt.view(shape)
+            grad_mean, grad_var = (sums / ctx.count).to(mean.dtype)
+            grad = grad - grad_mean.view(shape) - normalized * grad_var.view(shape)
         scale = scale if weight is None else scale * weight
-        to_x = (slope * scale.view(shape)).to(x.dtype)
-        absent = weight is None
-        return (to_x, *((None, None) if absent else (to_weight, to_bias)), None, None, None, None)
+        grad_x = (grad * scale.view(shape)).to(x.dtype)
+        affine = (None, None) if weight is None else (grad_weight, grad_bias)
+        return (grad_x, *affine, None, None, None, None)
 
 
-class _Drop(nn.Module):
-    """Before the class of a dropout: draws for the whole batch, and takes the part that is here."""
+class _WholeBatchDropout(nn.Module):
+    """A first base class for a dropout: it draws for the whole batch, and uses its own part."""
 
     images: int
 

@@ -25,10 +25,10 @@ CASES = {
     "regularizer=dropout": (["dropout of 10 %"], []),
     "regularizer=drop_connect": (["drop_connect of 10 %"], []),
     "regularizer.dropout=0.2": (["L1", "dropout of 20 %"], ["random dropping at once"]),
-    "regularizer=l2 regularizer.mode=decoupled": (["L2.*decoupled"], ["no written objective"]),
+    "regularizer=l2 regularizer.mode=decoupled": (["L2.*decoupled"], ["no explicit objective"]),
     "trainer.early_stopping=3": (["L1", "early stopping after 3"], []),
     "trainer.clip_norm=1": (["L1", "clip_norm=1"], []),
-    "trainer.clip_value=0.1": (["L1", "clip_value=0.1"], ["clip_value clips, alpha weighs more"]),
+    "trainer.clip_value=0.1": (["L1", "clip_value=0.1"], ["alpha counts for more"]),
 }  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def test_scales_of_norm_layers_get_a_note():
     (note,) = shrinkage.notes(
         config, tensors, shrinkage.scale_invariant_layers(net, torch.randn(1, 3, 8, 8))
     )
-    assert "6 of 6 penalised tensors are scales of norm layers" in note
+    assert "6 of 6 penalized tensors are scales of norm layers" in note
 
 
 def test_a_run_records_ledger_and_certificate(command, tmp_path):
