@@ -14,7 +14,7 @@ from seg_l1.metrics.optimality import certificate, gradients, mapping_norm
 from seg_l1.models.unet import UNet
 from seg_l1.scope import Rule, scope
 from seg_l1.solvers.proximal import Proximal
-from tests.oracles import OPTIMIZERS, PROBLEMS, STEPS, Linear, solve
+from tests.support.oracles import OPTIMIZERS, PROBLEMS, STEPS, Linear, solve
 
 
 def slopes_at(problem, w):

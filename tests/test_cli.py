@@ -17,14 +17,7 @@ from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.training import recorder
 from seg_l1.training.loop import Loop
-from tests.conftest import TINY, runs, table
-from tests.test_loop import same_bits
-
-FILES = {
-    "config.yaml", "overrides.yaml", "environment.json", "scope.csv", "metrics.csv",
-    "summary.json", "checkpoints", "model.safetensors", "tensorboard", "preview.png", "train.log",
-    "per_class.csv", "confusion.png",
-}  # fmt: skip
+from tests.support.runs import FILES, TINY, runs, same_bits, table
 
 
 def test_a_run_leaves_the_files_of_the_contract(finished, tmp_path):

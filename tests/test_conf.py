@@ -8,8 +8,8 @@ from seg_l1.config import limits
 from seg_l1.config.compose import CONF, compose_plain, help_text
 from seg_l1.config.identity import flatten
 from seg_l1.training.build import build, load_data
-from tests.conftest import TINY
-from tests.standard_files import WRITERS
+from tests.support.runs import TINY
+from tests.support.standard_files import WRITERS
 
 OPTIONS = sorted(
     f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.stem[0] != "_"

@@ -10,7 +10,7 @@ from seg_l1.data.augment import Augmentation
 from seg_l1.data.batches import Batches
 from seg_l1.data.split import TensorSplit, describe
 from seg_l1.errors import UserError
-from tests.conftest import write_pairs
+from tests.support.standard_files import write_pairs
 
 
 def small_digits(**more):

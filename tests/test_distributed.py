@@ -19,10 +19,9 @@ from seg_l1.cli import main as cli
 from seg_l1.cli.scripting import script
 from seg_l1.errors import UserError
 from seg_l1.training.loop import Loop
-from tests import processes
-from tests.conftest import runs, table
-from tests.processes import CASES, FAULTS, FLOAT32, train
-from tests.test_cli import FILES
+from tests.support import processes
+from tests.support.processes import CASES, FAULTS, FLOAT32, train
+from tests.support.runs import FILES, runs, table
 
 ROOT = Path(__file__).parents[1]
 slow = pytest.mark.slow
@@ -138,9 +137,11 @@ def test_each_process_has_a_gpu_of_its_own_or_none(monkeypatch):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """What two processes made of all cases of `tests.processes`, in one start."""
+    """What two processes made of all cases of `tests.support.processes`, in one start."""
     folder = tmp_path_factory.mktemp("two")
-    code, out, err = finish(start("-m", "tests.processes", str(folder / "all.pt"), folder=folder))
+    code, out, err = finish(
+        start("-m", "tests.support.processes", str(folder / "all.pt"), folder=folder)
+    )
     assert (code, out, err) == (0, "", "")
     return torch.load(folder / "all.pt", weights_only=True)
 

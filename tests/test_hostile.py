@@ -9,7 +9,6 @@ import json
 import os
 import pickle
 import re
-import runpy
 import shutil
 from pathlib import Path
 
@@ -26,25 +25,10 @@ from seg_l1.config.compose import CONF, compose_plain, config_groups, quoted
 from seg_l1.errors import UserError
 from seg_l1.runs.trust import TARGETS, TRUST
 from seg_l1.training.build import build, load_data
-from tests.conftest import TINY
-
-SCRIPTS = Path(__file__).parents[1] / "scripts"
-
+from tests.support.refusals import assert_refused, called
+from tests.support.runs import TINY
 
 pytestmark = pytest.mark.usefixtures("composed_once")
-
-
-def assert_refused(result, words, folder):
-    """Exit code 2, one to three lines with `words`, no traceback, no run."""
-    code, out, err = result
-    assert code == 2, out + err
-    assert 1 <= err.count("\n") <= 3, err
-    assert max(map(len, err.splitlines())) < 700, err
-    assert "Traceback" not in out + err
-    for word in words:
-        assert word in err
-    assert not list(folder.glob("outputs/*/*"))
-    assert not (folder / "owned").exists()
 
 
 LONG = "x" * 20_000
@@ -583,14 +567,6 @@ def test_a_checkpoint_that_is_none_cannot_go_on(case, command, copied):
     result = command("resume=run", "trainer.epochs=2")
     assert_refused(result, ["last.pt", words, "outputs/runs" if "missing" in words else ""], copied)
     assert not (copied / "run" / "owned").exists()
-
-
-def called(script, words, capsys):
-    """What a script returns and prints."""
-    capsys.readouterr()
-    code = runpy.run_path(str(SCRIPTS / f"{script}.py"))["main"](words)
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 @pytest.mark.parametrize("script", ["evaluate", "predict"])

@@ -13,9 +13,9 @@ from PIL import Image
 
 from seg_l1.data import folder
 from seg_l1.errors import UserError
-from tests.conftest import TINY, table
-from tests.standard_files import WRITERS
-from tests.test_hostile import assert_refused, called
+from tests.support.refusals import assert_refused, called
+from tests.support.runs import TINY, table
+from tests.support.standard_files import WRITERS
 
 pytestmark = pytest.mark.usefixtures("composed_once")
 

@@ -17,7 +17,7 @@ from seg_l1.config.identity import (
 )
 from seg_l1.report.reading import collect
 from seg_l1.runs import checkpoints
-from tests.conftest import TINY, runs, table
+from tests.support.runs import TINY, runs, table
 
 OTHERS = {
     "trainer.log_every": "1",

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from seg_l1.runs import checkpoints
-from tests.conftest import table
-from tests.kills import (
+from tests.support.kills import (
     BASE,
     DATA,
     KINDS,
@@ -30,9 +29,10 @@ from tests.kills import (
     run_with_kills,
     start,
 )  # fmt: skip
+from tests.support.runs import table
 
 KEPT = ("workers", "accumulating", "stopping early", "factorized", "dual_averaging")
-"""Of all `KINDS`; `benchmarks/kills.py` has the others."""
+"""Of all `KINDS`; `python -m tests.support.kills` takes the others too."""
 
 pytestmark = pytest.mark.slow
 

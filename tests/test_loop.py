@@ -12,7 +12,7 @@ from seg_l1.errors import UserError
 from seg_l1.runs import checkpoints
 from seg_l1.training.build import build, load_data
 from seg_l1.training.loop import Diverged, Stopped
-from tests.conftest import TINY
+from tests.support.runs import TINY, same_bits
 
 
 def experiment(*overrides, data=None):
@@ -24,19 +24,6 @@ def experiment(*overrides, data=None):
 @pytest.fixture(scope="module")
 def data():
     return load_data(compose_plain(TINY))
-
-
-def same_bits(one, other):
-    """Whether two nested states hold the same numbers, clocks aside."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(
-            same_bits(one[k], other[k]) for k in one if k not in ("seconds", "elapsed")
-        )
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same_bits, one, other))
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    return one == other
 
 
 VARIANTS = {
@@ -223,7 +210,7 @@ def test_a_compiled_network_takes_the_same_steps(data):
 
 def test_images_of_their_own_sizes_are_trained_on_in_windows(street):
     """Pictures of two sizes, whole ones evaluated, in tiles too."""
-    from tests.conftest import write_pairs
+    from tests.support.standard_files import write_pairs
 
     write_pairs(street.parent / "other", 4, size=(70, 90))
     for kind in ("images", "masks"):
@@ -275,7 +262,7 @@ def test_a_run_whose_validation_has_no_label_still_ends(data):
 
 
 def test_windows_of_small_images_beside_large_ones_hold_no_padding(street):
-    from tests.conftest import write_pairs
+    from tests.support.standard_files import write_pairs
 
     write_pairs(street.parent / "other", 4, size=(200, 300))
     for kind in ("images", "masks"):

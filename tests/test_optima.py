@@ -11,7 +11,7 @@ from seg_l1.solvers.dual_averaging import DualAveraging
 from seg_l1.solvers.factorized import Factorized
 from seg_l1.solvers.proximal import Proximal
 from seg_l1.solvers.subgradient import Subgradient
-from tests.oracles import (
+from tests.support.oracles import (
     ALPHA,
     GAMMA,
     OPTIMIZERS,

@@ -33,8 +33,8 @@ from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.solvers.frozen import Frozen
 from seg_l1.training.build import build, load_data
-from tests.conftest import TINY, table
-from tests.oracles import X, Y
+from tests.support.oracles import X, Y
+from tests.support.runs import TINY, table
 
 SMALL = [*TINY, "dataset.num_train=20", "path.num=3", "regularizer=l1", "path.folder=p"]
 """A path of three strengths on tiny digits scenes."""

@@ -14,7 +14,8 @@ from torch import nn
 
 from seg_l1.training.prediction import Predictor, _enlarged_argmax, load_predictor
 from seg_l1.training.run import evaluate_run
-from tests.conftest import TINY, table, write_pairs
+from tests.support.runs import TINY, table
+from tests.support.standard_files import write_pairs
 
 MAIN = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "predict.py"))["main"]
 

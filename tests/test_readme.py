@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.examples import Block, blocks, run
+from tests.support.examples import Block, blocks, run
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -29,7 +29,7 @@ def test_the_examples_of_a_page_run(page, tmp_path):
     """In a process of their own: one may register the metric of an optimizer, for example."""
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
-        [sys.executable, "-m", "tests.examples", str(page)],
+        [sys.executable, "-m", "tests.support.examples", str(page)],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.conftest import TINY
+from tests.support.runs import TINY
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 

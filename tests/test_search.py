@@ -32,7 +32,7 @@ from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.summary import RunSummary
 from seg_l1.training import run as run_room
 from seg_l1.training.loop import Diverged
-from tests.conftest import TINY, table
+from tests.support.runs import TINY, table
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from seg_l1.config.compose import compose_plain
 from seg_l1.metrics import shrinkage
 from seg_l1.models.unet import UNet
 from seg_l1.scope import scope
-from tests.conftest import TINY, runs, table
+from tests.support.runs import TINY, runs, table
 
 CASES = {
     "": (["L1 with alpha=3e-05"], []),

@@ -18,8 +18,8 @@ from seg_l1.data import standard
 from seg_l1.data.files import FileSplit
 from seg_l1.data.split import TensorSplit
 from seg_l1.errors import UserError
-from tests.conftest import runs
-from tests.standard_files import WRITERS, write_mnist, write_sbd, write_voc
+from tests.support.runs import runs
+from tests.support.standard_files import WRITERS, write_mnist, write_sbd, write_voc
 
 OFFICIAL = {
     "mnist": ("train", "test"),

@@ -23,8 +23,8 @@ from seg_l1.errors import UserError
 from seg_l1.experiments import jobs
 from seg_l1.experiments.planning import plan
 from seg_l1.training.recorder import Recorder
-from tests.conftest import TINY, table
-from tests.kills import start
+from tests.support.kills import start
+from tests.support.runs import TINY, table
 
 ROOT = Path(__file__).parents[1]
 SMALL = [*TINY, "trainer.kkt_every=null", "trainer.threads=1"]

@@ -1,6 +1,6 @@
 """What test_distributed starts under torchrun: short trainings, many in one start.
 
-    python -m torch.distributed.run --nproc-per-node=2 -m tests.processes <file>
+    python -m torch.distributed.run --nproc-per-node=2 -m tests.support.processes <file>
 
 trains `CASES`, `FLOAT32` and the `FAULTS`, and saves what came of them into the file.
 """

@@ -178,3 +178,17 @@ def _save_palette(mask: np.ndarray, path: Path) -> None:
     picture = Image.fromarray(mask)
     picture.putpalette([(37 * index) % 256 for index in range(768)])
     picture.save(path)
+
+
+def write_pairs(root: Path, count: int, size: tuple[int, int] = (20, 30)) -> None:
+    """Writes images/*.png and masks/*.png of (height, width) `size`."""
+    rng = np.random.default_rng(0)
+    for kind in ("images", "masks"):
+        (root / kind).mkdir(parents=True)
+    for index in range(count):
+        mask = np.zeros(size, dtype=np.uint8)
+        top, left = rng.integers(0, size[0] - 8), rng.integers(0, size[1] - 8)
+        mask[top : top + 8, left : left + 8] = 1
+        image = rng.integers(0, 100, (*size, 3), dtype=np.uint8) + 120 * mask[..., None]
+        Image.fromarray(image.astype(np.uint8)).save(root / "images" / f"{index:03d}.png")
+        Image.fromarray(mask).save(root / "masks" / f"{index:03d}.png")

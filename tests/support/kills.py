@@ -1,5 +1,11 @@
 """Runs that are killed with SIGKILL, or lose the disk or their data, in forked processes that need
-not import anything again."""
+not import anything again.
+
+    python -m tests.support.kills [kills=50]
+
+kills runs of all `KINDS` in turn and a path with two folds, again and again, and compares what each
+ends with, bit for bit, with a run that was left alone. `tests/test_kills.py` does a part of it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +15,7 @@ import random
 import resource
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -17,7 +24,7 @@ from pathlib import Path
 from seg_l1.cli import main as cli
 from seg_l1.experiments.path.controller import path_command
 from seg_l1.runs import checkpoints, files
-from tests.conftest import TINY, table
+from tests.support.runs import TINY, table
 
 Moment = tuple[str, float]
 """("time", seconds after the start), or ("written", n), ("renamed", n): before or after the n-th
@@ -201,3 +208,34 @@ def path_outcome(folder: Path) -> dict:
     stability = table(folder / "stability.csv")
     refit = outcome(folder / "refit")
     return {"selection": selection, "rows": rows, "stability": stability, "refit": refit}
+
+
+def main(words: list[str]) -> int:
+    wanted = int(dict(word.split("=") for word in words).get("kills", 50))
+    each = -(-wanted // (len(KINDS) + 1))
+    kills, wrong = 0, []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        log = root / "log"
+        for number, (kind, special) in enumerate(KINDS.items()):
+            words = [*BASE, *special]
+            whole, other = root / f"{kind} whole", root / f"{kind} killed"
+            finished([*words, f"hydra.run.dir='{whole}'"], log)
+            done = run_with_kills(words, other, moments(2 * each, 1.5, 12, seed=number), log)
+            unequal = differences(outcome(whole), outcome(other))
+            print(f"{kind}: {done} kills, {len(unequal)} differences", *unequal[:5], flush=True)
+            kills, wrong = kills + done, wrong + unequal
+        for name, count in (("whole", 0), ("killed", 2 * each)):
+            (root / name).mkdir()
+            os.chdir(root / name)
+            done = path_with_kills(PATH, count, 6.0, log)
+        unequal = differences(path_outcome(root / "whole/p"), path_outcome(root / "killed/p"))
+        print(f"path: {done} kills, {len(unequal)} differences", *unequal[:5], flush=True)
+        kills, wrong = kills + done, wrong + unequal
+        os.chdir("/")
+    print(f"{kills} kills in all, {len(wrong)} differences")
+    return int(bool(wrong) or kills < wanted)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,50 @@
+"""Short runs: what makes them short, what they leave, and whether two of them agree."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import torch
+
+TINY = [
+    "dataset.num_train=16",
+    "dataset.num_val=8",
+    "dataset.num_test=8",
+    "dataset.batch_size=4",
+    "model.width=4",
+    "trainer.epochs=2",
+    "trainer.pictures=2",
+]
+"""Overrides that make a run on digits last about a second."""
+
+FILES = {
+    "config.yaml", "overrides.yaml", "environment.json", "scope.csv", "metrics.csv",
+    "summary.json", "checkpoints", "model.safetensors", "tensorboard", "preview.png", "train.log",
+    "per_class.csv", "confusion.png",
+}  # fmt: skip
+"""What every run on digits leaves."""
+
+
+def runs(folder: Path) -> list[Path]:
+    """All run directories below `folder`, in order."""
+    return sorted(path.parent for path in folder.rglob("summary.json"))
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    return list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
+
+
+def same_bits(one, other):
+    """Whether two nested states hold the same numbers, clocks aside."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(
+            same_bits(one[k], other[k]) for k in one if k not in ("seconds", "elapsed")
+        )
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same_bits, one, other))
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    return one == other
