@@ -14,8 +14,9 @@ from safetensors.numpy import save_file
 from scipy import stats
 
 from seg_l1 import report
+from seg_l1.display import style
 from seg_l1.errors import UserError
-from seg_l1.report import figures, page, plots, runs, statistics, tables
+from seg_l1.report import figures, page, runs, statistics, tables
 
 pytestmark = pytest.mark.slow
 MAIN = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "report.py"))["main"]
@@ -27,7 +28,7 @@ CLASSES = ("background", "<b>cat</b>", "dog & co")
 @pytest.fixture(autouse=True)
 def _coarse(monkeypatch):
     """Figures of few pixels: what takes time is to draw them fine."""
-    monkeypatch.setitem(plots.HOUSE, "savefig.dpi", 30)
+    monkeypatch.setitem(style.RC_PARAMS, "savefig.dpi", 30)
 
 
 def score(regularizer, alpha, seed, split="val"):

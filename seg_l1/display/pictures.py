@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from matplotlib import colormaps
+from matplotlib.patches import Patch
 from torch import Tensor, nn
 
 from seg_l1.data.batches import Batches
 from seg_l1.data.split import IGNORE
+from seg_l1.display.style import literal, new_figure, png
 from seg_l1.models.tiles import tiled
 from seg_l1.runs.files import write_bytes
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def palette(classes: Sequence[str]) -> np.ndarray:
     """(K, 3) uint8 colours: black for a class called background, else tab20 without its greys."""
-    from matplotlib import colormaps
-
     strong_first = [i for i in (*range(0, 20, 2), *range(1, 20, 2)) if i not in (14, 15)]
     available = (np.array(colormaps["tab20"].colors)[strong_first] * 255).astype(np.uint8)
     named = [index for index, name in enumerate(classes) if name.lower() != "background"]
@@ -96,18 +91,14 @@ def sheet(
 
 def save_confusion(path: Path, counts: Tensor, classes: Sequence[str], title: str) -> None:
     """Writes a PNG of the confusion matrix (K, K), truth along rows, each row in percent."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     share = 100 * counts.double() / counts.sum(1, keepdim=True)
     side = max(4.5, 0.45 * len(classes) + 2)
-    figure = Figure(figsize=(side + 1, side), dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(side + 1, side)
     axes = figure.subplots()
     drawn = axes.imshow(share.numpy(), cmap="cividis", vmin=0, vmax=100)
     figure.colorbar(drawn, label="share of the true pixels (%)", shrink=0.8)
     ticks = range(len(classes))
-    names = list(map(_plain, classes))
+    names = list(map(literal, classes))
     axes.set(xticks=ticks, yticks=ticks, yticklabels=names, xlabel="prediction", ylabel="truth")
     axes.set_xticklabels(names, rotation=60, ha="right")
     for truth, answer in (share >= 0.5).nonzero().tolist():
@@ -115,7 +106,7 @@ def save_confusion(path: Path, counts: Tensor, classes: Sequence[str], title: st
         ink = "black" if value > 60 else "white"
         axes.text(answer, truth, f"{value:.0f}", ha="center", va="center", fontsize=8, color=ink)
     axes.set_title(title.replace(": ", "\n", 1), fontsize=9)
-    _save(path, figure)
+    write_bytes(path, png(figure, dpi=120))
 
 
 def save_preview(
@@ -125,16 +116,11 @@ def save_preview(
     title: str,
 ) -> None:
     """Writes a PNG with image, truth, prediction and errors in rows, and a legend."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
-
     colours = palette(classes)
     rows = ("image", "truth", "prediction", "errors (white)")
     ratio = shown[0][0].shape[0] / shown[0][0].shape[1]
     size = (2 * len(shown), 2 * ratio * len(rows) + 1.2)
-    figure = Figure(figsize=size, dpi=120, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(*size)
     axes = figure.subplots(len(rows), len(shown), squeeze=False)
     for column, (image, truth, answer) in enumerate(shown):
         wrong = (truth != answer) & (truth != IGNORE)
@@ -147,7 +133,7 @@ def save_preview(
         axes[row, 0].set_ylabel(name)
     figure.suptitle(title.replace(": ", "\n", 1), fontsize=10)
     named = [
-        (_plain(name) if colour.any() else f"{_plain(name)} (not painted)", colour / 255)
+        (literal(name) if colour.any() else f"{literal(name)} (not painted)", colour / 255)
         for name, colour in zip(classes, colours, strict=True)
     ]
     figure.legend(
@@ -157,17 +143,4 @@ def save_preview(
         fontsize=8,
         frameon=False,
     )
-    _save(path, figure)
-
-
-def _plain(name: str) -> str:
-    """A name of a person's own as matplotlib shows it: no formula."""
-    return name.replace("$", r"\$")
-
-
-def _save(path: Path, figure: Figure) -> None:
-    content = io.BytesIO()
-    with warnings.catch_warnings():  # a box stands for a letter that the font lacks
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(content, format="png")
-    write_bytes(path, content.getbuffer())
+    write_bytes(path, png(figure, dpi=120))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from seg_l1.display.style import png
 from seg_l1.errors import UserError
 from seg_l1.report.reading import Collection
 from seg_l1.report.runs import Configuration, Curve, Run, baseline
@@ -90,7 +91,7 @@ def figures(found: Collection, all_curves: Sequence[Curve]) -> list[dict[str, An
             "name": name,
             "title": title,
             "caption": (caption if figure else why).strip(),
-            "png": plots.png(figure) if figure else None,
+            "png": png(figure) if figure else None,
             "width": min(100, round(10.2 * figure.get_figwidth())) if figure else 0,
         }
         for name, title, figure, caption, why in drawn

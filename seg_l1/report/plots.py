@@ -8,18 +8,30 @@ over seeds. Every function returns None where there is nothing to draw.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Sequence
-from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+
+from seg_l1.display.style import (
+    BLUE,
+    BROWN,
+    FAINT,
+    GREEN,
+    INK,
+    OLIVE,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    WINE,
+    new_figure,
+    styled,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,11 +40,6 @@ if TYPE_CHECKING:
 
     from seg_l1.report.runs import Configuration, Curve
 
-INK, FAINT = "#1f2328", "#8a9099"
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, WINE, OLIVE, BROWN = (
-    "#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#882255", "#999933",
-    "#6f4e37",
-)  # fmt: skip
 STYLES = {
     "none": (INK, "o"),
     "l1": (BLUE, "s"),
@@ -50,43 +57,6 @@ STYLES = {
 GLYPHS = dict(zip("os^DvPX<>phd*", "●■▲◆▼✚✖◀▶⬟⬢⬧★", strict=True))
 LINES = ("-", "--", "-.", ":")
 FILLS = ("full", "none", "left", "top")
-
-HOUSE = {
-    "font.size": 9,
-    "axes.titlesize": 9.5,
-    "axes.titlelocation": "left",
-    "axes.titleweight": "bold",
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "axes.edgecolor": FAINT,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6e8eb",
-    "grid.linewidth": 0.7,
-    "axes.axisbelow": True,
-    "legend.frameon": False,
-    "savefig.dpi": 200,
-}
-
-
-def house_style(draw: Callable[..., Figure | None]) -> Callable[..., Figure | None]:
-    @wraps(draw)
-    def drawn(*arguments: Any, **named: Any) -> Figure | None:
-        with rc_context(HOUSE):
-            return draw(*arguments, **named)
-
-    return drawn
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
-    file = io.BytesIO()
-    with rc_context(HOUSE):
-        figure.savefig(file, format="png")
-    return file.getvalue()
 
 
 class Style(NamedTuple):
@@ -119,7 +89,7 @@ def style(curve: Curve, curves: Sequence[Curve]) -> Style:
     return Style(colour, marker, LINES[index % len(LINES)], FILLS[index % len(FILLS)])
 
 
-@house_style
+@styled
 def against_alpha(
     curves: Sequence[Curve], panels: Sequence[tuple[str, str, str]], *, zero_line: bool = False
 ) -> Figure | None:
@@ -233,12 +203,6 @@ def _known(curves: Sequence[Curve], name: str) -> bool:
     return any(c.scores(name) for curve in curves for c in curve.configurations)
 
 
-def new_figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _legend(figure: Figure, curves: Sequence[Curve], *more: Any, lines: bool = True) -> None:
     handles: list[Any] = []
     for curve in curves:
@@ -255,7 +219,7 @@ def _legend(figure: Figure, curves: Sequence[Curve], *more: Any, lines: bool = T
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8.5)
 
 
-@house_style
+@styled
 def trade_off(curves: Sequence[Curve], front: Sequence[Configuration], metric: str) -> Figure:
     """Runs and configurations as points (zeros in percent, score), with the front joined, named."""
     figure = new_figure(7.4, 4.5 + 0.2 * math.ceil(len(curves) / 4))
@@ -335,7 +299,7 @@ def _outside(box: Bbox, frame: Bbox) -> float:
     return box.width * box.height - _overlap(box, frame)
 
 
-@house_style
+@styled
 def classes(
     curves: Sequence[Curve],
     names: Sequence[str],
@@ -436,7 +400,7 @@ def _wrap(text: str, width: int) -> str:
     return fill(text, max(width, 14))
 
 
-@house_style
+@styled
 def histograms(panels: Sequence[tuple[str, Curve, np.ndarray]], bins: int = 81) -> Figure | None:
     """Counts of weights per bin, one panel per network, on shared axes; exact zeros as a bar.
 

@@ -10,9 +10,9 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from seg_l1.display.style import BLUE, FAINT, GREEN, INK, ORANGE, RED, new_figure, png, styled
 from seg_l1.experiments.path.plan import Plan
 from seg_l1.experiments.path.selection import Selection
-from seg_l1.report.plots import BLUE, FAINT, GREEN, INK, ORANGE, RED, house_style, new_figure, png
 from seg_l1.runs.files import write_bytes
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def write(plan: Plan, found: Selection, supports: dict[str, Tensor]) -> None:
         write_bytes(plan.folder / "stability.png", png(stability_figure(supports)))
 
 
-@house_style
+@styled
 def path_figure(plan: Plan, found: Selection) -> Figure:
     """Score with both choices, zeros, norm of each tensor and gap, against α."""
     figure = new_figure(11.5, 3.9)
@@ -93,7 +93,7 @@ def layer_norms(plan: Plan) -> dict[str, np.ndarray]:
     return {name: np.array(column) for name, column in columns.items()}
 
 
-@house_style
+@styled
 def stability_figure(supports: dict[str, Tensor]) -> Figure:
     """A map per tensor: how often each weight survives, by output and input channel.
 
