@@ -26,7 +26,7 @@ def composed_once():
     """What hydra makes of the same words is the same each time: this saves half of the time."""
     with pytest.MonkeyPatch.context() as patch:
         once = cache(compose._compose_lines)
-        patch.setattr(compose, "_compose_lines", lambda lines: once(tuple(lines)))
+        patch.setattr(compose, "_compose_lines", lambda lines, *more: once(tuple(lines), *more))
         yield
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from seg_l1.config import limits
 from seg_l1.config.compose import CONF, compose_plain, help_text
+from seg_l1.config.hyperparameters import hyperparameters, options
 from seg_l1.config.identity import flatten
 from seg_l1.training.build import build, load_data
 from tests.support.runs import TINY
@@ -55,8 +56,13 @@ def test_option_has_a_line_in_the_help(option):
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_value_has_a_limit(option, street):
-    unlimited = {"regularizer.scope"}
-    for key, _ in flatten(compose_option(option, street)):
+    config = compose_option(option, street)
+    regularizer = config["regularizer"]
+    declared = {key for penalty in options(CONF) for key in penalty.defaults}
+    assert hyperparameters(regularizer) == declared  # the classes of the penalties limit these
+    unlimited = {"regularizer.scope", *(f"regularizer.{key}" for key in declared)}
+    unlimited |= {f"regularizer.penalty.{key}" for key in regularizer["penalty"]}
+    for key, _ in flatten(config):
         assert key in limits.LIMITS or key in unlimited or key.endswith("_target_"), key
 
 

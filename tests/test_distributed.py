@@ -19,7 +19,6 @@ from seg_l1.cli import main as cli
 from seg_l1.cli.scripting import script
 from seg_l1.errors import UserError
 from seg_l1.training.loop import Loop
-from tests.support import processes
 from tests.support.processes import CASES, FAULTS, FLOAT32, train
 from tests.support.runs import FILES, runs, table
 
@@ -168,11 +167,6 @@ def test_two_processes_train_what_one_trains_in_float32(name, trained):
 def test_a_planted_fault_shows(name, trained):
     one, two = train(FAULTS[name][0]), trained[name]
     assert far(one, two) > 1e-3 or int(two["counts"].sum()) > int(one["counts"].sum())
-
-
-def test_every_regularizer_is_among_the_cases():
-    options = {path.stem for path in (ROOT / "conf" / "regularizer").glob("[!_]*.yaml")}
-    assert options == set(processes.REGULARIZERS)
 
 
 # -- the command ----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import fields
 
 import pytest
 import torch
@@ -25,8 +26,11 @@ def test_every_class_and_every_option_has_a_row():
     }
     assert classes == {type(penalty) for penalty in ALL}
     for option, penalty in FIRST.items():
-        target = OmegaConf.load(CONF / "regularizer" / f"{option}.yaml").penalty._target_
-        assert target == f"{type(penalty).__module__}.{type(penalty).__name__}"
+        config = OmegaConf.load(CONF / "regularizer" / f"{option}.yaml")
+        target = f"{type(penalty).__module__}.{type(penalty).__name__}"
+        assert (config.name, config.penalty._target_) == (option, target)
+        named = {key: config[key] for key in config.penalty if key != "_target_"}
+        assert named == {entry.name: entry.default for entry in fields(penalty)}
 
 
 @pytest.mark.parametrize("option", TABLE)

@@ -17,10 +17,11 @@ from seg_l1 import report
 from seg_l1.display import style
 from seg_l1.errors import UserError
 from seg_l1.report import figures, page, runs, statistics, tables
+from tests.support.penalties import FIRST
 
 pytestmark = pytest.mark.slow
 MAIN = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "report.py"))["main"]
-TARGETS = {name: target for target, name in runs.NAMES.items()}
+TARGETS = {option: type(penalty).__name__ for option, penalty in FIRST.items()}
 FIGURES = ("miou", "trade_off", "gap", "classes", "weights")
 CLASSES = ("background", "<b>cat</b>", "dog & co")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from seg_l1.config import limits
+from seg_l1.config.hyperparameters import check_hyperparameters, store_defaults
 from seg_l1.config.identity import flatten
 from seg_l1.errors import UserError, did_you_mean, first_line, short
 
@@ -175,7 +176,9 @@ def check_overrides(flags: Any, overrides: Sequence[Any]) -> None:
     if flags.cfg:
         return
     for chosen in _one_at_a_time(overrides):
-        limits.check(plain(compose_overrides(chosen, flags)))
+        config = plain(compose_overrides(chosen, flags))
+        limits.check(config)
+        check_hyperparameters(config["regularizer"], *folders)
 
 
 _TAKEN = "only arguments of the optimizer can be taken away, as ~optimizer.betas"
@@ -271,7 +274,7 @@ def compose_overrides(overrides: Sequence[Any], flags: Any) -> Any:
     if flags.config_dir:
         lines.append(f"hydra.searchpath=['{Path(flags.config_dir).absolute()}']")
     try:
-        return _compose_lines(lines)
+        return _compose_lines(lines, flags.config_dir)
     except UserError:
         for path in sorted(Path(flags.config_dir).rglob("*.yaml")) if flags.config_dir else ():
             _check_yaml(path)
@@ -293,9 +296,10 @@ def _check_yaml(path: Path) -> None:
         raise UserError(f"{path}: cannot be read as YAML ({reason})") from None
 
 
-def _compose_lines(lines: Sequence[str]) -> Any:
+def _compose_lines(lines: Sequence[str], config_dir: str | None = None) -> Any:
     from hydra import compose, initialize_config_dir
 
+    store_defaults(CONF, *([Path(config_dir)] if config_dir else []))
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose("config", list(lines))

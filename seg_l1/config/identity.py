@@ -6,9 +6,11 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from seg_l1.config.hyperparameters import hyperparameters
+
 PRESENTATION = (
-    "traceback", "trainer.log_every", "trainer.pictures", "trainer.pictures_every",
-    "trainer.kkt_every", "trainer.kkt_images",
+    "traceback", "regularizer.name", "trainer.log_every", "trainer.pictures",
+    "trainer.pictures_every", "trainer.kkt_every", "trainer.kkt_images",
 )  # fmt: skip
 """Keys that decide what is shown and measured along the way."""
 
@@ -83,8 +85,9 @@ def meaning(config: Mapping[str, Any], *, free: Collection[str] = COMMAND) -> st
     """
     ignored = {*free}
     penalty = config["regularizer"]["penalty"]
-    # what counts of these is in `penalty`
-    ignored |= {f"regularizer.{key}" for key in ("l1_ratio", "mode", "knot", "epsilon", "depth")}
+    # what counts of the hyperparameters is in `penalty`
+    others = {"name", *hyperparameters(config["regularizer"])}
+    ignored |= {f"regularizer.{key}" for key in others}
     if penalty["_target_"].endswith(".Zero"):
         unused = ("alpha", "lam", "schedule")
         ignored |= {f"regularizer.{k}" for k in config["regularizer"] if k.startswith(unused)}

@@ -142,18 +142,9 @@ LIMITS: dict[str, Limit] = {
     "scheduler.initial": _number(0),
     "scheduler.final": _number(0),
     "scheduler.power": _or_null(_number(0)),
+    "regularizer.name": _or_null(_TEXT),
     "regularizer.alpha": _number(0),
     "regularizer.lam": _number(0),
-    "regularizer.l1_ratio": _share(),
-    "regularizer.penalty.l1_ratio": _share(),
-    "regularizer.mode": _choice("loss", "decoupled"),
-    "regularizer.penalty.mode": _choice("loss", "decoupled"),
-    "regularizer.knot": _number(0, above=True),
-    "regularizer.penalty.knot": _number(0, above=True),
-    "regularizer.epsilon": _number(0, above=True),
-    "regularizer.penalty.epsilon": _number(0, above=True),
-    "regularizer.depth": _whole(2, 64),
-    "regularizer.penalty.depth": _whole(2, 64),
     "regularizer.dropout": _number(0, below=1),
     "regularizer.drop_connect": _number(0, below=1),
     "regularizer.solver": _choice(
@@ -200,6 +191,9 @@ LIMITS: dict[str, Limit] = {
 }
 
 
+OPTIONAL = ("regularizer.name",)
+"""Keys that runs of older versions lack."""
+
 SHARED = ("limit", "sweep", "trainer", "path", "regularizer")
 """The sections that hold the same keys under every option; the others hold arguments."""
 
@@ -219,7 +213,6 @@ def check(config: dict[str, Any]) -> None:
     for rule in config["regularizer"]["scope"]:
         _check_rule(rule)
     regularizer, epochs, model = config["regularizer"], config["trainer"]["epochs"], config["model"]
-    _check_pair(regularizer)
     end = regularizer["schedule_start"] + (
         regularizer["schedule_epochs"] if regularizer["schedule"] != "constant" else 0
     )
@@ -250,24 +243,19 @@ def _check_keys(config: Mapping[str, Any]) -> None:
     known = {key for key in LIMITS if key.split(".")[0] in (key, *SHARED) and key.count(".") < 2}
     given = {str(key) for key in config}
     given |= {f"{section}.{key}" for section in SHARED for key in config[section]}
-    for key in sorted(known - given):
+    for key in sorted(known - given - {*OPTIONAL}):
         raise UserError(
             f"{key}: is missing; expected {LIMITS[key][2]}. A file of your own takes the other keys"
             " from the default with 'defaults: [<default>, _self_]'"
         )
-    for key in sorted(given - known - sections - {"regularizer.penalty"}):
+    for key in sorted(given - known - sections):
+        if key.startswith("regularizer."):
+            continue  # a hyperparameter of a penalty, which its class checks
         hint = did_you_mean(key, known | sections, cutoff=0.5 if "." in key else 0.7)
         if key in ("experiment", "debug") and config[key]:
             hint = " Begin its file with the line '# @package _global_'"
         if hint or "." in key:  # other names at the top are a person's own, for interpolations
             raise UserError(f"{key}: nothing reads this key.{hint}")
-
-
-def _check_pair(regularizer: dict[str, Any]) -> None:
-    """Refuses a key that the chosen penalty would silently ignore."""
-    if regularizer["mode"] != "loss" and "mode" not in regularizer["penalty"]:
-        name = regularizer["penalty"]["_target_"].rsplit(".", 1)[-1]
-        raise UserError(f"regularizer.mode=decoupled: belongs to regularizer=l2, not to {name}")
 
 
 def check_value(key: str, value: Any, limits: Mapping[str, Limit] = LIMITS) -> None:

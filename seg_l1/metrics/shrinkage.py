@@ -23,7 +23,7 @@ def sources(config: dict[str, Any], rows: Sequence[dict[str, float]] = ()) -> li
     penalty = _penalty(config)
     causes = []
     if penalty != "Zero":
-        decoupled = " (decoupled)" if regularizer["mode"] == "decoupled" else ""
+        decoupled = " (decoupled)" if regularizer["penalty"].get("mode") == "decoupled" else ""
         causes.append(f"{penalty} with alpha={regularizer['alpha']:g}{decoupled}")
     if decay := config["optimizer"].get("weight_decay"):
         causes.append(f"the optimizer's weight_decay={decay:g}")
@@ -63,7 +63,7 @@ def notes(
         remarks.append(f"two penalties at once: {penalty}, and weight_decay={decay:g} ({kind})")
     if (config["model"].get("dropout") or regularizer["drop_connect"]) and penalty != "Zero":
         remarks.append(f"{penalty} and random dropping at once")
-    if regularizer["mode"] == "decoupled":
+    if regularizer["penalty"].get("mode") == "decoupled":
         remarks.append("decoupled decay minimizes no explicit objective: it depends on lr")
     if config["trainer"]["clip_value"] and penalty != "Zero":
         remarks.append("while clip_value clips, alpha counts for more; clip_norm preserves it")

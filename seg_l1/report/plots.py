@@ -40,21 +40,12 @@ if TYPE_CHECKING:
 
     from seg_l1.report.runs import Configuration, Curve
 
-STYLES = {
-    "none": (INK, "o"),
-    "l1": (BLUE, "s"),
-    "l2": (ORANGE, "^"),
-    "elastic_net": (GREEN, "D"),
-    "group_l1": (RED, "v"),
-    "sparse_group_l1": (PURPLE, "P"),
-    "mcp": (SKY, "X"),
-    "reweighted_l1": (WINE, "<"),
-    "bridge": (OLIVE, ">"),
-    "norm_scale_l1": (BROWN, "p"),
-    "dropout": (FAINT, "h"),
-    "drop_connect": (FAINT, "d"),
-}
+COLORS = (INK, BLUE, ORANGE, GREEN, RED, PURPLE, SKY, WINE, OLIVE, BROWN)
+"""By the place of a regularizer in the report; INK is that of `none`."""
+
 GLYPHS = dict(zip("os^DvPX<>phd*", "●■▲◆▼✚✖◀▶⬟⬢⬧★", strict=True))
+"""Markers, by place too, and how they are written in the page."""
+
 LINES = ("-", "--", "-.", ":")
 FILLS = ("full", "none", "left", "top")
 
@@ -83,10 +74,15 @@ class Style(NamedTuple):
 
 def style(curve: Curve, curves: Sequence[Curve]) -> Style:
     """The style of `curve` among `curves`."""
-    colour, marker = STYLES.get(curve.regularizer, (RED, "*"))
+    colour, marker = _cyclic(COLORS, curve.place), _cyclic(tuple(GLYPHS), curve.place)
     settings = [other.setting for other in curves if other.regularizer == curve.regularizer]
     index = settings.index(curve.setting)
     return Style(colour, marker, LINES[index % len(LINES)], FILLS[index % len(FILLS)])
+
+
+def _cyclic(values: Sequence[str], place: int) -> str:
+    """The value at a place; the first one, that of `none`, does not come again."""
+    return values[place and 1 + (place - 1) % (len(values) - 1)]
 
 
 @styled

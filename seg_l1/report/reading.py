@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from seg_l1.config.hyperparameters import hyperparameters
 from seg_l1.config.identity import FREE, flatten
 from seg_l1.errors import UserError, did_you_mean
 from seg_l1.report.runs import Run, Unfinished, apart, curves
@@ -19,10 +20,6 @@ from seg_l1.runs.summary import RunSummary
 
 ASIDE = {"seed", "regularizer", "regularizer.alpha", *FREE}
 """Keys that make no other curve: the axes of the report, and where and how a run ran."""
-
-
-OWN = {"l1_ratio", "mode", "knot", "epsilon", "depth"}
-"""Keys of `regularizer` that mean something to a penalty only if it takes them."""
 
 
 @dataclass
@@ -137,7 +134,7 @@ def _value(run: Run, key: str, runs: Sequence[Run]) -> str | None:
     group, _, name = key.partition(".")
     node = run.config.get(group)
     if group == "regularizer":
-        if name in OWN and name not in node["penalty"]:
+        if name in hyperparameters(node) and name not in node["penalty"]:
             return None
         if not run.penalised and name not in ("dropout", "drop_connect"):
             return None
@@ -185,11 +182,15 @@ def _warn(found: Collection) -> None:
     for curve in curves(found.runs):
         for configuration in curve.configurations:
             known = [dict(flatten(run.config)) for run in configuration.runs]
+            sections = [run.config["regularizer"] for run in configuration.runs]
+            # those of the penalty are repeated in its own node
+            others = {f"regularizer.{key}" for x in sections for key in hyperparameters(x)}
             hidden = sorted(
                 key
                 for key in set.intersection(*map(set, known))  # not those of another version
                 if len({str(config.get(key)) for config in known}) > 1
                 and key not in ASIDE
+                and key not in others
                 and (curve.penalised or not key.startswith("regularizer."))
             )
             if hidden:

@@ -7,19 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from seg_l1.config.hyperparameters import penalty_name
 from seg_l1.report.statistics import mean_and_error
 
 if TYPE_CHECKING:
     from seg_l1.runs.directory import RunDirectory
     from seg_l1.runs.summary import RunSummary
-
-
-NAMES = {
-    "Zero": "none", "L1": "l1", "L2": "l2", "ElasticNet": "elastic_net", "GroupL1": "group_l1",
-    "SparseGroupL1": "sparse_group_l1", "MCP": "mcp", "ReweightedL1": "reweighted_l1",
-    "Bridge": "bridge",
-}  # fmt: skip
-"""What `regularizer=` calls a penalty, for runs in which it was not typed."""
 
 
 @dataclass
@@ -45,8 +38,7 @@ class Run:
 
     @property
     def regularizer(self) -> str:
-        target = self.config["regularizer"]["penalty"]["_target_"].rsplit(".", 1)[-1]
-        return self.typed.get("regularizer") or NAMES.get(target, target)
+        return self.typed.get("regularizer") or penalty_name(self.config["regularizer"])
 
     @property
     def alpha(self) -> float | None:
@@ -119,11 +111,20 @@ class Configuration:
 
 @dataclass
 class Curve:
-    """The configurations that differ in nothing but α, by rising α."""
+    """The configurations that differ in nothing but α, by rising α.
+
+    Attributes:
+        regularizer: the name of the regularizer.
+        setting: what else makes this curve: key -> value.
+        label: both as a text.
+        place: 0 for `none`; the other regularizers of a report count from 1, as they come.
+        configurations: by rising α.
+    """
 
     regularizer: str
     setting: dict[str, str]
     label: str
+    place: int
     configurations: list[Configuration] = field(default_factory=list)
 
     @property
@@ -140,11 +141,13 @@ class Curve:
 def curves(runs: Sequence[Run]) -> list[Curve]:
     """Sorts runs into curves: `none` first, then as they come; configurations by rising α."""
     sorted_in: dict[str, Curve] = {}
+    places = {"none": 0}
     for run in runs:
         known = {key: value for key, value in run.setting.items() if value}
         words = "".join(f", {_short_key(k)}={v[:40]}" for k, v in known.items())
         label = run.regularizer + words
-        curve = sorted_in.setdefault(label, Curve(run.regularizer, run.setting, label))
+        place = places.setdefault(run.regularizer, len(places))
+        curve = sorted_in.setdefault(label, Curve(run.regularizer, run.setting, label, place))
         same = [c for c in curve.configurations if c.alpha == run.alpha]
         if same:
             same[0].runs.append(run)

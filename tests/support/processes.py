@@ -21,8 +21,10 @@ from seg_l1 import distributed
 from seg_l1.config.compose import compose_plain
 from seg_l1.data.batches import Batches
 from seg_l1.experiments import jobs
+from seg_l1.penalties import L1, Penalty, Zero
 from seg_l1.runs import checkpoints
 from seg_l1.training.build import build
+from tests.support.penalties import FIRST
 
 COMMON = [
     "dataset.num_train=104", "dataset.num_val=43", "dataset.num_test=8", "dataset.batch_size=5",
@@ -34,23 +36,20 @@ COMMON = [
 UNET = ["model.width=4", "model.depth=1"]
 SHORT = [*UNET, "limit.train=30"]
 EVERY = ["proximal", "subgradient", "dual_averaging", "factorized"]
-REGULARIZERS = {
-    "none": EVERY[:1],
-    "l1": EVERY,
-    "l2": EVERY[:3],
-    "elastic_net": EVERY[:3],
-    "group_l1": EVERY[:3],
-    "sparse_group_l1": EVERY[:3],
-    "mcp": EVERY[:2],
-    "reweighted_l1": EVERY[:2],
-    "bridge": EVERY[3:],
-    "norm_scale_l1": EVERY,
-    "dropout": EVERY[:1],
-    "drop_connect": EVERY[:1],
-}
-"""Each with all solvers that take it; `none` and random regularisation leave them nothing to do."""
 
-WITH_BATCH_NORM = ("none", "l1", "norm_scale_l1", "dropout", "drop_connect")
+
+def takers(penalty: Penalty) -> list[str]:
+    """The solvers that have something to do for a penalty, and can do it."""
+    if isinstance(penalty, Zero):
+        return EVERY[:1]
+    if not hasattr(penalty, "prox"):
+        return EVERY[3:]
+    convex = getattr(penalty, "convex", True)
+    return [*EVERY[: 3 if convex else 2], *(EVERY[3:] if hasattr(penalty, "depth") else [])]
+
+
+REGULARIZERS = {option: takers(penalty) for option, penalty in FIRST.items()}
+WITH_BATCH_NORM = [o for o, penalty in FIRST.items() if isinstance(penalty, Zero | L1)]
 """The others have a norm per image, which is quicker: a batch norm asks all processes."""
 
 OTHERS = {
