@@ -20,7 +20,7 @@ import torch
 from seg_l1 import attach
 from seg_l1.config.compose import compose_plain
 from seg_l1.losses import CrossEntropy, data_term
-from seg_l1.training.build import build_model
+from seg_l1.training.network import build_model
 
 CLASSES = 11
 

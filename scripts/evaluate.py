@@ -14,7 +14,7 @@ import sys
 
 from seg_l1.cli.scripting import script
 from seg_l1.runs.files import finite
-from seg_l1.training.run import evaluate_run
+from seg_l1.training.saved import evaluate_run
 
 KEYS = ("run", "split", "dataset.root", "device")
 

@@ -215,7 +215,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(number, command, tmp_path, monkey
 def test_who_asks_to_stop_in_the_last_validation_is_heard(sweep, command, tmp_path, monkeypatch):
     from seg_l1.training.recorder import Recorder
 
-    right = Recorder._epoch
+    right = Recorder.record_epoch
 
     def stop(self, row):
         right(self, row)
@@ -224,7 +224,7 @@ def test_who_asks_to_stop_in_the_last_validation_is_heard(sweep, command, tmp_pa
 
     words = ["-m", "seed=0,1", "hydra.sweep.dir=it"] if sweep else ["hydra.run.dir=it"]
     with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "_epoch", stop)
+        patch.setattr(Recorder, "record_epoch", stop)
         code, _, err = command(*words, *TINY)
     assert code == 130 and "go on with" in err
     assert len(list(tmp_path.rglob("last.pt"))) == 1
@@ -256,7 +256,7 @@ def test_a_run_that_died_while_writing_goes_on_from_the_epoch_before(
     command, tmp_path, monkeypatch
 ):
     assert command(*TINY, "hydra.run.dir=whole")[0] == 0
-    right = recorder.Recorder._save
+    right = recorder.Recorder.save
 
     def dies(self):
         if self.loop.epoch == 2:
@@ -264,7 +264,7 @@ def test_a_run_that_died_while_writing_goes_on_from_the_epoch_before(
         right(self)
 
     with monkeypatch.context() as patch:
-        patch.setattr(recorder.Recorder, "_save", dies)
+        patch.setattr(recorder.Recorder, "save", dies)
         code, _, err = command(*TINY, "hydra.run.dir=part")
     assert (code, "the lights went out" in err) == (1, True)
     assert command("resume=part")[0] == 0

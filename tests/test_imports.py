@@ -22,7 +22,7 @@ LAYERS = [
 """Each package or module imports from the layers above its own, and from itself."""
 
 LAYER = {name: index for index, names in enumerate(LAYERS) for name in names}
-HYDRA = {"runs.files", "config", "training.build", "experiments", "cli"}
+HYDRA = {"runs.files", "config", "training.instantiate", "experiments", "cli"}
 """Where hydra or omegaconf may be imported."""
 
 

@@ -18,7 +18,7 @@ from seg_l1.losses import (
     class_weights,
 )
 from seg_l1.scope import Rule, scope
-from seg_l1.training.build import instantiate
+from seg_l1.training.instantiate import instantiate
 
 OPTIONS = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
 LOSSES = [

@@ -20,7 +20,7 @@ from seg_l1.models.smp import SMP
 from seg_l1.models.torchvision_models import TorchvisionModel
 from seg_l1.models.unet import UNet
 from seg_l1.scope import scope
-from seg_l1.training.build import build_model
+from seg_l1.training.network import build_model
 
 OPTIONS = sorted(path.stem for path in (CONF / "model").glob("[!_]*.yaml"))
 TORCHVISION = [name for name in OPTIONS if "resnet50" in name or "mobilenet" in name]

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from seg_l1.training.prediction import Predictor, _enlarged_argmax, load_predictor
-from seg_l1.training.run import evaluate_run
+from seg_l1.training.prediction import Predictor, _upsampled_argmax, load_predictor
+from seg_l1.training.saved import evaluate_run
 from tests.support.runs import TINY, table
 from tests.support.standard_files import write_pairs
 
@@ -43,10 +43,10 @@ def test_class_ids_have_the_size_of_the_picture(tile):
     assert (resized == pixels).mean() > 0.9
 
 
-def test_enlarged_argmax_is_the_argmax_of_the_enlarged_scores():
+def test_upsampled_argmax_is_the_argmax_of_the_upsampled_scores():
     logits = torch.randn(1, 7, 9, 11)
     whole = nn.functional.interpolate(logits, (30, 25), mode="bilinear").argmax(1)[0]
-    assert torch.equal(_enlarged_argmax(logits, (30, 25)).long(), whole)
+    assert torch.equal(_upsampled_argmax(logits, (30, 25)).long(), whole)
 
 
 @pytest.fixture

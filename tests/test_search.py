@@ -32,6 +32,7 @@ from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.summary import RunSummary
 from seg_l1.training import run as run_room
 from seg_l1.training.loop import Diverged
+from seg_l1.training.saved import evaluate_run
 from tests.support.runs import TINY, table
 
 ROOT = Path(__file__).parents[1]
@@ -385,7 +386,7 @@ def test_a_pruned_run_can_be_scored_and_go_on(here, command, monkeypatch, capsys
     summary = json.loads((path / "summary.json").read_text())
     assert (summary["status"], summary["error"]) == ("interrupted", "Pruned: at epoch 1 of 3")
     assert summary["last"]["epoch"] == 1
-    score = run_room.evaluate_run(path, "val")["val/miou"]
+    score = evaluate_run(path, "val")["val/miou"]
     assert score == pytest.approx(float(other["val/miou"]), rel=1e-6)
     code, _, err = command(f"resume={path}")
     assert (code, err) == (0, "")

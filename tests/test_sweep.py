@@ -235,7 +235,7 @@ def test_jobs_run_beside_each_other_under_joblib(tmp_path):
 
 @pytest.mark.slow
 def test_a_job_that_loses_its_data_says_so_and_goes_on_later(command, monkeypatch, tmp_path):
-    right = Recorder._epoch
+    right = Recorder.record_epoch
 
     def lose(self, row):
         right(self, row)
@@ -243,7 +243,7 @@ def test_a_job_that_loses_its_data_says_so_and_goes_on_later(command, monkeypatc
             raise UserError("the data are gone")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "_epoch", lose)
+        patch.setattr(Recorder, "record_epoch", lose)
         code, _, err = command("-m", "seed=0,1", *SMALL, "hydra.sweep.dir=it")
     assert code == 1
     assert "job 1 interrupted seed=1: the data are gone" in err

@@ -65,13 +65,13 @@ def complete(
     *,
     parallel: int = 1,
     data: SegmentationData | None = None,
-    polish: Callable[[Loop], None] | None = None,
+    after_training: Callable[[Loop], None] | None = None,
 ) -> None:
     """Runs what `record` is to hold, or goes on with it; nothing happens where it is complete.
 
     Args:
         data: None = what `read_data` gives.
-        polish: see `run.run`.
+        after_training: see `run.run`.
 
     Raises:
         RunFailed: if the run ends in an error.
@@ -97,7 +97,7 @@ def complete(
                 resume=resume,
                 console=console,
                 data=read_data(config) if data is None else data,
-                polish=polish,
+                after_training=after_training,
             )
         except Interrupted:
             raise

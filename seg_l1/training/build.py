@@ -1,29 +1,64 @@
-"""From a configuration to objects: the only room, beside the command, that knows hydra."""
+"""From a configuration to the objects of a run: data, network, objective, optimizer, loop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from itertools import islice
+from typing import Any, NamedTuple
 
-from seg_l1 import distributed
-from seg_l1.errors import UserError, first_line
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from seg_l1.data.batches import Batches
+from seg_l1.data.split import SegmentationData
+from seg_l1.errors import UserError
+from seg_l1.losses import RegularizedLoss, resolve_class_weights
+from seg_l1.models.drop_connect import DropConnect
+from seg_l1.models.whole_batch import convert_whole_batch
+from seg_l1.penalties import Penalty
 from seg_l1.runs.files import Config
+from seg_l1.schedules import Constant, Decay, Ramp
+from seg_l1.scope import Rule, ScopedTensor, scope
+from seg_l1.solvers import Solver
+from seg_l1.solvers.dual_averaging import DualAveraging
+from seg_l1.solvers.factorized import Factorized
+from seg_l1.solvers.frozen import Frozen
+from seg_l1.solvers.proximal import Proximal
+from seg_l1.solvers.subgradient import Subgradient
+from seg_l1.training.instantiate import instantiate
+from seg_l1.training.loop import Loop
+from seg_l1.training.network import build_model, find_device, load_start
+from seg_l1.training.settings import Settings
 
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
+SOLVERS: dict[str, type[Solver]] = {
+    "proximal": Proximal,
+    "subgradient": Subgradient,
+    "factorized": Factorized,
+    "dual_averaging": DualAveraging,
+    "frozen": Frozen,
+}
 
-    from seg_l1.data.batches import Batches
-    from seg_l1.data.split import SegmentationData
-    from seg_l1.scope import Rule
-    from seg_l1.training.loop import Loop
+EVALUATION_FACTOR = 4
+"""Evaluation keeps no activations: its batches are larger than those of the training."""
+
+_BATCH_KEYS = ("batch_size", "workers", "class_weights")
+"""The keys of a data set that say nothing about its content."""
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """The objects of one run."""
+    """The objects of one run.
+
+    Attributes:
+        config: the resolved configuration.
+        data: what the run trains and evaluates on.
+        loop: the training, with network, objective, optimizer and solver.
+        test: batches of the test split; None where there is none.
+        rules: of the scope of the penalty.
+    """
 
     config: Config
     data: SegmentationData
@@ -33,7 +68,7 @@ class Experiment:
 
 
 def data_key(config: Config) -> str:
-    """Two configurations with the same key have the same data."""
+    """Returns a text that is the same for two configurations with the same data."""
     spec = {k: v for k, v in config["dataset"].items() if k not in _BATCH_KEYS}
     return repr((spec, config["limit"]))
 
@@ -66,78 +101,37 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
     """Builds network, objective, optimizer, solver and loop for `data`.
 
     Args:
-        pretrained: False where a checkpoint follows: no weights are asked for, nor is `start`.
+        pretrained: False where a checkpoint follows: then neither trained weights nor `start` are
+            loaded.
 
     Raises:
         UserError: if the configuration makes no sense.
     """
-    import torch
-
-    from seg_l1.data.batches import Batches
-    from seg_l1.losses import RegularizedLoss
-    from seg_l1.models.drop_connect import DropConnect
-    from seg_l1.models.whole_batch import convert_whole_batch
-    from seg_l1.scope import Rule, scope
-    from seg_l1.training.loop import Loop, Settings
-
-    device = find_device(config["device"])
     trainer, regularizer = config["trainer"], config["regularizer"]
-    layout = torch.channels_last if trainer["channels_last"] else torch.contiguous_format
-    fetch = pretrained and config["start"] is None
-    model = build_model(config, data.channels, data.num_classes, pretrained=fetch)
-    if pretrained and not fetch:
+    device = find_device(config["device"])
+    memory_format = torch.channels_last if trainer["channels_last"] else torch.contiguous_format
+    load_trained = pretrained and config["start"] is None
+    model = build_model(config, data.channels, data.num_classes, pretrained=load_trained)
+    if pretrained and config["start"] is not None:
         load_start(model, config["start"])
-    model = model.to(device, memory_format=layout)
-    _check_class_weights(config, data.classes)
-    criterion = instantiate("loss", _with_class_weights(config["loss"], data)).to(device)
-    rules = [
-        Rule(**{**rule, "types": tuple(rule.get("types", ()))}) for rule in regularizer["scope"]
-    ]
+    model = model.to(device).to(memory_format=memory_format)
+    rules = [Rule(**{**r, "types": tuple(r.get("types", ()))}) for r in regularizer["scope"]]
     tensors = scope(model, rules)
-    penalty = instantiate("regularizer.penalty", regularizer["penalty"])
+    objective = _objective(config, data, tensors).to(device)
     optimizer = instantiate("optimizer", config["optimizer"], params=list(model.parameters()))
-
-    def batches(split: str, augment: Any = None, shuffle: bool | None = None) -> Batches:
-        return Batches(
-            data,
-            split,
-            batch_size=config["dataset"]["batch_size"] * (1 if split == "train" else 4),
-            shuffle=split == "train" if shuffle is None else shuffle,
-            augment=augment,
-            seed=config["seed"],
-            workers=config["dataset"]["workers"],
-            device=device,
-            memory_format=layout,
-        )
-
-    augmentation = config["augmentation"]
-    augment = instantiate("augmentation", augmentation) if augmentation["_target_"] else None
-    train = batches("train", augment)
-    several = config["dataset"]["batch_size"] > 1
-    if train.split.image_size is None and several and not augmentation.get("crop"):
-        raise UserError(
-            "dataset.image_size=null: images that keep their own sizes make no batch; give"
-            " augmentation=strong augmentation.crop=[H,W], or dataset.batch_size=1"
-        )
-    convert_whole_batch(model, train.batch_size)
-    steps = -(-len(train) // trainer["accumulate"])
-    solvers = _solvers()
-    try:
-        solver = solvers[regularizer["solver"]](penalty, tensors, optimizer)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"regularizer.solver={regularizer['solver']}: {error}") from error
+    batches = _all_batches(config, data, device=device, memory_format=memory_format)
+    convert_whole_batch(model, batches.train.batch_size)
+    steps = -(-len(batches.train) // trainer["accumulate"])
     loop = Loop(
         model=model,
-        objective=RegularizedLoss(criterion, penalty, tensors),
+        objective=objective,
         optimizer=optimizer,
-        solver=solver,
+        solver=_solver(regularizer["solver"], objective.penalty, tensors, optimizer),
         tensors=tensors,
         noise=DropConnect(regularizer["drop_connect"], tensors),
-        train=train,
-        val=batches("val"),
-        fixed=_fixed_sample(
-            batches("train", _window(augmentation), shuffle=False), trainer["kkt_images"]
-        ),
+        train=batches.train,
+        val=batches.val,
+        fixed=batches.fixed,
         classes=data.classes,
         alpha=regularizer["alpha"],
         schedule=penalty_schedule(regularizer, steps),
@@ -146,157 +140,97 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
         ),
         settings=Settings(**{k: v for k, v in trainer.items() if k in Settings.__annotations__}),
     )
-    test = batches("test") if "test" in data.splits else None
-    return Experiment(config, data, loop, test, rules)
+    return Experiment(config, data, loop, batches.test, rules)
 
 
-def _fixed_sample(batches: Batches, images: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The first full training batches, not augmented, of at least `images` images or all."""
-    from itertools import islice
+class _AllBatches(NamedTuple):
+    """The batches of a run; `fixed` is the sample on which the certificate is taken."""
 
+    train: Batches
+    val: Batches
+    test: Batches | None
+    fixed: list[tuple[Tensor, Tensor]]
+
+
+def _all_batches(
+    config: Config,
+    data: SegmentationData,
+    *,
+    device: torch.device,
+    memory_format: torch.memory_format,
+) -> _AllBatches:
+    make = partial(
+        Batches,
+        data,
+        seed=config["seed"],
+        workers=config["dataset"]["workers"],
+        device=device,
+        memory_format=memory_format,
+    )
+    size, augmentation = config["dataset"]["batch_size"], config["augmentation"]
+    augment = instantiate("augmentation", augmentation) if augmentation["_target_"] else None
+    train = make("train", batch_size=size, shuffle=True, augment=augment)
+    if train.split.image_size is None and size > 1 and not augmentation.get("crop"):
+        raise UserError(
+            "dataset.image_size=null: images that keep their own sizes make no batch; give"
+            " augmentation=strong augmentation.crop=[H,W], or dataset.batch_size=1"
+        )
+    val = make("val", batch_size=EVALUATION_FACTOR * size)
+    test = make("test", batch_size=EVALUATION_FACTOR * size) if "test" in data.splits else None
+    plain = make("train", batch_size=size, augment=_crop_only(augmentation.get("crop")))
+    return _AllBatches(train, val, test, _fixed_sample(plain, config["trainer"]["kkt_images"]))
+
+
+def _fixed_sample(batches: Batches, images: int) -> list[tuple[Tensor, Tensor]]:
+    """Returns the first full training batches of at least `images` images, or all of them."""
     full = max(1, len(batches.split) // batches.batch_size)
     return list(islice(batches.epoch(), min(full, -(-images // batches.batch_size))))
 
 
-def _window(augmentation: Config) -> Any:
-    """Nothing but the crop of an augmentation, if it has one: what images of any size need."""
-    from seg_l1.data.augment import Augmentation
-
-    crop = augmentation.get("crop")
-    same = {"flip": 0.0, "scale": (1.0, 1.0), "shift": 0.0, "colour": 0.0}
-    return Augmentation(**same, crop=crop) if crop else None
-
-
-def build_model(
-    config: Config, channels: int, num_classes: int, *, pretrained: bool = True
-) -> nn.Module:
-    """Builds the network of `config` for images of `channels` and `num_classes` classes.
-
-    Args:
-        pretrained: False where a checkpoint follows: then no trained weights are asked for.
-    """
-    fetched = () if pretrained else ("weights", "weights_backbone", "encoder_weights")
-    spec = {k: None if k in fetched else v for k, v in config["model"].items()}
-    return instantiate("model", spec, in_channels=channels, num_classes=num_classes)
+def _crop_only(crop: list[int] | None) -> Any:
+    """Returns an augmentation that only crops, which images that differ in size need."""
+    if not crop:
+        return None
+    unchanged = {"flip": 0.0, "scale": (1.0, 1.0), "shift": 0.0, "colour": 0.0, "crop": crop}
+    return instantiate(
+        "augmentation", {"_target_": "seg_l1.data.augment.Augmentation", **unchanged}
+    )
 
 
-def load_start(model: nn.Module, start: str) -> None:
-    """Loads weights and batch-norm statistics: of the best epoch of a run, or of a checkpoint.
-
-    Raises:
-        UserError: if there is no such file, or it is of another network.
-    """
-    from seg_l1.runs import checkpoints
-    from seg_l1.runs.directory import RunDirectory
-
-    path = Path(start)
-    file = RunDirectory.existing(path, key="start").best if path.is_dir() else path
-    state = checkpoints.model_state(file)
+def _objective(
+    config: Config, data: SegmentationData, tensors: list[ScopedTensor]
+) -> RegularizedLoss:
+    loss, weights = config["loss"], config["loss"].get("class_weights")
     try:
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError) as error:
-        raise UserError(f"start: {file} is of another network ({first_line(error)})") from None
+        numbers = resolve_class_weights(weights, data)
+    except ValueError as error:
+        group = "dataset" if weights == config["dataset"].get("class_weights") else "loss"
+        raise UserError(f"{group}.class_weights: {error}") from None
+    spec = {**loss, "class_weights": numbers} if "class_weights" in loss else loss
+    penalty = instantiate("regularizer.penalty", config["regularizer"]["penalty"])
+    return RegularizedLoss(instantiate("loss", spec), penalty, tensors)
+
+
+def _solver(
+    name: str, penalty: Penalty, tensors: list[ScopedTensor], optimizer: Optimizer
+) -> Solver:
+    try:
+        return SOLVERS[name](penalty, tensors, optimizer)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"regularizer.solver={name}: {error}") from error
 
 
 def penalty_schedule(regularizer: Config, steps_per_epoch: int) -> Callable[[int], float]:
     """Returns λ(t) as a function of the optimizer step: `lam` times what `schedule` names."""
-    from seg_l1.schedules import Constant, Decay, Ramp
-
     start, length = (
         round(regularizer[key] * steps_per_epoch) for key in ("schedule_start", "schedule_epochs")
     )
     lam, multiple = regularizer["lam"], regularizer["schedule_multiple"]
-    shape = {
+    schedules: dict[str, Callable[[int], float]] = {
         "constant": Constant(start),
         "linear": Ramp(start, length, "linear"),
         "cosine": Ramp(start, length, "cosine"),
         "decay": Decay(start, length, multiple),
-    }[regularizer["schedule"]]
-    return lambda step: lam * shape(step)
-
-
-def instantiate(where: str, spec: Config, **more: Any) -> Any:
-    """Calls what `spec["_target_"]` names with the other entries and `more`.
-
-    Raises:
-        UserError: if that refuses its arguments, naming the group `where`.
-    """
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate as call
-
-    try:
-        return call({**spec, "_partial_": True}, _convert_="all")(**more)
-    except InstantiationException as error:
-        reason = " ".join(str(error).split()).partition(", set env")[0]
-        raise UserError(f"{where}._target_: {reason}") from error
-    except UserError:
-        raise
-    except (TypeError, ValueError, OverflowError, MemoryError, RuntimeError) as error:
-        name, reason = spec["_target_"].rsplit(".", 1)[-1], first_line(error)
-        if isinstance(error, MemoryError) or "allocate" in reason:
-            reason = f"does not fit into memory, choose smaller sizes ({reason})"
-        raise UserError(f"{where} ({name}): {reason}") from error
-
-
-_BATCH_KEYS = ("batch_size", "workers", "class_weights")
-
-
-def _solvers() -> dict[str, Any]:
-    from seg_l1.solvers.dual_averaging import DualAveraging
-    from seg_l1.solvers.factorized import Factorized
-    from seg_l1.solvers.frozen import Frozen
-    from seg_l1.solvers.proximal import Proximal
-    from seg_l1.solvers.subgradient import Subgradient
-
-    return {
-        "proximal": Proximal,
-        "subgradient": Subgradient,
-        "factorized": Factorized,
-        "dual_averaging": DualAveraging,
-        "frozen": Frozen,
     }
-
-
-def find_device(name: str) -> torch.device:
-    """Returns the device of that name, or of "auto" a GPU where there is one.
-
-    Of several processes each gets a GPU of its own, see `distributed.device`.
-
-    Raises:
-        UserError: if it cannot be used.
-    """
-    import torch
-
-    if distributed.size() > 1:
-        return distributed.device(name)
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-        if device.type == "meta":
-            raise RuntimeError("it computes nothing")
-    except (RuntimeError, AssertionError) as error:
-        reason = first_line(error)
-        raise UserError(f"device: '{name}' cannot be used here ({reason})") from None
-    return device
-
-
-def _with_class_weights(loss: Config, data: SegmentationData) -> Config:
-    """The configuration of a loss with the name of a weighting replaced by its numbers."""
-    from seg_l1.losses import class_weights
-
-    kind = loss.get("class_weights")
-    if not isinstance(kind, str):
-        return loss
-    return {**loss, "class_weights": class_weights(kind, data.pixel_shares, data.present_shares)}
-
-
-def _check_class_weights(config: Config, classes: Sequence[str]) -> None:
-    """Refuses class weights, under the key that was typed: those of the loss are the data's."""
-    weights, default = (config[group].get("class_weights") for group in ("loss", "dataset"))
-    if isinstance(weights, list) and (len(weights) != len(classes) or not any(weights)):
-        key = f"{'dataset' if weights == default else 'loss'}.class_weights"
-        if len(weights) != len(classes):
-            raise UserError(f"{key}: {len(weights)} numbers for {len(classes)} classes")
-        raise UserError(f"{key}: all are 0, so that nothing is learnt; give some above 0")
+    shape = schedules[regularizer["schedule"]]
+    return lambda step: lam * shape(step)

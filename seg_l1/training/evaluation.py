@@ -1,4 +1,4 @@
-"""The scores of a network on a whole split: what training, tests and scripts report alike."""
+"""The scores of a network on a whole split, as training and commands report them."""
 
 from __future__ import annotations
 
@@ -35,17 +35,20 @@ def evaluate(
     overlap: float = 0.25,
     autocast: torch.autocast | None = None,
 ) -> tuple[Row, Tensor]:
-    """Returns the scores, pooled over the split, and the confusion counts (K, K), truth first.
-
-    Several processes share the batches out, and all get the scores of all.
-
-    The scores are loss (data term, weighted by the valid pixels of each batch), miou, dice,
-    pixel_accuracy, boundary_f1, boundary_iou, calibration_error and iou/<class>.
+    """Evaluates a network on a split; several processes divide the batches.
 
     Args:
+        batches: of the split.
+        criterion: the data term.
+        classes: their names.
         tolerance: of the boundary scores, in pixels.
         tile, overlap: for images larger than memory, see `tiles.tiled`.
-        autocast: the precision of the network.
+        autocast: the context in which the network computes; None = float32.
+
+    Returns:
+        The scores pooled over the split: loss (data term, weighted by the valid pixels of each
+        batch), miou, dice, pixel_accuracy, boundary_f1, boundary_iou, calibration_error and
+        iou/<class>; and the counts of the confusion matrix (K, K), truth along axis 0.
     """
     device = next(model.parameters()).device
     confusion = ConfusionMatrix(len(classes), device)

@@ -1,4 +1,4 @@
-"""The training loop: knows no files and no config, yields one row of metrics per epoch."""
+"""The training loop: it knows no files and no configuration, and yields a row per epoch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from seg_l1.losses import PerPixel, RegularizedLoss, data_term, main_logits
 from seg_l1.metrics.optimality import NAMES, certificate, gradients, mapping_norm
 from seg_l1.metrics.segmentation import ConfusionMatrix, scores
 from seg_l1.metrics.sparsity import sparsity
+from seg_l1.models import TrainingOutput
 from seg_l1.models.drop_connect import DropConnect
 from seg_l1.models.whole_batch import gather_outputs
 from seg_l1.scope import ScopedTensor
 from seg_l1.solvers import Solver
 from seg_l1.training.evaluation import Row, evaluate
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from seg_l1.training.settings import Settings
 
 
 class Diverged(RuntimeError):
@@ -33,34 +33,27 @@ class Diverged(RuntimeError):
 
 
 class Stopped(Exception):
-    """Somebody asked the loop to stop; its `state_dict` is that of the step just finished."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How long and how to step; see `conf/trainer/`."""
-
-    epochs: int = 20
-    precision: str = "fp32"
-    accumulate: int = 1
-    clip_norm: float | None = None
-    clip_value: float | None = None
-    early_stopping: int | None = None
-    boundary_tolerance: int = 1
-    compile: bool = False
-    tile: list[int] | None = None
-    tile_overlap: float = 0.25
-    log_every: int = 10
-    kkt_every: int | None = 5
+    """Raised when `should_stop()` became true; `state_dict` is that of the step just finished."""
 
 
 @dataclass
 class Loop:
     """Trains `model` on F = data term + α·λ(t)·R(w), and evaluates after every epoch.
 
-    `fixed` is the sample of training batches that the certificate is taken on. `alpha` is α;
-    `schedule` maps the optimizer step to λ(t), `learning_rate` to the factor of the
-    optimizer's own rates.
+    Attributes:
+        model: the network.
+        objective: F, of which `solver` decides what is differentiated.
+        optimizer: takes the steps.
+        solver: applies the penalty in the hooks of the optimizer.
+        tensors: all tensors of the network, penalized or not.
+        noise: calls the network in training, with weights dropped at random if so configured.
+        train, val: batches of the two splits.
+        fixed: the training batches on which the certificate of optimality is computed.
+        classes: their names.
+        alpha: α.
+        schedule: optimizer step -> λ(t).
+        learning_rate: optimizer step -> factor of the optimizer's own learning rates.
+        settings: how long to train, how to step.
     """
 
     model: nn.Module
@@ -82,22 +75,21 @@ class Loop:
         device = next(self.model.parameters()).device
         self.epoch = self.batch = self.step = 0
         self.best_epoch, self.best_miou = 0, -1.0
-        self.seconds = self.data_loss = self.clipped = 0.0
+        self.seconds = self.clipped = 0.0
+        self.data_loss: Tensor | float = 0.0
         self.confusion = ConfusionMatrix(len(self.classes), device)
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.settings.precision == "fp16")
-        self.autocast = torch.autocast(
-            device.type, DTYPES[self.settings.precision], self.settings.precision != "fp32"
-        )
+        self.autocast = self.settings.autocast(device)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Optimizer steps per epoch."""
+        """Number of optimizer steps per epoch."""
         return -(-len(self.train) // self.settings.accumulate)
 
     @property
     def total_steps(self) -> int:
-        """Optimizer steps of the whole training."""
+        """Number of optimizer steps of the whole training."""
         return self.steps_per_epoch * self.settings.epochs
 
     @property
@@ -107,6 +99,7 @@ class Loop:
 
     @property
     def finished(self) -> bool:
+        """Whether all epochs are done, or early stopping ends the training."""
         patience = self.settings.early_stopping
         stale = patience is not None and self.epoch - self.best_epoch >= patience
         return self.epoch >= self.settings.epochs or stale
@@ -118,7 +111,9 @@ class Loop:
     ) -> Iterator[Row]:
         """Trains on from the present state and yields the row of each finished epoch.
 
-        `on_step(loop, data loss)` is called every `log_every` steps.
+        Args:
+            on_step: called every `log_every` steps with the loop and its data loss.
+            should_stop: asked after every step.
 
         Raises:
             Diverged: when the loss is NaN or infinite.
@@ -136,8 +131,8 @@ class Loop:
         self, on_step: Callable[[Loop, float], None], should_stop: Callable[[], bool]
     ) -> None:
         self.model.train()
-        mine = distributed.shard(self.train.batch_size)
-        batches = self.train.epoch(self.epoch, start=self.batch, part=mine)
+        part = distributed.shard(self.train.batch_size)
+        batches = self.train.epoch(self.epoch, start=self.batch, part=part)
         while self.batch < len(self.train):
             started = time.perf_counter()
             count = min(self.settings.accumulate, len(self.train) - self.batch)
@@ -157,8 +152,8 @@ class Loop:
     def _train_step(self, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
         """One optimizer step on several micro-batches; returns their data loss.
 
-        That is the mean over the labeled pixels of all of them, as if they were one batch, and of
-        all processes, of which each has its part of every batch.
+        It is the mean over the labeled pixels of all of them, as if they were one batch, and of all
+        processes, each of which has its part of every batch.
         """
         self.solver.strength = self.strength
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
@@ -167,23 +162,23 @@ class Loop:
         total = torch.zeros(())
         criterion, processes = self.objective.criterion, 1
         valid = [(masks != IGNORE).sum() for _, masks in batches]
-        labeled = sum(valid)
+        labeled = torch.stack(valid).sum()
         distributed.all_reduce(labeled)
         labeled = labeled.clamp_min(1)
         for (images, masks), pixels in zip(batches, valid, strict=True):
             with self.autocast:
-                output = self.noise(self.model, images)
+                output: Tensor | TrainingOutput = self.noise(self.model, images)
             self.confusion.update(main_logits(output).detach().argmax(1), masks)
             if distributed.size() > 1 and not isinstance(criterion, PerPixel):
                 output, masks = gather_outputs(output, masks, self.train.batch_size)
-                pixels, processes = (masks != IGNORE).sum(), distributed.size()  # all have the same
+                pixels, processes = (masks != IGNORE).sum(), distributed.size()
             data = data_term(criterion, output, masks) * (pixels / labeled)
             self.scaler.scale(data).backward()
             total = total.to(data.device) + data.detach()
         total = distributed.all_reduce_gradients(self.model.parameters(), total / processes)
         self.scaler.unscale_(self.optimizer)
         self._clip()
-        self.scaler.step(self.optimizer)  # ends in the prox, by the optimizer's hooks
+        self.scaler.step(self.optimizer)  # the hooks of the optimizer end in the prox
         self.scaler.update()
         return total
 
@@ -193,27 +188,27 @@ class Loop:
         return self.alpha * self.schedule(self.step)
 
     def _clip(self) -> None:
-        """Clips the gradients, by norm the penalty too (`Solver.clip_grad_norm_`), and counts.
+        """Clips the gradients, and counts the steps where that changes them.
 
-        Clipping by value has no single factor, so there α means more while it is active.
+        Clipping by norm scales the penalty too (`Solver.clip_grad_norm_`). Clipping by value has no
+        single factor, so α counts for more while it is active.
         """
-        weights, bites = list(self.model.parameters()), False
+        weights, clipped = list(self.model.parameters()), False
         if self.settings.clip_norm is not None:
-            bites = bool(
-                self.solver.clip_grad_norm_(self.settings.clip_norm) > self.settings.clip_norm
-            )
+            norm = self.solver.clip_grad_norm_(self.settings.clip_norm)
+            clipped = bool(norm > self.settings.clip_norm)
         if self.settings.clip_value is not None:
             largest = nn.utils.clip_grad_norm_(weights, math.inf, norm_type=math.inf)
-            bites |= bool(largest > self.settings.clip_value)
+            clipped |= bool(largest > self.settings.clip_value)
             nn.utils.clip_grad_value_(weights, self.settings.clip_value)
-        self.clipped += bites
+        self.clipped += clipped
 
     def _check_finite(self, *, weights: bool = False) -> None:
-        """Looks at the losses so far, and at all weights where the last update matters too."""
-        numbers = [torch.as_tensor(self.data_loss)]
+        """Checks the losses of the epoch so far, and with `weights` the last update too."""
+        values = [torch.as_tensor(self.data_loss)]
         if weights:
-            numbers += [tensor.detach().sum() for tensor in self.model.state_dict().values()]
-        if not all(bool(torch.isfinite(number)) for number in numbers):
+            values += [tensor.detach().sum() for tensor in self.model.state_dict().values()]
+        if not all(bool(torch.isfinite(value)) for value in values):
             raise Diverged(
                 f"the loss is not finite at epoch {self.epoch + 1}, step {self.step}."
                 " Try a lower optimizer.lr, or trainer.clip_norm=1."
@@ -251,23 +246,19 @@ class Loop:
         self.confusion.reset()
         return row
 
-    def certify(self, strength: float) -> Row:
-        """The certificate of the present weights, on the fixed sample."""
-        penalised = self.solver.entries
-        mine = self.fixed[distributed.rank() :: distributed.size()]
-        slopes = gradients(self.model, self.objective.criterion, mine, penalised)
-        self.solver.strength = strength
-        row = certificate(self.objective.penalty, penalised, slopes, strength)
-        return {**row, "kkt/mapping": mapping_norm(self.solver, slopes)}
-
     def _certificate(self, lam: float) -> Row:
-        every = self.settings.kkt_every
-        if every and (self.epoch % every == 0 or self.finished) and self.solver.entries:
-            return self.certify(self.alpha * lam)
-        return dict.fromkeys(NAMES, float("nan"))
+        """Returns the certificate of optimality on the fixed sample; NaN where none is due."""
+        every, penalized = self.settings.kkt_every, self.solver.entries
+        if not (every and penalized and (self.epoch % every == 0 or self.finished)):
+            return dict.fromkeys(NAMES, float("nan"))
+        batches = self.fixed[distributed.rank() :: distributed.size()]
+        grads = gradients(self.model, self.objective.criterion, batches, penalized)
+        self.solver.strength = strength = self.alpha * lam
+        row = certificate(self.objective.penalty, penalized, grads, strength)
+        return {**row, "kkt/mapping": mapping_norm(self.solver, grads)}
 
     def evaluate(self, batches: Batches) -> tuple[Row, Tensor]:
-        """The scores of the present weights on a split, see `evaluation.evaluate`."""
+        """Returns the scores of the present weights on a split, see `evaluation.evaluate`."""
         return evaluate(
             self.model,
             batches,
@@ -280,7 +271,7 @@ class Loop:
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the next step depends on, but for the random generators."""
+        """Returns all that the next step depends on, except the random generators."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -292,12 +283,13 @@ class Loop:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.solver.load_state_dict(state["solver"])
         self.scaler.load_state_dict(state["scaler"])
         self.confusion.reset()
-        if distributed.rank() == 0:  # the counts of all processes together are those of the run
+        if distributed.rank() == 0:  # the counts of all processes are summed
             self.confusion.load(state["confusion"])
         self.data_loss = state["data_loss"]
         for name in _COUNTERS:

@@ -1,4 +1,4 @@
-"""Prediction on new pictures: files in; class ids, overlays and shares of the classes out."""
+"""Prediction on new images: files in; class ids, overlays and shares of the classes out."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
+from PIL.Image import Image as Picture
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 
@@ -16,15 +18,24 @@ from seg_l1.data.files import SUFFIXES, as_tensor, open_picture
 from seg_l1.display.pictures import overlay, palette
 from seg_l1.errors import UserError
 from seg_l1.models.tiles import tiled, tiles
-from seg_l1.runs.files import make_folder, write_csv, writing
+from seg_l1.runs.directory import RunDirectory
+from seg_l1.runs.files import blame_file, make_folder, write_csv, writing
+from seg_l1.training.network import build_model, find_device
+from seg_l1.training.settings import Settings
 
 
 @dataclass
 class Predictor:
-    """The best network of a run, with all that lies between a picture and its classes.
+    """The best network of a run, with all that is needed between an image and its classes.
 
-    `image_size` is the (H, W) that the network was trained on, None = every picture's own;
-    `resize_mode` says how a picture gets there, see `SegmentationData`.
+    Attributes:
+        model: (N, C, H, W) -> logits (N, K, H, W).
+        classes: K names.
+        mean, std: per channel, of images scaled to [0, 1].
+        image_size: (H, W) on which the network was trained; None = every image has its own.
+        tile, overlap: for images larger than memory, see `tiles.tiled`.
+        autocast: the context in which the network computes.
+        resize_mode: how an image gets to `image_size`, see `SegmentationData`.
     """
 
     model: nn.Module
@@ -34,50 +45,60 @@ class Predictor:
     image_size: tuple[int, int] | None
     tile: Sequence[int] | None
     overlap: float
-    autocast: torch.autocast | nullcontext
+    autocast: torch.autocast | nullcontext[None]
     resize_mode: str = "resize"
 
     @torch.no_grad()
-    def __call__(self, picture: np.ndarray | object) -> tuple[np.ndarray, float]:
-        """Returns the class ids (H, W) uint8 of a PIL picture, and the mean confidence.
+    def __call__(self, picture: Picture) -> tuple[np.ndarray, float]:
+        """Returns the class ids (H, W) uint8 of a picture, and the mean confidence.
 
         Where the network was trained on another size, the picture is resized to it and the logits
-        back to the picture's; else it is read tile by tile, and may be larger than memory for its
-        logits.
+        back to the picture's. Otherwise it is processed tile by tile, and its logits may be larger
+        than memory.
         """
-        device = next(self.model.parameters()).device
-        height, width = picture.height, picture.width
-        padded = self.resize_mode == "pad" and self.image_size is not None
-        image = as_tensor(picture, len(self.mean), None if padded else self.image_size)[None]
-        if padded:
-            extra = [max(0, a - b) for a, b in zip(self.image_size, (height, width), strict=True)]
-            top, left = extra[0] // 2, extra[1] // 2
-            image = pad(image, (left, extra[1] - left, top, extra[0] - top))
-        scale = [torch.tensor(x, device=device).view(-1, 1, 1) * 255 for x in (self.mean, self.std)]
-
-        def network(part: Tensor) -> Tensor:
-            with self.autocast:
-                return self.model((part.to(device).float() - scale[0]) / scale[1]).float()
-
         self.model.eval()
         if self.image_size is not None:
-            logits = tiled(network, image, self.tile, self.overlap)
-            if padded:
-                logits = logits[..., top : top + height, left : left + width]
-            confidence = float(logits.softmax(1).amax(1).mean())
-            return _enlarged_argmax(logits, (height, width)).cpu().numpy(), confidence
-        ids, total = torch.empty(height, width, dtype=torch.uint8), 0.0
-        for rows, columns, logits in tiles(network, image, self.tile, self.overlap):
+            return self._at_size(picture, self.image_size)
+        image = as_tensor(picture, len(self.mean), None)[None]
+        ids, total = torch.empty(image.shape[-2:], dtype=torch.uint8), 0.0
+        for rows, columns, logits in tiles(self._logits, image, self.tile, self.overlap):
             best, answer = logits.softmax(1).max(1)
             ids[rows, columns] = answer[0].to("cpu", torch.uint8)
             total += float(best.sum(dtype=torch.float64))
-        return ids.numpy(), total / (height * width)
+        return ids.numpy(), total / ids.numel()
+
+    def _at_size(self, picture: Picture, image_size: tuple[int, int]) -> tuple[np.ndarray, float]:
+        height, width = picture.height, picture.width
+        if self.resize_mode == "pad":
+            image = as_tensor(picture, len(self.mean), None)[None]
+            rows, columns = (
+                max(0, a - b) for a, b in zip(image_size, (height, width), strict=True)
+            )
+            top, left = rows // 2, columns // 2
+            image = pad(image, (left, columns - left, top, rows - top))
+            logits = tiled(self._logits, image, self.tile, self.overlap)
+            logits = logits[..., top : top + height, left : left + width]
+        else:
+            image = as_tensor(picture, len(self.mean), image_size)[None]
+            logits = tiled(self._logits, image, self.tile, self.overlap)
+        confidence = float(logits.softmax(1).amax(1).mean())
+        return _upsampled_argmax(logits, (height, width)).cpu().numpy(), confidence
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """Maps uint8 images (N, C, H, W) to logits (N, K, H, W) in float32."""
+        device = next(self.model.parameters()).device
+        mean, std = (
+            torch.tensor(values, device=device).view(-1, 1, 1) * 255
+            for values in (self.mean, self.std)
+        )
+        with self.autocast:
+            return self.model((images.to(device).float() - mean) / std).float()
 
 
 def load_predictor(
     directory: str | Path, *, device: str | None = None, tile: Sequence[int] | None = None
 ) -> Predictor:
-    """Returns the best network of the run at `directory`; its data are not needed.
+    """Returns the best network of the run at `directory`; the data of the run are not needed.
 
     Args:
         device, tile: in place of `device` and `trainer.tile` of the run.
@@ -85,11 +106,6 @@ def load_predictor(
     Raises:
         UserError: if there is no such run or checkpoint, or the device cannot be used.
     """
-    from seg_l1.runs.directory import RunDirectory
-    from seg_l1.runs.files import blame_file
-    from seg_l1.training.build import build_model, find_device
-    from seg_l1.training.loop import DTYPES
-
     record = RunDirectory.existing(directory, key="run")
     best = record.read_best()
     with blame_file(record.best):
@@ -98,18 +114,17 @@ def load_predictor(
         where = find_device(device or config["device"])
         model = build_model(config, len(best["mean"]), len(best["classes"]), pretrained=False)
         model.load_state_dict(best["model"])
-        layout = torch.channels_last if trainer["channels_last"] else torch.contiguous_format
+        channels_last = trainer["channels_last"]
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
         return Predictor(
-            model=model.to(where, memory_format=layout).eval(),
+            model=model.to(where).to(memory_format=memory_format).eval(),
             classes=best["classes"],
             mean=best["mean"],
             std=best["std"],
-            image_size=None if size is None else tuple(size),
+            image_size=None if size is None else (size[0], size[1]),
             tile=tile or trainer.get("tile"),
             overlap=trainer.get("tile_overlap", 0.25),
-            autocast=torch.autocast(
-                where.type, DTYPES[trainer["precision"]], trainer["precision"] != "fp32"
-            ),
+            autocast=Settings(precision=trainer["precision"]).autocast(where),
             resize_mode=best.get("fit", "resize"),
         )
 
@@ -121,31 +136,23 @@ def predict_files(
     *,
     on_file: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[str]:
-    """Predicts a picture, or all below a folder; returns what could not be read, and why.
+    """Predicts an image, or all below a folder; returns which could not be read, and why.
 
-    Writes into `target`, under the names and folders of the pictures: masks/*.png (grey, the value
-    is the class id) and overlays/*.png; and shares.csv (a row per picture: its size, the share of
-    its pixels per class, the mean confidence of the network) and classes.csv (id, name, colour).
+    Writes into `target`, under the names and folders of the images: masks/*.png (grayscale, the
+    value is the class id) and overlays/*.png; and shares.csv (a row per image: its size, the share
+    of its pixels per class, the mean confidence of the network) and classes.csv (id, name, color).
 
     Args:
-        on_file: called with the number of pictures done and of all.
+        on_file: called with the number of images done and of all.
 
     Raises:
-        UserError: if there is no picture, or if `target` cannot be written, lies in `source`, or
+        UserError: if there is no image, or if `target` cannot be written, is inside `source`, or
             holds masks/ or overlays/ that no prediction wrote.
     """
-    from PIL import Image
-
     files = _find(source)
     base = source if source.is_dir() else source.parent
-    if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"output: '{target}' lies in the input folder, choose another place")
-    for kind in ("masks", "overlays"):
-        if (target / kind).exists() and not (target / "shares.csv").is_file():
-            raise UserError(
-                f"output: '{target / kind}' exists, and is no prediction's; choose another place"
-            )
-    colours = palette(predictor.classes)
+    _check_target(source, target)
+    colors = palette(predictor.classes)
     names = _names([file.relative_to(base) for file in files])
     rows, unreadable = [], []
     header = ["file", "width", "height", *predictor.classes, "confidence"]
@@ -153,7 +160,7 @@ def predict_files(
         for kind in ("masks", "overlays"):
             for name in names:
                 make_folder((target / kind / name).parent)
-        write_csv(target / "shares.csv", header, [])  # says whose folder this is, come what may
+        write_csv(target / "shares.csv", header, [])  # marks the folder as one of predictions
         on_file(0, len(files))
         for index, (file, name) in enumerate(zip(files, names, strict=True)):
             try:
@@ -161,24 +168,36 @@ def predict_files(
             except UserError as error:
                 unreadable.append(str(error))
             else:
-                ids, confidence = predictor(picture)
-                Image.fromarray(ids).save(target / "masks" / name)
-                painted = overlay(np.asarray(picture), ids, colours)
-                Image.fromarray(painted).save(target / "overlays" / name)
-                counts = np.bincount(ids.ravel(), minlength=len(predictor.classes))
-                shares = [f"{count / ids.size:.6f}" for count in counts]
-                size = (picture.width, picture.height)
-                rows.append(
-                    [file.relative_to(base).as_posix(), *size, *shares, f"{confidence:.4f}"]
-                )
+                row = _predict_picture(predictor, picture, target, name, colors)
+                rows.append([file.relative_to(base).as_posix(), *row])
             on_file(index + 1, len(files))
         write_csv(target / "shares.csv", header, rows)
-        listing = [
-            [i, n, *c]
-            for i, (n, c) in enumerate(zip(predictor.classes, colours.tolist(), strict=True))
-        ]
+        numbered = enumerate(zip(predictor.classes, colors.tolist(), strict=True))
+        listing = [[index, name, *color] for index, (name, color) in numbered]
         write_csv(target / "classes.csv", ["id", "class", "red", "green", "blue"], listing)
     return unreadable
+
+
+def _predict_picture(
+    predictor: Predictor, picture: Picture, target: Path, name: Path, colors: np.ndarray
+) -> list[object]:
+    """Writes mask and overlay; returns size, shares of the classes, and confidence."""
+    ids, confidence = predictor(picture)
+    Image.fromarray(ids).save(target / "masks" / name)
+    Image.fromarray(overlay(np.asarray(picture), ids, colors)).save(target / "overlays" / name)
+    counts = np.bincount(ids.ravel(), minlength=len(predictor.classes))
+    shares = [f"{count / ids.size:.6f}" for count in counts]
+    return [picture.width, picture.height, *shares, f"{confidence:.4f}"]
+
+
+def _check_target(source: Path, target: Path) -> None:
+    if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"output: '{target}' lies in the input folder, choose another place")
+    for kind in ("masks", "overlays"):
+        if (target / kind).exists() and not (target / "shares.csv").is_file():
+            raise UserError(
+                f"output: '{target / kind}' exists, and is no prediction's; choose another place"
+            )
 
 
 def _find(source: Path) -> list[Path]:
@@ -197,21 +216,19 @@ def _find(source: Path) -> list[Path]:
 
 
 def _names(files: Sequence[Path]) -> list[Path]:
-    """The names with .png in place of their suffix, or behind it where two would become one."""
+    """Returns the names with .png in place of their suffix, or after it if two were the same."""
     short = [file.with_suffix(".png") for file in files]
     if len(set(short)) == len(short):
         return short
     return [file.with_name(f"{file.name}.png") for file in files]
 
 
-def _enlarged_argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
+def _upsampled_argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """argmax over K of logits (1, K, h, w) resized bilinearly to `size`, one class at a time."""
-    best, ids = None, torch.zeros(size, dtype=torch.uint8, device=logits.device)
+    best = torch.full(size, -torch.inf, dtype=logits.dtype, device=logits.device)
+    ids = torch.zeros(size, dtype=torch.uint8, device=logits.device)
     for index, one in enumerate(logits[0]):
         score = interpolate(one[None, None], size, mode="bilinear")[0, 0]
-        if best is None:
-            best = score
-        else:
-            ids[score > best] = index
-            best = torch.maximum(best, score)
+        ids[score > best] = index
+        best = torch.maximum(best, score)
     return ids

@@ -1,30 +1,46 @@
-"""Writes down what the loop does: the only place where the loop and the run directory meet."""
+"""Writes what happens in a run into its directory and to TensorBoard."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from typing import Any
 
-from seg_l1 import distributed
+from seg_l1.display import pictures, terminal
+from seg_l1.display.tensorboard import Board
 from seg_l1.errors import Interrupted, RunError, UserError, described
-
-if TYPE_CHECKING:
-    from seg_l1.runs.directory import RunDirectory
-    from seg_l1.runs.summary import RunSummary
-    from seg_l1.training.build import Experiment
-    from seg_l1.training.evaluation import Row
-    from seg_l1.training.loop import Loop
+from seg_l1.runs import checkpoints
+from seg_l1.runs.directory import RunDirectory
+from seg_l1.runs.environment import environment
+from seg_l1.runs.files import writing
+from seg_l1.runs.summary import RunSummary
+from seg_l1.training.build import Experiment
+from seg_l1.training.evaluation import Row
 
 
 class Recorder:
-    """Trains and records one experiment; `started` is when its work began, on `perf_counter`."""
+    """Records one experiment.
+
+    Attributes:
+        experiment: the objects of the run.
+        loop: that of the experiment.
+        record: the run directory.
+        facts: the summary before training; what is known later is added to it when it is written.
+        overrides: what the user typed.
+        started: when the work began, on `time.perf_counter`.
+        rows: one per finished epoch.
+        board: writes to TensorBoard; opened by `start`.
+    """
+
+    board: Board
 
     def __init__(
         self,
         experiment: Experiment,
         record: RunDirectory,
-        facts: dict[str, Any],
+        facts: RunSummary,
         *,
         overrides: list[str],
         started: float,
@@ -32,239 +48,20 @@ class Recorder:
         self.experiment, self.loop, self.record = experiment, experiment.loop, record
         self.facts, self.overrides, self.started = facts, overrides, started
         self.rows: list[Row] = record.read_metrics(self.loop.epoch)
-        self.board: Any = None
+        self._open_files = ExitStack()
 
     @property
     def elapsed(self) -> float:
-        """Seconds of work, those before a resume included."""
+        """Seconds of work, including those before a resume."""
         return time.perf_counter() - self.started
 
-    def start(self, resume: bool) -> None:
-        """Writes what is known before the first step."""
-        from seg_l1.display import tensorboard, terminal
-        from seg_l1.runs.environment import environment
-
-        loop, data, config = self.loop, self.experiment.data, self.experiment.config
-        device = next(loop.model.parameters()).device
-        self.record.write_config(config)
-        self.board = tensorboard.Board(self.record.tensorboard, loop.epoch)
-        if not resume:
-            self.record.write_overrides(self.overrides)
-            about = environment(config["seed"], device, data.fingerprint)
-            self.record.write_environment(about)
-            self.record.write_scope(loop.tensors, self.experiment.rules)
-            if data.indices:
-                names = {split: data.splits[split].names for split in data.indices}
-                self.record.write_splits(data.indices, names)
-            self._save()
-        self._summarise("running")
-        self.record.write_metrics(self.rows)
-        if self._best_is_last and not self._best_is_saved():
-            self._save_best(self.loop.epoch)
-        penalised = sum(entry.penalized for entry in loop.tensors)
-        shrinkage = self.facts["shrinkage"]
-        shared = f" in {distributed.size()} processes" if distributed.size() > 1 else ""
-        terminal.log.info(
-            f"{self._network}:"
-            f" {self.facts['parameters']:,} parameters, of which"
-            f" {self.facts['penalised_weights']:,} in {penalised} of {len(loop.tensors)}"
-            f" tensors are penalised (scope.csv);"
-            f" {self.facts['multiply_adds'] / 1e6:.0f} M multiply-adds per image,"
-            f" on {device}{shared}"
-        )
-        terminal.log.info(f"what shrinks weights: {', and '.join(shrinkage) or 'nothing'}")
-        for note in self.facts["notes"]:
-            terminal.log.info(f"note: {note}")
-        terminal.log.info(f"run: {self.record.path}")
-        if resume:
-            terminal.log.info(f"going on after epoch {loop.epoch}, step {loop.step}")
-
-    def train(
-        self,
-        bar: Any,
-        stopped: Callable[[], bool],
-        on_epoch: Callable[[Row], None] = lambda row: None,
-    ) -> None:
-        """Runs the loop to its end and records every epoch, after which it calls `on_epoch`.
-
-        Raises:
-            Interrupted: when all is saved, after `stopped()` became true.
-        """
-        from seg_l1.display import terminal
-        from seg_l1.training.loop import Stopped
-
-        again = f"go on with python train.py resume={self.record.path}"
-        try:
-            for row in self.loop.rows(bar.step, stopped):
-                self._epoch(row)
-                bar.row = row
-                line = terminal.epoch_line(row, self.loop.settings.epochs, self.loop.improved)
-                terminal.log.info(line)
-                on_epoch(row)
-        except Stopped:
-            self._save()
-            where = f"in epoch {self.loop.epoch + 1} at step {self.loop.step}"
-            raise Interrupted(f"stopped {where}; {again}") from None
-        if distributed.any_rank(stopped()):
-            raise Interrupted(f"stopped after epoch {self.loop.epoch}; {again}")
-
-    def finish(self, polish: Callable[[Loop], None] | None = None) -> RunSummary:
-        """Evaluates the best weights, and writes pictures, weights and summary.
-
-        Args:
-            polish: see `run.run`.
-        """
-        from seg_l1.display import pictures, terminal
-        from seg_l1.metrics import sparsity
-        from seg_l1.metrics.optimality import NAMES
-        from seg_l1.metrics.segmentation import per_class
-        from seg_l1.metrics.shrinkage import sources
-        from seg_l1.runs import checkpoints
-        from seg_l1.runs.files import blame_file
-
-        loop, data = self.loop, self.experiment.data
-        best = checkpoints.load(self.record.best)
-        with blame_file(self.record.best):
-            loop.model.load_state_dict(best["model"])
-        distributed.broadcast_object(best["model"])
-        if polish is not None:
-            self._polish(polish, done=best.get("polished", False))
-        split = "val" if self.experiment.test is None else "test"
-        final, counts = loop.evaluate(self.experiment.test or loop.val)
-        test = final if split == "test" else {}
-        row = self.rows[loop.best_epoch - 1]
-        layers = sparsity.layer_zeros(loop.tensors)
-        shown = self._predictions()
-        title = (
-            f"{self._name}: validation mIoU {row['val/miou']:.3f},"
-            f" {100 * row['sparsity/exact']:.1f} % zeros, epoch {row['epoch']}"
-        )
-        pictures.save_preview(self.record.preview, shown, data.classes, title)
-        self.record.write_weights(loop.model, {"classes": ",".join(data.classes)})
-        self._board_hparams(row, test)
-        named = {f"test/{name}": value for name, value in test.items()}
-        certificate = {name: self.rows[-1][name] for name in ("epoch", *NAMES)}
-        self.facts["shrinkage"] = sources(self.experiment.config, self.rows)
-        summary = self._summarise(
-            "completed", test=named, certificate=certificate, layers=[vars(x) for x in layers]
-        )
-        columns = {"val_iou": [row[f"val/iou/{name}"] for name in data.classes]}
-        columns |= {f"{split}_{name}": values for name, values in per_class(counts).items()}
-        self.record.write_per_class(data.classes, columns)
-        pictures.save_confusion(self.record.confusion, counts, data.classes, f"{split}, {title}")
-        terminal.log.info("\n" + terminal.classes_table(data.classes, columns, split, row["epoch"]))
-        terminal.log.info("\n" + terminal.zeros_table(layers, row["epoch"]))
-        if text := terminal.certificate_text(certificate):
-            terminal.log.info(text)
-        alpha = self.experiment.config["regularizer"]["alpha"]
-        shown = {"overrides": self.overrides, "alpha": alpha, "seconds": self.elapsed}
-        terminal.log.info(terminal.closing_text(row, test, self.record, **shown))
-        return summary
-
-    def _polish(self, polish: Callable[[Loop], None], *, done: bool) -> None:
-        from seg_l1.metrics.sparsity import sparsity
-
-        row = self.rows[self.loop.best_epoch - 1]
-        if not done:  # a killed run comes here twice
-            polish(self.loop)
-            self._save_best(row["epoch"], polished=True)
-        val, _ = self.loop.evaluate(self.loop.val)
-        row |= {f"val/{name}": value for name, value in val.items()} | sparsity(self.loop.tensors)
-        row["gap/miou"] = row["train/miou"] - row["val/miou"]
-        self.record.write_metrics(self.rows)
-
-    def failed(self, error: BaseException) -> None:
-        """Notes in the summary why the run ended early, as far as the disk allows."""
-        can_go_on = isinstance(error, Interrupted | KeyboardInterrupt | RunError)
-        status = "interrupted" if can_go_on else "failed"
-        try:
-            asked = type(error) in (Interrupted, KeyboardInterrupt)
-            self._summarise(status, error=None if asked else described(error))
-        except Exception:  # the first error is the one to tell
-            pass
-
-    def close(self) -> None:
-        if self.board is not None:
-            self.board.close()
-
-    def _epoch(self, row: Row) -> None:
-        self.rows.append(row)
-        self.record.write_metrics(self.rows)
-        self._save()  # the weights that are best are in it: a kill here loses nothing
-        if self.loop.improved:
-            self._save_best(self.loop.epoch)
-        self._summarise("running")
-        self.board.scalars(row)
-        every = self._trainer["pictures_every"]
-        if row["epoch"] % every == 0 or row["epoch"] == 1 or self.loop.finished:
-            self._board_pictures(row["epoch"])
-        self.board.flush()
-
-    def _board_pictures(self, epoch: int) -> None:
-        from seg_l1.display import pictures
-
-        shown = self._predictions()
-        colours = pictures.palette(self.experiment.data.classes)
-        name = "validation: image, truth, prediction"
-        self.board.picture(name, pictures.sheet(shown, colours), epoch)
-        self.board.histograms(self.loop.tensors, epoch)
-
-    def _predictions(self) -> list[tuple[Any, Any, Any]]:
-        from seg_l1.display import pictures
-
-        loop, settings = self.loop, self.loop.settings
-        tile = (settings.tile, settings.tile_overlap)
-        return pictures.predictions(loop.model, loop.val, self._trainer["pictures"], *tile)
-
-    def _board_hparams(self, row: Row, test: Row) -> None:
-        config = self.experiment.config
-        regularizer = config["regularizer"]
-        self.board.hparams(
-            {
-                "regularizer": self._penalty,
-                "alpha": regularizer["alpha"],
-                "solver": regularizer["solver"],
-                "optimizer": config["optimizer"]["_target_"].rsplit(".", 1)[-1],
-                "lr": config["optimizer"]["lr"],
-                "network": self._network,  # the first five in the alphabet are shown unasked
-                "seed": config["seed"],
-            },
-            {
-                "summary/val_miou": row["val/miou"],
-                "summary/test_miou": test.get("miou", float("nan")),
-                "summary/zeros": row["sparsity/exact"],
-                "summary/gap_miou": row["gap/miou"],
-            },
-        )
-
-    def _save(self) -> None:
-        loop = self.loop.state_dict()
-        self.record.write_last(loop, elapsed=self.elapsed, about=self._about())
-
-    def _save_best(self, epoch: int, *, polished: bool = False) -> None:
-        self.record.write_best(self.loop.model, epoch=epoch, about=self._about(), polished=polished)
-
     @property
-    def _best_is_last(self) -> bool:
-        return self.loop.epoch == self.loop.best_epoch > 0 and self.loop.batch == 0
-
-    def _best_is_saved(self) -> bool:
-        """Whether `best.pt` holds the weights of the best epoch.
-
-        Raises:
-            UserError: if it is damaged, and cannot be written anew.
-        """
-        from seg_l1.runs import checkpoints
-
-        try:
-            return checkpoints.load(self.record.best).get("epoch") == self.loop.best_epoch
-        except UserError:
-            if self._best_is_last:
-                return False
-            raise
+    def best_row(self) -> Row:
+        """The row of the best epoch."""
+        return self.rows[self.loop.best_epoch - 1]
 
     def check(self) -> None:
-        """Looks at what a run needs that goes on, before anything is written.
+        """Checks the best weights of a run that is resumed, before anything is written.
 
         Raises:
             UserError: if `best.pt` is damaged, or of another epoch than the best.
@@ -275,8 +72,133 @@ class Recorder:
                 " copy of it, or train again."
             )
 
+    def start(self, resume: bool) -> None:
+        """Opens the log, and writes what is known before the first step."""
+        loop, data, config = self.loop, self.experiment.data, self.experiment.config
+        terminal.open_log(self.record.log)
+        self.record.write_config(config)
+        board = Board(self.record.tensorboard, loop.epoch)
+        self.board = self._open_files.enter_context(closing(board))
+        if not resume:
+            self.record.write_overrides(self.overrides)
+            device = next(loop.model.parameters()).device
+            about = environment(config["seed"], device, data.fingerprint)
+            self.record.write_environment(about)
+            self.record.write_scope(loop.tensors, self.experiment.rules)
+            if data.indices:
+                names = {split: data.splits[split].names for split in data.indices}
+                self.record.write_splits(data.indices, names)
+            self.save()
+        self.summarize("running")
+        self.record.write_metrics(self.rows)
+        if self._best_is_last and not self._best_is_saved():
+            self.save_best(loop.epoch)
+
+    def record_epoch(self, row: Row) -> None:
+        """Writes the row of a finished epoch, checkpoints, and pictures where they are due."""
+        epoch = int(row["epoch"])
+        self.rows.append(row)
+        self.record.write_metrics(self.rows)
+        self.save()  # it contains the weights, so that a kill here loses no best ones
+        if self.loop.improved:
+            self.save_best(epoch)
+        self.summarize("running")
+        self.board.scalars(row)
+        every = self.experiment.config["trainer"]["pictures_every"]
+        if epoch % every == 0 or epoch == 1 or self.loop.finished:
+            colors = pictures.palette(self.experiment.data.classes)
+            sheet = pictures.sheet(self.predictions(), colors)
+            self.board.picture("validation: image, truth, prediction", sheet, epoch)
+            self.board.histograms(self.loop.tensors, epoch)
+        self.board.flush()
+
+    def save(self) -> None:
+        """Writes `last.pt`, from which the run can go on."""
+        state = self.loop.state_dict()
+        self.record.write_last(state, elapsed=self.elapsed, about=self._about())
+
+    def save_best(self, epoch: int, *, polished: bool = False) -> None:
+        """Writes `best.pt`, with the present weights.
+
+        Args:
+            epoch: of these weights.
+            polished: whether they were changed after training.
+        """
+        self.record.write_best(self.loop.model, epoch=epoch, about=self._about(), polished=polished)
+
+    def summarize(self, status: str, *, error: str | None = None, **more: Any) -> RunSummary:
+        """Writes the summary, with `more` of its fields, and returns it."""
+        # after an error in the middle of an epoch its row is missing
+        best = next((row for row in self.rows if row["epoch"] == self.loop.best_epoch), {})
+        summary = replace(
+            self.facts,
+            status=status,
+            error=error,
+            best=best,
+            last=self.rows[-1] if self.rows else {},
+            wall_time_s=round(self.elapsed, 3),
+            **more,
+        )
+        self.record.write_summary(summary)
+        return summary
+
+    def predictions(self) -> list[Any]:
+        """Returns image, truth and prediction of some validation images."""
+        loop, settings = self.loop, self.loop.settings
+        count = self.experiment.config["trainer"]["pictures"]
+        tile, overlap = settings.tile, settings.tile_overlap
+        return pictures.predictions(loop.model, loop.val, count, tile, overlap)
+
+    @contextmanager
+    def recording_failure(self) -> Iterator[None]:
+        """Context manager: writes into the summary why its body failed; closes TensorBoard.
+
+        Raises:
+            RunError: in place of UserError and OSError: the input was right when the run began.
+        """
+        try:
+            with writing(self.record.path):
+                yield
+        except UserError as error:
+            failure = RunError(str(error))
+            self._record_failure(failure)
+            raise failure from error
+        except BaseException as error:
+            self._record_failure(error)
+            raise
+        finally:
+            self._open_files.close()
+
+    def _record_failure(self, error: BaseException) -> None:
+        can_go_on = isinstance(error, Interrupted | KeyboardInterrupt | RunError)
+        requested = type(error) in (Interrupted, KeyboardInterrupt)
+        try:
+            self.summarize(
+                "interrupted" if can_go_on else "failed",
+                error=None if requested else described(error),
+            )
+        except Exception:  # on a full disk, say: the first error is the one to report
+            pass
+
+    @property
+    def _best_is_last(self) -> bool:
+        return self.loop.epoch == self.loop.best_epoch > 0 and self.loop.batch == 0
+
+    def _best_is_saved(self) -> bool:
+        """Returns whether `best.pt` holds the weights of the best epoch.
+
+        Raises:
+            UserError: if it is damaged, and cannot be written anew.
+        """
+        try:
+            return checkpoints.load(self.record.best).get("epoch") == self.loop.best_epoch
+        except UserError:
+            if self._best_is_last:
+                return False
+            raise
+
     def _about(self) -> dict[str, Any]:
-        """What another program needs to use the weights."""
+        """Returns what another program needs to use the weights."""
         data = self.experiment.data
         return {
             "config": self.experiment.config,
@@ -286,40 +208,3 @@ class Recorder:
             "fit": data.resize_mode,
             "fingerprint": data.fingerprint,
         }
-
-    def _summarise(self, status: str, error: str | None = None, **more: Any) -> RunSummary:
-        from seg_l1.runs.summary import RunSummary
-
-        # an error in the midst of an epoch comes before its row
-        best = next((row for row in self.rows if row["epoch"] == self.loop.best_epoch), None)
-        summary = RunSummary(
-            status=status,
-            error=error,
-            best=best or {},
-            last=self.rows[-1] if self.rows else {},
-            wall_time_s=round(self.elapsed, 3),
-            **self.facts,
-            **more,
-        )
-        self.record.write_summary(summary)
-        return summary
-
-    @property
-    def _trainer(self) -> dict[str, Any]:
-        return self.experiment.config["trainer"]
-
-    @property
-    def _penalty(self) -> str:
-        return self.experiment.config["regularizer"]["penalty"]["_target_"].rsplit(".", 1)[-1]
-
-    @property
-    def _network(self) -> str:
-        model = self.experiment.config["model"]
-        name = model.get("arch") or model["_target_"].rsplit(".", 1)[-1]
-        flat = "flat " if model.get("growth") == 1 else ""
-        return f"{flat}{name}" + (f" on {model['encoder']}" if "encoder" in model else "")
-
-    @property
-    def _name(self) -> str:
-        alpha = self.experiment.config["regularizer"]["alpha"]
-        return "no penalty" if self._penalty == "Zero" else f"{self._penalty}, α = {alpha:g}"

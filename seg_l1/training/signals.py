@@ -1,4 +1,4 @@
-"""What asks a run to stop: Ctrl-C, and the warning of a cluster."""
+"""Signals that ask a run to stop: Ctrl-C, and the warning of a cluster."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turns the first SIGINT or SIGTERM into a request; the second SIGINT is Python's own."""
-    asked: list[int] = []
+    """Context manager: yields a function that tells whether SIGINT or SIGTERM has arrived.
 
-    def ask(number: int, frame: object) -> None:
-        asked.append(number)
+    A second SIGINT raises KeyboardInterrupt, as Python does by default.
+    """
+    received: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        received.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
     try:
         for number in numbers:
-            signal.signal(number, ask)
-    except ValueError:  # not in the main thread: signals stay with the caller
+            signal.signal(number, handle)
+    except ValueError:  # not in the main thread: the caller keeps its handlers
         before = {}
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

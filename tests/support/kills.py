@@ -34,8 +34,8 @@ can be larger than 100 kB; ("gone", n): from then on there is no folder DATA."""
 
 IMPORTED = (
     "torch._dynamo", "torch.utils.tensorboard", "sklearn.datasets",
-    "safetensors.torch", "seg_l1.training.build", "seg_l1.models.unet", "seg_l1.data.digits",
-    "seg_l1.training.recorder", "seg_l1.display.pictures", "seg_l1.experiments.path.figures",
+    "safetensors.torch", "seg_l1.training.run", "seg_l1.models.unet", "seg_l1.data.digits",
+    "seg_l1.experiments.path.figures",
 )  # fmt: skip
 """What takes seconds to import: done once, before a process is forked."""
 

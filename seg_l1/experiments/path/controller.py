@@ -30,7 +30,8 @@ from seg_l1.experiments.path.selection import Selection, select
 from seg_l1.metrics.optimality import gradients
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.files import make_folder, write_json
-from seg_l1.training.build import build, instantiate
+from seg_l1.training.build import build
+from seg_l1.training.instantiate import instantiate
 from seg_l1.training.run import remove_if_empty
 
 ATTEMPTS = 3

@@ -54,12 +54,12 @@ def _relax(plan: Plan, data: Any) -> None:
         f"start='{plan.refit.path}'",
     ]
 
-    def polish(loop: Loop) -> None:
+    def relax(loop: Loop) -> None:
         penalised = plan.refit.model_state("best")
         blend(loop.model, penalised, plan.settings["relax_blend"])
         recalibrate(loop.model, loop.train)
 
-    complete(config, words, plan.relaxed, data=data, polish=polish)
+    complete(config, words, plan.relaxed, data=data, after_training=relax)
 
 
 @torch.no_grad()

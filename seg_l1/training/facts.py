@@ -1,0 +1,45 @@
+"""What is known of a run before its first step."""
+
+from __future__ import annotations
+
+import torch
+
+from seg_l1 import distributed
+from seg_l1.errors import UserError, first_line
+from seg_l1.metrics import shrinkage, sparsity
+from seg_l1.runs.summary import RunSummary
+from seg_l1.training.build import Experiment
+
+
+def first_summary(experiment: Experiment) -> RunSummary:
+    """Returns the summary before training: size of the network, sources of shrinkage, notes.
+
+    Raises:
+        UserError: if the network cannot process the images.
+    """
+    loop = experiment.loop
+    device = next(loop.model.parameters()).device
+    image = torch.zeros(1, *loop.fixed[0][0].shape[1:], device=device)
+    tile = loop.settings.tile
+    try:
+        if tile and (tile[0] < image.shape[2] or tile[1] < image.shape[3]):
+            loop.model.eval()(image[..., : tile[0], : tile[1]])
+        multiply_adds = sparsity.multiply_adds(loop.model, image)
+        scale_invariant = shrinkage.scale_invariant_layers(loop.model, image)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"model: does not fit the images ({first_line(error)})") from error
+    notes = shrinkage.notes(experiment.config, loop.tensors, scale_invariant)
+    if loop.train.batch_size < distributed.size():
+        notes.append(
+            f"batches of {loop.train.batch_size} leave some of {distributed.size()} processes"
+            " without an image"
+        )
+    return RunSummary(
+        "running",
+        epochs=loop.settings.epochs,
+        parameters=sparsity.parameters(loop.model),
+        penalised_weights=sum(e.tensor.numel() for e in loop.tensors if e.penalized),
+        multiply_adds=multiply_adds,
+        shrinkage=shrinkage.sources(experiment.config),
+        notes=notes,
+    )

@@ -1,0 +1,119 @@
+"""The end of a run: its best weights are evaluated, and pictures and tables are written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from torch import Tensor
+
+from seg_l1 import distributed
+from seg_l1.display import pictures, run_text, terminal
+from seg_l1.metrics.optimality import NAMES
+from seg_l1.metrics.segmentation import per_class
+from seg_l1.metrics.shrinkage import sources
+from seg_l1.metrics.sparsity import layer_zeros, sparsity
+from seg_l1.runs import checkpoints
+from seg_l1.runs.files import blame_file
+from seg_l1.runs.summary import RunSummary
+from seg_l1.training.evaluation import Row
+from seg_l1.training.loop import Loop
+from seg_l1.training.recorder import Recorder
+
+AfterTraining = Callable[[Loop], None]
+"""Changes the best weights after the last epoch."""
+
+
+def finish(recorder: Recorder, after_training: AfterTraining | None = None) -> RunSummary:
+    """Evaluates the best weights; writes pictures, tables, weights and the summary.
+
+    Args:
+        after_training: see `run.run`.
+    """
+    experiment, loop, record = recorder.experiment, recorder.loop, recorder.record
+    _load_best(recorder, after_training)
+    split = "val" if experiment.test is None else "test"
+    scores, counts = loop.evaluate(experiment.test or loop.val)
+    test = scores if split == "test" else {}
+    row, classes = recorder.best_row, experiment.data.classes
+    title = run_text.run_title(experiment.config, row)
+    pictures.save_preview(record.preview, recorder.predictions(), classes, title)
+    record.write_weights(loop.model, {"classes": ",".join(classes)})
+    _write_hparams(recorder, row, test)
+    layers = layer_zeros(loop.tensors)
+    certificate = {name: recorder.rows[-1][name] for name in ("epoch", *NAMES)}
+    recorder.facts = replace(recorder.facts, shrinkage=sources(experiment.config, recorder.rows))
+    summary = recorder.summarize(
+        "completed",
+        test={f"test/{name}": value for name, value in test.items()},
+        certificate=certificate,
+        layers=[vars(layer) for layer in layers],
+    )
+    columns = _class_columns(row, classes, split, counts)
+    record.write_per_class(classes, columns)
+    pictures.save_confusion(record.confusion, counts, classes, f"{split}, {title}")
+    epoch = int(row["epoch"])
+    terminal.log.info("\n" + terminal.classes_table(classes, columns, split, epoch))
+    terminal.log.info("\n" + terminal.zeros_table(layers, epoch))
+    if text := terminal.certificate_text(certificate):
+        terminal.log.info(text)
+    terminal.log.info(
+        terminal.closing_text(
+            row,
+            test,
+            record,
+            overrides=recorder.overrides,
+            alpha=experiment.config["regularizer"]["alpha"],
+            seconds=recorder.elapsed,
+        )
+    )
+    return summary
+
+
+def _load_best(recorder: Recorder, after_training: AfterTraining | None) -> None:
+    """Loads the best weights in all processes, and applies `after_training` to them once."""
+    best = checkpoints.load(recorder.record.best)
+    with blame_file(recorder.record.best):
+        recorder.loop.model.load_state_dict(best["model"])
+    distributed.broadcast_object(best["model"])
+    if after_training is None:
+        return
+    loop, row = recorder.loop, recorder.best_row
+    if not best.get("polished", False):  # a run that was killed after it comes here again
+        after_training(loop)
+        recorder.save_best(int(row["epoch"]), polished=True)
+    val, _ = loop.evaluate(loop.val)
+    row |= {f"val/{name}": value for name, value in val.items()} | sparsity(loop.tensors)
+    row["gap/miou"] = row["train/miou"] - row["val/miou"]
+    recorder.record.write_metrics(recorder.rows)
+
+
+def _class_columns(
+    row: Row, classes: list[str], split: str, counts: Tensor
+) -> dict[str, list[float]]:
+    """Returns the columns of `per_class.csv`."""
+    columns = {"val_iou": [row[f"val/iou/{name}"] for name in classes]}
+    return columns | {f"{split}_{name}": values for name, values in per_class(counts).items()}
+
+
+def _write_hparams(recorder: Recorder, row: Row, test: Row) -> None:
+    config = recorder.experiment.config
+    regularizer = config["regularizer"]
+    recorder.board.hparams(
+        {
+            "regularizer": run_text.class_name(regularizer["penalty"]),
+            "alpha": regularizer["alpha"],
+            "solver": regularizer["solver"],
+            "optimizer": run_text.class_name(config["optimizer"]),
+            "lr": config["optimizer"]["lr"],
+            # TensorBoard shows the first five by name unless asked for more
+            "network": run_text.network_name(config["model"]),
+            "seed": config["seed"],
+        },
+        {
+            "summary/val_miou": row["val/miou"],
+            "summary/test_miou": test.get("miou", float("nan")),
+            "summary/zeros": row["sparsity/exact"],
+            "summary/gap_miou": row["gap/miou"],
+        },
+    )
