@@ -14,7 +14,7 @@ import torch
 from seg_l1.config.compose import CONF, compose_plain, parse
 from seg_l1.config.hyperparameters import options
 from seg_l1.experiments.planning import plan
-from seg_l1.report import plots
+from seg_l1.report.plots.common import looks
 from seg_l1.report.reading import collect
 from seg_l1.report.runs import curves
 from tests.support.penalties import TABLE
@@ -173,9 +173,9 @@ def test_it_is_swept_reported_and_resumed(mine, command, tmp_path, monkeypatch):
     drawn_curves = curves(found.runs)
     sizes = {curve.label: len(curve.configurations) for curve in drawn_curves}
     assert sizes == {"none": 1, "l1": 2, "huber, tau=0.1": 2, "huber, tau=0.3": 2}
-    looks = {curve.label: plots.style(curve, drawn_curves) for curve in drawn_curves}
-    assert len({(look.colour, look.marker) for look in looks.values()}) == 3
-    assert len({(look.colour, look.marker, look.line) for look in looks.values()}) == 4
+    drawn = looks(drawn_curves).values()
+    assert len({(look.color, look.marker) for look in drawn}) == 3
+    assert len({(look.color, look.marker, look.line) for look in drawn}) == 4
 
     monkeypatch.setenv("SEG_L1_TRUST", "1")
     for path in trained:

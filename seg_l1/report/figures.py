@@ -9,6 +9,8 @@ import numpy as np
 
 from seg_l1.display.style import png
 from seg_l1.errors import UserError
+from seg_l1.report import plots
+from seg_l1.report.plots.common import looks
 from seg_l1.report.reading import Collection
 from seg_l1.report.runs import Configuration, Curve, Run, baseline
 from seg_l1.report.statistics import pareto_front
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
 def figures(found: Collection, all_curves: Sequence[Curve]) -> list[dict[str, Any]]:
     """Name, title, caption and PNG of each figure; where "png" is None the caption says why."""
-    from seg_l1.report import plots
-
     several = max(len(c.runs) for curve in all_curves for c in curve.configurations) > 1
     spread = (
         "Large markers are means over n seeds, bars one standard deviation over them, faint dots"
@@ -71,7 +71,7 @@ def figures(found: Collection, all_curves: Sequence[Curve]) -> list[dict[str, An
         (
             "classes",
             "Which classes pay",
-            plots.classes(all_curves, names, lambda curve: baseline(curve, all_curves)),
+            plots.class_table(all_curves, names, lambda curve: baseline(curve, all_curves)),
             f"{heat} A dash: the class is in neither truth nor prediction.",
             absent if names else "The runs name no classes that they share.",
         ),
@@ -105,7 +105,7 @@ def _classes(runs: Sequence[Run]) -> list[str]:
     return [name for name in named[0] if all(name in others for others in named)]
 
 
-def _weight_panels(all_curves: Sequence[Curve]) -> tuple[list[tuple[str, Curve, Any]], str]:
+def _weight_panels(all_curves: Sequence[Curve]) -> tuple[list[tuple[str, str, np.ndarray]], str]:
     """The weights of the best runs of none, l1 and l2, or of the first three there are."""
     best: dict[str, Configuration] = {}
     for configuration in (c for curve in all_curves for c in curve.configurations):
@@ -114,6 +114,7 @@ def _weight_panels(all_curves: Sequence[Curve]) -> tuple[list[tuple[str, Curve, 
             best[configuration.curve.regularizer] = configuration
     chosen = [name for name in ("none", "l1", "l2") if name in best]
     chosen += [name for name in best if name not in chosen][: max(0, 3 - len(chosen))]
+    look_of = looks(all_curves)
     panels, missing = [], []
     for configuration in (best[name] for name in chosen):
         run = configuration.best_run()
@@ -123,7 +124,7 @@ def _weight_panels(all_curves: Sequence[Curve]) -> tuple[list[tuple[str, Curve, 
             missing.append(f"{error}.")
         else:
             title = f"{configuration.label}, seed\u00a0{run.seed}"
-            panels.append((title, configuration.curve, weights))
+            panels.append((title, look_of[configuration.curve.label].color, weights))
     return panels, " ".join(missing)
 
 

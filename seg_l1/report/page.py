@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_l1.report.figures import figures
+from seg_l1.report.plots.common import looks
 from seg_l1.report.reading import Collection
 from seg_l1.report.runs import Curve, Run, curves, short
 from seg_l1.report.statistics import Paired, mean_and_error
@@ -50,23 +51,17 @@ def _page(
 ) -> str:
     from jinja2 import Environment, StrictUndefined
 
-    from seg_l1.report import plots
-
     engine = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     engine.filters |= {"plus_minus": _plus_minus, "p_value": _p_value, "change": _change,
                        "short": short}  # fmt: skip
     template = Path(__file__).with_suffix(".html.jinja").read_text("utf-8")
-    marks = {}
-    for curve in all_curves:
-        look = plots.style(curve, all_curves)
-        marks[curve.label] = {"colour": look.colour, "glyph": plots.GLYPHS[look.marker]}
     return engine.from_string(template).render(
         facts=_facts(found, all_curves),
         glance=_glance(all_curves, rows),
         rows=rows,
-        marks=marks,
+        looks=looks(all_curves),
         figures=shown,
         found=found,
         tested=any(row["scores"]["test/miou"][0] == row["scores"]["test/miou"][0] for row in rows),

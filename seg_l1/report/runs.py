@@ -117,14 +117,12 @@ class Curve:
         regularizer: the name of the regularizer.
         setting: what else makes this curve: key -> value.
         label: both as a text.
-        place: 0 for `none`; the other regularizers of a report count from 1, as they come.
         configurations: by rising α.
     """
 
     regularizer: str
     setting: dict[str, str]
     label: str
-    place: int
     configurations: list[Configuration] = field(default_factory=list)
 
     @property
@@ -141,13 +139,11 @@ class Curve:
 def curves(runs: Sequence[Run]) -> list[Curve]:
     """Sorts runs into curves: `none` first, then as they come; configurations by rising α."""
     sorted_in: dict[str, Curve] = {}
-    places = {"none": 0}
     for run in runs:
         known = {key: value for key, value in run.setting.items() if value}
         words = "".join(f", {_short_key(k)}={v[:40]}" for k, v in known.items())
         label = run.regularizer + words
-        place = places.setdefault(run.regularizer, len(places))
-        curve = sorted_in.setdefault(label, Curve(run.regularizer, run.setting, label, place))
+        curve = sorted_in.setdefault(label, Curve(run.regularizer, run.setting, label))
         same = [c for c in curve.configurations if c.alpha == run.alpha]
         if same:
             same[0].runs.append(run)
