@@ -4,6 +4,8 @@ torchrun starts the same command several times. Rank 0 reads the command line an
 that writes files; the others take part in every step. Each batch is divided between them, and all
 that the next step depends on is the same in every process: weights, optimizer and random
 generators. In a single process every function here does nothing, or returns what it was given.
+
+torch is imported inside functions, because commands import this module before they need torch.
 """
 
 from __future__ import annotations

@@ -238,7 +238,7 @@ class Terms(NamedTuple):
 
 
 class RegularizedLoss(nn.Module):
-    """F = ℓ(y, ŷ) + strength·Σ_t ω_t·R(w_t) over the penalised tensors of a scope.
+    """F = ℓ(y, ŷ) + strength·Σ_t ω_t·R(w_t) over the penalized tensors of a scope.
 
     The solver `subgradient` follows the gradient of the total, `proximal` that of the data term;
     both report the same objective.
