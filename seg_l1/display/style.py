@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -42,19 +40,8 @@ RC_PARAMS: dict[Any, Any] = {
 }
 """Settings of matplotlib for all figures."""
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def styled(draw: Callable[P, T]) -> Callable[P, T]:
-    """Decorates a function that draws: while it does, `RC_PARAMS` are in force."""
-
-    @wraps(draw)
-    def styled_draw(*args: P.args, **kwargs: P.kwargs) -> T:
-        with rc_context(RC_PARAMS):
-            return draw(*args, **kwargs)
-
-    return styled_draw
+styled = rc_context(RC_PARAMS)
+"""Decorates a function that draws: while it does, `RC_PARAMS` are in force."""
 
 
 def new_figure(width: float, height: float) -> Figure:

@@ -6,6 +6,7 @@ import math
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from seg_l1.report.reading import Collection
@@ -15,34 +16,51 @@ from seg_l1.report.statistics import Paired, holm, mean_and_error, paired
 SCORES = ("val/miou", "test/miou", "sparsity/exact", "sparsity/groups", "gap/miou")
 """The columns of the tables; all of the best epoch."""
 
+TESTED = ("val/miou", "test/miou")
+"""The columns that are compared with `none`."""
 
-def best_rows(all_curves: Sequence[Curve]) -> list[dict[str, Any]]:
-    """A row per curve: its best configuration, scores with standard errors, tests against none.
 
-    "tests" are `Paired` on validation and test mIoU, "holm" the p values of each adjusted for the
-    number of curves.
+@dataclass
+class Comparison:
+    """The best configuration of a curve, compared with `none`.
+
+    Attributes:
+        best: the configuration.
+        baseline: `none` with the same settings; None where there is no such run.
+        scores: mean and standard error of each of `SCORES`.
+        tests: a paired test against the baseline for each of `TESTED`.
+        holm: their p values, adjusted for the number of curves.
+        command: what trains the configuration anew.
     """
-    rows = []
-    for curve in all_curves:
-        best, none = curve.best(), baseline(curve, all_curves)
-        tests = {
-            name: paired(best.scores(name), none.scores(name)) if none else None
-            for name in ("val/miou", "test/miou")
-        }
-        rows.append(
-            {
-                "best": best,
-                "scores": {name: mean_and_error(best.scores(name).values()) for name in SCORES},
-                "tests": tests,
-                "holm": {},
-                "command": command(best.runs),
-            }
-        )
-    for name in ("val/miou", "test/miou"):
-        adjusted = holm([row["tests"][name].p if row["tests"][name] else math.nan for row in rows])
+
+    best: Configuration
+    baseline: Configuration | None
+    scores: dict[str, tuple[float, float]]
+    tests: dict[str, Paired]
+    command: str
+    holm: dict[str, float] = field(default_factory=dict)
+
+
+def best_rows(curves: Sequence[Curve]) -> list[Comparison]:
+    """Returns a row per curve."""
+    rows = [_compare(curve.best(), baseline(curve, curves)) for curve in curves]
+    for name in TESTED:
+        adjusted = holm([row.tests[name].p for row in rows])
         for row, p in zip(rows, adjusted, strict=True):
-            row["holm"][name] = p
+            row.holm[name] = p
     return rows
+
+
+def _compare(best: Configuration, none: Configuration | None) -> Comparison:
+    return Comparison(
+        best=best,
+        baseline=none,
+        scores={name: mean_and_error(best.scores(name).values()) for name in SCORES},
+        tests={
+            name: paired(best.scores(name), none.scores(name) if none else {}) for name in TESTED
+        },
+        command=command(best.runs),
+    )
 
 
 def command(runs: Sequence[Run]) -> str:
@@ -56,48 +74,54 @@ def command(runs: Sequence[Run]) -> str:
 
 
 def runs_table(found: Collection) -> tuple[list[str], list[list[Any]]]:
-    """Header and rows of runs.csv: a row per run, those without a result too."""
+    """Returns header and rows of runs.csv: a row per run, those without a result too."""
     settings = sorted({key for run in found.runs for key in run.setting})
-    repeats = [(run, f"not counted, repeats {name}") for run, name in found.repeats]
-    more = ("epoch", "wall_time_s")
-    header = ["run", "status", "regularizer", "alpha", "seed", *settings, *SCORES, *more,
-              "data_fingerprint", "commit", "error", "command"]  # fmt: skip
-    rows: list[list[Any]] = []
-    for run, said in [*((run, "") for run in found.runs), *repeats]:
-        git = run.environment.get("git") or {}
-        rows.append([
-            run.name, "completed", run.regularizer, "" if run.alpha is None else run.alpha,
-            run.seed, *(run.setting.get(key, "") for key in settings),
-            *(_cell(run.score(name)) for name in SCORES), run.summary.best.get("epoch"),
-            run.summary.wall_time_s, run.data, git.get("commit"), said, command([run]),
-        ])  # fmt: skip
-    for run in found.unfinished:
-        row = dict.fromkeys(header, "")
-        rows.append(
-            [*(row | {"run": run.name, "status": run.status, "error": run.reason}).values()]
-        )
-    return header, rows
+    header = ["run", "status", "regularizer", "alpha", "seed", *settings, *SCORES, "epoch",
+              "wall_time_s", "data_fingerprint", "commit", "error", "command"]  # fmt: skip
+    rows = [_run_row(run, settings) for run in found.runs]
+    for run, name in found.repeats:
+        rows.append({**_run_row(run, settings), "error": f"not counted, repeats {name}"})
+    for other in found.unfinished:
+        rows.append({"run": other.name, "status": other.status, "error": other.reason})
+    return header, [[row.get(name, "") for name in header] for row in rows]
 
 
-def best_table(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[Any]]]:
-    """Header and rows of best.csv: a row per curve; `rows` as of `best_rows`."""
+def _run_row(run: Run, settings: Sequence[str]) -> dict[str, Any]:
+    return {
+        "run": run.name,
+        "status": "completed",
+        "regularizer": run.regularizer,
+        "alpha": "" if run.alpha is None else run.alpha,
+        "seed": run.seed,
+        **{key: run.setting.get(key, "") for key in settings},
+        **{name: _cell(run.score(name)) for name in SCORES},
+        "epoch": run.summary.best.get("epoch"),
+        "wall_time_s": run.summary.wall_time_s,
+        "data_fingerprint": run.data,
+        "commit": (run.environment.get("git") or {}).get("commit"),
+        "command": command([run]),
+    }
+
+
+def best_table(rows: Sequence[Comparison]) -> tuple[list[str], list[list[Any]]]:
+    """Returns header and rows of best.csv: a row per curve."""
     header = ["regularizer", "alpha", "seeds"]
     for name in SCORES:
         header += [name, f"{name} stderr"]
-    for name in ("val/miou", "test/miou"):
+    for name in TESTED:
         header += [f"{name} {word}" for word in ("pairs", "minus none", "low", "high", "p", "holm")]
     table = []
     for row in rows:
-        best: Configuration = row["best"]
-        cells = [best.curve.label, "" if best.alpha is None else best.alpha, len(best.runs)]
-        cells += [_cell(x) for name in SCORES for x in row["scores"][name]]
-        for name in ("val/miou", "test/miou"):
-            test = row["tests"][name] or Paired(0)
-            numbers = (test.difference, test.low, test.high, test.p, row["holm"][name])
+        alpha = "" if row.best.alpha is None else row.best.alpha
+        cells: list[Any] = [row.best.curve.label, alpha, len(row.best.runs)]
+        cells += [_cell(value) for name in SCORES for value in row.scores[name]]
+        for name in TESTED:
+            test = row.tests[name]
+            numbers = (test.difference, test.low, test.high, test.p, row.holm[name])
             cells += [test.pairs, *map(_cell, numbers)]
-        table.append([*cells, row["command"]])
+        table.append([*cells, row.command])
     return [*header, "command"], table
 
 
 def _cell(value: float) -> float | str:
-    return "" if value != value else value
+    return "" if math.isnan(value) else value

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from seg_l1.display.style import INK, new_figure, styled
+from seg_l1.display.style import INK, literal, new_figure, styled
 from seg_l1.report.plots.common import number_text
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def class_table(
             image = axes.imshow(tables[index], aspect="auto", interpolation="nearest", **colors)
             _write_values(axes, image, tables[index], relative=relative, size=layout.font_size)
             width = max(14, round(16 * layout.column * layout.widths[index]))
-            axes.set_title(fill(shown[index].label, width), fontsize=9)
+            axes.set_title(fill(literal(shown[index].label), width), fontsize=9)
             ticks = names if axes is panels[0] else [""] * len(names)
             _format_axes(axes, shown[index], ticks, layout)
         fraction = 0.05 if len(row) > 1 else 0.08
@@ -131,7 +131,7 @@ def _format_axes(axes: Axes, curve: Curve, names: Sequence[str], layout: _Layout
     alphas = [number_text(c.alpha or 0.0) for c in curve.configurations]
     axes.set_facecolor("#d9dce0")
     axes.set_xticks(range(columns), alphas, fontsize=8, rotation=90 if layout.dense else 0)
-    axes.set_yticks(range(rows), names, fontsize=8 if tall else 6)
+    axes.set_yticks(range(rows), map(literal, names), fontsize=8 if tall else 6)
     axes.set_ylabel("class" if any(names) else "")
     axes.set_xlabel("α", fontsize=9)
     axes.grid(False)

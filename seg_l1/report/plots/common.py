@@ -20,6 +20,7 @@ from seg_l1.display.style import (
     RED,
     SKY,
     WINE,
+    literal,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def add_legend(
         count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
         face = look.face(5) | ({"marker": ""} if lines and not curve.penalised else {})
         face["linestyle"] = look.line if lines else "none"
-        handles.append(Line2D([], [], **face, label=f"{curve.label} (n = {count})"))
+        handles.append(Line2D([], [], **face, label=f"{literal(curve.label)} (n = {count})"))
     handles += extra
     widths = [0.5 + 0.066 * len(handle.get_label()) for handle in handles]
     room = figure.get_figwidth() - 0.2

@@ -120,7 +120,7 @@ class _AlphaScale(NamedTuple):
         apart = "; 0 set apart" if has_zero else ""
         axes.set_xscale("log")
         axes.set_xlim(low / 10 ** (0.35 * self.step), high * 10 ** (0.35 * self.step))
-        axes.set_xlabel(f"strength of the penalty α (log scale{apart})")
+        axes.set_xlabel(f"penalty strength α (log scale{apart})")
         axes.xaxis.set_major_locator(FixedLocator([*zero, *ticks]))
         axes.set_xticklabels(["0"] * len(zero) + [number_text(x) for x in ticks])
         axes.xaxis.set_minor_locator(NullLocator())
