@@ -237,14 +237,12 @@ def test_a_layer_without_gradient_is_penalised_as_if_its_gradient_were_zero(solv
     torch.testing.assert_close(left[0], left[1])
 
 
-def _train(rank, processes, solver, kind, folder):
-    """20 steps on the share of this process; rank 0 saves the weights."""
-    torch.set_num_threads(1)
+CASES = [(solver, kind) for solver in SOLVERS for kind in ("SGD", "Adam")]
+
+
+def _train(rank, processes, solver, kind):
+    """20 steps on the share of this process; returns the weights."""
     net = classifier().double()
-    if processes > 1:
-        torch.distributed.init_process_group(
-            "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=processes
-        )
     early = solver in (DualAveraging, Factorized)  # attached before DDP has sent the weights
     with torch.no_grad():
         net[0].weight.add_(rank)
@@ -259,24 +257,39 @@ def _train(rank, processes, solver, kind, folder):
     for step in range(20):
         images, labels = batch(step)
         optimizer.zero_grad()
-        mine = slice(rank, None, processes)
-        cross_entropy(model(images[mine].double()), labels[mine]).backward()
+        share = slice(rank, None, processes)
+        cross_entropy(model(images[share].double()), labels[share]).backward()
         optimizer.step()
+    return net.state_dict()
+
+
+def _train_all(rank, folder):
+    """Trains all cases as one of two processes; rank 0 saves the weights of each."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
+    weights = [_train(rank, 2, *case) for case in CASES]
     if rank == 0:
-        torch.save(net.state_dict(), f"{folder}/{processes}.pt")
-    if processes > 1:
-        torch.distributed.barrier()
-        os._exit(0)  # gloo's threads can abort an interpreter that is shut down in order
+        torch.save(weights, f"{folder}/two.pt")
+    torch.distributed.barrier()
+    os._exit(0)  # gloo's threads can abort an interpreter that is shut down in order
+
+
+@pytest.fixture(scope="module")
+def trained_by_two(tmp_path_factory):
+    """The weights of all cases after the training in two processes."""
+    folder = tmp_path_factory.mktemp("two")
+    mp.start_processes(_train_all, (folder,), nprocs=2, start_method="spawn")
+    return dict(zip(CASES, torch.load(folder / "two.pt", weights_only=True), strict=True))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("kind", ["SGD", "Adam"])
-def test_two_processes_take_the_steps_of_one(solver, kind, tmp_path):
-    _train(0, 1, solver, kind, tmp_path)
-    mp.start_processes(_train, (2, solver, kind, tmp_path), nprocs=2, start_method="spawn")
-    one, two = (torch.load(tmp_path / f"{n}.pt", weights_only=True) for n in (1, 2))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0].__name__}-{case[1]}")
+def test_two_processes_take_the_steps_of_one(case, trained_by_two):
+    one, two = _train(0, 1, *case), trained_by_two[case]
+    assert one.keys() == two.keys()
     for name in one:
         torch.testing.assert_close(one[name], two[name], rtol=0, atol=1e-6)
-        if solver in (Proximal, DualAveraging):
+        if case[0] in (Proximal, DualAveraging):
             assert torch.equal(one[name] == 0, two[name] == 0)
