@@ -1,4 +1,4 @@
-"""The report: what runs say when they are compared over α and seeds."""
+"""Compares runs over regularizer, α and seed."""
 
 from seg_l1.report.page import write
 from seg_l1.report.reading import collect

@@ -16,9 +16,9 @@ from seg_l1.report.statistics import mean_and_error
 from seg_l1.report.tables import Comparison
 
 
-def facts(found: Collection, curves: Sequence[Curve]) -> dict[str, str]:
+def facts(collection: Collection, curves: Sequence[Curve]) -> dict[str, str]:
     """Returns what was swept, on what data, when and by which code: label -> text."""
-    runs = found.runs
+    runs = collection.runs
     times = [run.files.summary.stat().st_mtime for run in runs]
     first, last = (time.strftime("%Y-%m-%d %H:%M", time.localtime(f(times))) for f in (min, max))
     total = sum(run.summary.wall_time_s or 0 for run in runs)
@@ -26,8 +26,8 @@ def facts(found: Collection, curves: Sequence[Curve]) -> dict[str, str]:
     devices = _join(str(run.environment.get("device")) for run in runs)
     texts = {
         "compared": _swept(runs, curves),
-        "overrides": "\n".join(found.typed),
-        "runs": _counts(found),
+        "overrides": "\n".join(collection.typed),
+        "runs": _counts(collection),
         "data": _join(_data(run) for run in runs),
         "model": _join(_model(run) for run in runs),
         "device": f"{devices}, torch {_join(str(v.get('torch')) for v in versions)}",
@@ -50,11 +50,14 @@ def _swept(runs: Sequence[Run], curves: Sequence[Curve]) -> str:
     return "; ".join(f"{key} = {', '.join(some)}" for key, some in values.items() if some)
 
 
-def _counts(found: Collection) -> str:
-    others = Counter(run.status for run in found.unfinished)
-    parts = [f"{len(found.runs)} completed", *(f"{n} {status}" for status, n in others.items())]
-    if found.same:
-        parts.append(f"{found.same} more jobs were not trained, as they repeat another job")
+def _counts(collection: Collection) -> str:
+    others = Counter(run.status for run in collection.unfinished)
+    parts = [
+        f"{len(collection.runs)} completed",
+        *(f"{n} {status}" for status, n in others.items()),
+    ]
+    if collection.same:
+        parts.append(f"{collection.same} more jobs were not trained, as they repeat another job")
     return ", ".join(parts)
 
 

@@ -20,18 +20,18 @@ from seg_l1.report.tables import Comparison, best_rows, best_table, runs_table
 from seg_l1.runs.files import make_folder, write_bytes, write_csv, write_text
 
 
-def write(found: Collection, output: Path) -> Path:
+def write(collection: Collection, output: Path) -> Path:
     """Writes report.html, runs.csv, best.csv and the figures into `output`; returns the first.
 
     Raises:
         UserError: if the folder cannot be written.
     """
-    all_curves = curves(found.runs)
+    all_curves = curves(collection.runs)
     rows, weights = best_rows(all_curves), best_weights(all_curves)
-    pictures = figures(all_curves, shared_classes(found.runs), weights)
-    page = _render(found, all_curves, rows=rows, pictures=pictures, weights=weights)
+    pictures = figures(all_curves, shared_classes(collection.runs), weights)
+    page = _render(collection, all_curves, rows=rows, pictures=pictures, weights=weights)
     make_folder(output)
-    write_csv(output / "runs.csv", *runs_table(found))
+    write_csv(output / "runs.csv", *runs_table(collection))
     write_csv(output / "best.csv", *best_table(rows))
     for name, picture in pictures.items():
         write_bytes(output / f"{name}.png", picture.png)
@@ -40,7 +40,7 @@ def write(found: Collection, output: Path) -> Path:
 
 
 def _render(
-    found: Collection,
+    collection: Collection,
     all_curves: Sequence[Curve],
     *,
     rows: Sequence[Comparison],
@@ -59,16 +59,16 @@ def _render(
     }
     template = Path(__file__).with_suffix(".html.jinja").read_text("utf-8")
     return engine.from_string(template).render(
-        facts=facts(found, all_curves),
+        facts=facts(collection, all_curves),
         findings=findings(all_curves, rows),
         rows=rows,
         looks=looks(all_curves),
         figures=pictures,
-        found=found,
+        collection=collection,
         tested=not all(math.isnan(row.scores["test/miou"][0]) for row in rows),
         several=any(len(row.best.runs) > 1 for row in rows),
-        relative=all(baseline(curve, all_curves) for curve in all_curves if curve.penalised),
-        swept=any(curve.penalised for curve in all_curves),
+        relative=all(baseline(curve, all_curves) for curve in all_curves if curve.penalized),
+        swept=any(curve.penalized for curve in all_curves),
         unreadable=weights.errors,
         weak=weak_test(rows),
         written=time.strftime("%Y-%m-%d %H:%M"),

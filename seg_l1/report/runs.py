@@ -1,4 +1,4 @@
-"""Runs, sorted: a configuration is all of a run but its seed, a curve all but seed and α."""
+"""Groups runs: those of a configuration differ in the seed only, those of a curve in seed and α."""
 
 from __future__ import annotations
 
@@ -17,11 +17,21 @@ if TYPE_CHECKING:
 
 @dataclass
 class Run:
-    """A completed run; `setting` is what makes its curve beside the regularizer."""
+    """A completed run.
+
+    Attributes:
+        name: of its folder, within the folder that was given.
+        files: its folder.
+        overrides: what was typed.
+        config: the content of `config.yaml`.
+        summary: the content of `summary.json`.
+        environment: the content of `environment.json`.
+        setting: what distinguishes its curve beside the regularizer: key -> value.
+    """
 
     name: str
     files: RunDirectory
-    words: list[str]
+    overrides: list[str]
     config: dict[str, Any]
     summary: RunSummary
     environment: dict[str, Any]
@@ -29,11 +39,12 @@ class Run:
 
     @property
     def typed(self) -> dict[str, str]:
-        return {k.lstrip("+~"): v for k, _, v in (word.partition("=") for word in self.words)}
+        """The overrides: key -> value."""
+        return {k.lstrip("+~"): v for k, _, v in (x.partition("=") for x in self.overrides)}
 
     @property
-    def penalised(self) -> bool:
-        """Whether α means something to this run."""
+    def penalized(self) -> bool:
+        """Whether the penalty of this run has an α."""
         return not self.config["regularizer"]["penalty"]["_target_"].endswith(".Zero")
 
     @property
@@ -42,7 +53,7 @@ class Run:
 
     @property
     def alpha(self) -> float | None:
-        return float(self.config["regularizer"]["alpha"]) if self.penalised else None
+        return float(self.config["regularizer"]["alpha"]) if self.penalized else None
 
     @property
     def seed(self) -> int:
@@ -53,19 +64,20 @@ class Run:
         return str(self.environment.get("data_fingerprint"))
 
     def check(self) -> None:
-        """Looks at what a page is made of, which somebody else may have written.
+        """Checks what the report reads, as files may have been edited.
 
         Raises:
             ValueError, TypeError, KeyError, AttributeError: if it cannot be read.
         """
-        if self.penalised and not 0 <= self.alpha < math.inf:
-            raise ValueError(f"alpha is {self.alpha}")
+        alpha = self.alpha
+        if alpha is not None and not 0 <= alpha < math.inf:
+            raise ValueError(f"alpha is {alpha}")
         read = [self.regularizer, int(self.seed), self.config["model"]["_target_"]]
         read += [self.score(name) for name in ("sparsity/exact", "gap/miou")]
         read += [(self.environment.get(part) or {}).keys() for part in ("git", "versions")]
 
     def score(self, name: str) -> float:
-        """A column of the best epoch or of the test split; NaN where there is none."""
+        """A score of the best epoch or of the test split; NaN where there is none."""
         return self.summary.score(name)
 
 
@@ -81,7 +93,7 @@ class Unfinished:
 
 @dataclass
 class Configuration:
-    """The runs that differ in nothing but the seed, one per seed."""
+    """The runs that differ only in the seed, one per seed."""
 
     curve: Curve
     alpha: float | None
@@ -89,15 +101,16 @@ class Configuration:
 
     @property
     def label(self) -> str:
-        strength = "" if self.alpha is None else f", α\u00a0=\u00a0{short(self.alpha)}"
-        return self.curve.label + strength
+        alpha = "" if self.alpha is None else f", α\u00a0=\u00a0{short(self.alpha)}"
+        return self.curve.label + alpha
 
     def scores(self, name: str) -> dict[int, float]:
-        """Seed -> score, without those that have none."""
-        found = {run.seed: run.score(name) for run in self.runs}
-        return {seed: value for seed, value in found.items() if math.isfinite(value)}
+        """Seed -> score, for the runs that have one."""
+        scores = {run.seed: run.score(name) for run in self.runs}
+        return {seed: value for seed, value in scores.items() if math.isfinite(value)}
 
     def mean(self, name: str) -> float:
+        """The mean over seeds; NaN without a score."""
         return mean_and_error(self.scores(name).values())[0]
 
     def deviation(self, name: str) -> float:
@@ -106,18 +119,19 @@ class Configuration:
         return mean_and_error(values)[1] * math.sqrt(len(values)) if values else math.nan
 
     def best_run(self) -> Run:
+        """The run with the highest validation mIoU."""
         return max(self.runs, key=lambda run: run.score("val/miou"))
 
 
 @dataclass
 class Curve:
-    """The configurations that differ in nothing but α, by rising α.
+    """The configurations that differ only in α, in increasing order of α.
 
     Attributes:
         regularizer: the name of the regularizer.
         setting: what else makes this curve: key -> value.
         label: both as a text.
-        configurations: by rising α.
+        configurations: in increasing order of α.
     """
 
     regularizer: str
@@ -126,50 +140,54 @@ class Curve:
     configurations: list[Configuration] = field(default_factory=list)
 
     @property
-    def penalised(self) -> bool:
+    def penalized(self) -> bool:
+        """Whether its configurations have an α."""
         return self.configurations[0].alpha is not None
 
     def best(self) -> Configuration:
-        """The highest mean validation mIoU among the configurations with the most seeds."""
+        """The configuration with the highest mean validation mIoU, of those with the most seeds."""
         most = max(len(c.runs) for c in self.configurations)
         full = [c for c in self.configurations if len(c.runs) == most]
         return max(full, key=lambda c: c.mean("val/miou"))
 
 
 def curves(runs: Sequence[Run]) -> list[Curve]:
-    """Sorts runs into curves: `none` first, then as they come; configurations by rising α."""
-    sorted_in: dict[str, Curve] = {}
+    """Groups runs into curves: `none` first, then those without α, then in order of appearance."""
+    by_label: dict[str, Curve] = {}
     for run in runs:
-        known = {key: value for key, value in run.setting.items() if value}
-        words = "".join(f", {_short_key(k)}={v[:40]}" for k, v in known.items())
-        label = run.regularizer + words
-        curve = sorted_in.setdefault(label, Curve(run.regularizer, run.setting, label))
+        settings = (f", {_short_key(k)}={v[:40]}" for k, v in run.setting.items() if v)
+        label = run.regularizer + "".join(settings)
+        curve = by_label.setdefault(label, Curve(run.regularizer, run.setting, label))
         same = [c for c in curve.configurations if c.alpha == run.alpha]
         if same:
             same[0].runs.append(run)
         else:
             curve.configurations.append(Configuration(curve, run.alpha, [run]))
-    for curve in sorted_in.values():
+    for curve in by_label.values():
         curve.configurations.sort(key=lambda c: (c.alpha is not None, c.alpha))
         for configuration in curve.configurations:
             configuration.runs.sort(key=lambda run: run.seed)
-    return sorted(sorted_in.values(), key=lambda c: (c.regularizer != "none", c.penalised))
+    return sorted(by_label.values(), key=lambda c: (c.regularizer != "none", c.penalized))
 
 
 def baseline(curve: Curve, others: Sequence[Curve]) -> Configuration | None:
-    """The `none` that shares with `curve` all settings that are not the regularizer's own."""
-    shared = apart(curve.setting)
-    found = [o for o in others if o.regularizer == "none" and apart(o.setting) == shared]
-    return found[0].configurations[0] if found and curve.regularizer != "none" else None
+    """The configuration of `none` with the same settings as `curve`, `regularizer.*` apart."""
+    if curve.regularizer == "none":
+        return None
+    shared = shared_setting(curve.setting)
+    for other in others:
+        if other.regularizer == "none" and shared_setting(other.setting) == shared:
+            return other.configurations[0]
+    return None
 
 
-def apart(setting: Mapping[str, str]) -> dict[str, str]:
-    """What of a setting is not the regularizer's own."""
+def shared_setting(setting: Mapping[str, str]) -> dict[str, str]:
+    """The part of a setting that does not belong to the regularizer."""
     return {key: value for key, value in setting.items() if not key.startswith("regularizer.")}
 
 
 def short(number: float) -> str:
-    """A number as one types it: 3e-5, 0.01.
+    """A number in short form: 3e-5, 0.01.
 
     >>> short(3e-05)
     '3e-5'

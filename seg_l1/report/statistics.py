@@ -8,11 +8,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from scipy.stats import ttest_rel
 
 
 @dataclass(frozen=True)
 class Paired:
-    """A paired t test: mean difference, its 95 % confidence interval, p, number of pairs."""
+    """A two-sided paired t test.
+
+    Attributes:
+        pairs: their number.
+        difference: the mean difference.
+        low, high: its 95 % confidence interval.
+        p: the p value.
+    """
 
     pairs: int
     difference: float = math.nan
@@ -22,21 +32,17 @@ class Paired:
 
 
 def mean_and_error(values: Iterable[float]) -> tuple[float, float]:
-    """Returns the mean and its standard error sd/√n; NaN for what n does not allow."""
-    from statistics import fmean, stdev
-
+    """Returns the mean and its standard error sd/√n; NaN where there are too few values."""
     values = list(values)
     mean = fmean(values) if values else math.nan
     return mean, stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
 
 
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Paired:
-    """Compares ours − theirs over the seeds that both have, two-sided.
+    """Tests whether ours − theirs has mean 0, over the seeds that both have.
 
     p and interval are NaN with fewer than two pairs, and where all differences are the same.
     """
-    from scipy.stats import ttest_rel
-
     seeds = sorted(ours.keys() & theirs.keys())
     differences = [ours[seed] - theirs[seed] for seed in seeds]
     mean, error = mean_and_error(differences)
@@ -48,9 +54,9 @@ def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Paired:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Returns p values adjusted for their number (Holm, 1979); NaN is no test and stays NaN."""
+    """Returns p values adjusted for multiple tests (Holm, 1979); NaN is no test and stays NaN."""
     adjusted, least = [math.nan] * len(p), 0.0
-    tested = sorted((value, index) for index, value in enumerate(p) if value == value)
+    tested = sorted((value, index) for index, value in enumerate(p) if not math.isnan(value))
     for rank, (value, index) in enumerate(tested):
         least = max(least, min(1.0, (len(tested) - rank) * value))
         adjusted[index] = least
@@ -58,9 +64,9 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Returns the points that no other one dominates, by rising first coordinate.
+    """Returns the points that no other one dominates, in increasing order of the first coordinate.
 
-    To dominate is to be at least as large in both coordinates and larger in one.
+    A point dominates another if it is at least as large in both coordinates and larger in one.
     """
     front: list[int] = []
     order = sorted(range(len(points)), key=lambda i: points[i], reverse=True)

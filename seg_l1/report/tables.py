@@ -66,22 +66,22 @@ def _compare(best: Configuration, none: Configuration | None) -> Comparison:
 def command(runs: Sequence[Run]) -> str:
     """The command that trains `runs`, which differ in their seeds, anew."""
     first = runs[0]
-    kept = [word for word in first.words if not re.match(r"\+*seed=", word)]
+    kept = [word for word in first.overrides if not re.match(r"\+*seed=", word)]
     if len(runs) == 1:
-        return shlex.join(["python", "train.py", *first.words])
+        return shlex.join(["python", "train.py", *first.overrides])
     seeds = ",".join(str(run.seed) for run in runs)
     return shlex.join(["python", "train.py", "-m", *kept, f"seed={seeds}"])
 
 
-def runs_table(found: Collection) -> tuple[list[str], list[list[Any]]]:
+def runs_table(collection: Collection) -> tuple[list[str], list[list[Any]]]:
     """Returns header and rows of runs.csv: a row per run, those without a result too."""
-    settings = sorted({key for run in found.runs for key in run.setting})
+    settings = sorted({key for run in collection.runs for key in run.setting})
     header = ["run", "status", "regularizer", "alpha", "seed", *settings, *SCORES, "epoch",
               "wall_time_s", "data_fingerprint", "commit", "error", "command"]  # fmt: skip
-    rows = [_run_row(run, settings) for run in found.runs]
-    for run, name in found.repeats:
+    rows = [_run_row(run, settings) for run in collection.runs]
+    for run, name in collection.repeats:
         rows.append({**_run_row(run, settings), "error": f"not counted, repeats {name}"})
-    for other in found.unfinished:
+    for other in collection.unfinished:
         rows.append({"run": other.name, "status": other.status, "error": other.reason})
     return header, [[row.get(name, "") for name in header] for row in rows]
 

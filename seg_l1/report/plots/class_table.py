@@ -30,7 +30,7 @@ def class_table(
 
     Where a curve has no reference, all maps show the IoU itself, in percent.
     """
-    shown = [curve for curve in curves if curve.penalised]
+    shown = [curve for curve in curves if curve.penalized]
     if not shown or not names:
         return None
     relative = all(reference(curve) is not None for curve in shown)

@@ -107,7 +107,7 @@ def add_legend(
         look = looks[curve.label]
         seeds = sorted({len(c.runs) for c in curve.configurations})
         count = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
-        face = look.face(5) | ({"marker": ""} if lines and not curve.penalised else {})
+        face = look.face(5) | ({"marker": ""} if lines and not curve.penalized else {})
         face["linestyle"] = look.line if lines else "none"
         handles.append(Line2D([], [], **face, label=f"{literal(curve.label)} (n = {count})"))
     handles += extra

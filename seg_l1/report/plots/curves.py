@@ -29,7 +29,7 @@ def against_alpha(
         panels: column, title and label of the y axis of each panel; they share the y axis.
         zero_line: marks y = 0.
     """
-    penalized = [curve for curve in curves if curve.penalised]
+    penalized = [curve for curve in curves if curve.penalized]
     panels = [panel for panel in panels if _has_scores(curves, panel[0])]
     if not penalized or not panels:
         return None
@@ -45,7 +45,7 @@ def against_alpha(
         if zero_line:
             axes.axhline(0, color=FAINT, linewidth=0.8)
         for curve in curves:
-            if not curve.penalised:
+            if not curve.penalized:
                 _level(axes, curve.configurations[0], name, look_of[curve.label])
         for curve, factor in zip(penalized, factors, strict=True):
             _curve(axes, curve, name, scale=scale, factor=factor, look=look_of[curve.label])
