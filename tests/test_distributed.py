@@ -71,8 +71,6 @@ def worker(process: subprocess.Popen, rank: int) -> int:
     return next(p for p in pids if wanted in Path(f"/proc/{p}/environ").read_bytes().split(b"\0"))
 
 
-
-
 def until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
     """Waits for what the process is about to do."""
     deadline = time.monotonic() + LIMIT

@@ -179,6 +179,14 @@ def masks_are(make):
     return damage
 
 
+def each_mask(change):
+    def damage(root):
+        for path in root.glob("masks/*"):
+            Image.fromarray(change(np.array(Image.open(path)))).save(path)
+
+    return damage
+
+
 # what becomes of the folder -> what is typed beside it, words of the message
 BAD_FOLDERS = {
     "one pair": (all_but(1), [], ["dataset.val_fraction=0.2", "'val' empty"]),
@@ -193,6 +201,10 @@ BAD_FOLDERS = {
     "root is a file": (lambda root: None, ["dataset.root=street/classes.txt"], ["no folder"]),
     "root leads to itself": (
         lambda root: (root / "x").symlink_to("x"), ["dataset.root=street/x"], ["no folder"]),
+    "grey masks": (
+        each_mask(lambda mask: 255 * mask), [], ["masks", "dataset.mask_values=[0,255]"]),
+    "nothing labeled": (each_mask(lambda mask: 0 * mask + 255), [], ["masks", "255"]),
+    "a class twice": (listed(b"car\ncar\n"), [], ["classes.txt", "twice"]),
     "no class": (listed(b"\n \n"), [], ["classes.txt", "0 classes", "1 to 254"]),
     "300 classes": (
         listed(b"\n".join(b"%d" % i for i in range(300))), [], ["classes.txt", "1 to 254"]),

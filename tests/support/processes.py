@@ -21,7 +21,7 @@ from seg_l1 import distributed
 from seg_l1.config.compose import compose_plain
 from seg_l1.data.batches import Batches
 from seg_l1.experiments import jobs
-from seg_l1.penalties import L1, Penalty, Zero
+from seg_l1.penalties import L1, Zero
 from seg_l1.runs import checkpoints
 from seg_l1.training.build import build
 from tests.support.penalties import FIRST
@@ -37,20 +37,10 @@ UNET = ["model.width=4", "model.depth=1"]
 SHORT = [*UNET, "limit.train=30"]
 SOLVERS = ["proximal", "subgradient", "dual_averaging", "factorized"]
 REGULARIZERS = {
-    "none": "proximal",
-    "l1": "proximal",
-    "l2": "proximal",
-    "elastic_net": "dual_averaging",
-    "group_l1": "proximal",
-    "sparse_group_l1": "subgradient",
-    "mcp": "proximal",
-    "reweighted_l1": "proximal",
-    "bridge": "factorized",
-    "norm_scale_l1": "proximal",
-    "dropout": "proximal",
-    "drop_connect": "proximal",
+    option: "proximal" if isinstance(penalty, Zero) or hasattr(penalty, "prox") else "factorized"
+    for option, penalty in FIRST.items()
 }
-"""Each with one solver, and l1 with all: they see nothing but gradients, which are summed before."""
+"""Each with one solver, and l1 with all: they see only gradients that have been summed."""
 
 WITH_BATCH_NORM = [o for o, penalty in FIRST.items() if isinstance(penalty, Zero | L1)]
 """The others have a norm per image, which is quicker: a batch norm asks all processes."""
