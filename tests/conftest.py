@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import io
+import shutil
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
 
@@ -64,11 +67,22 @@ def job(tmp_path, monkeypatch, capsys) -> Callable:
     return call
 
 
+@pytest.fixture(scope="session")
+def _finished(tmp_path_factory) -> tuple[Path, str]:
+    """A folder with a run of the card's command, and what it printed."""
+    folder, out = tmp_path_factory.mktemp("finished"), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
+        patch.chdir(folder)
+        assert cli.main(["regularizer=l1", "regularizer.alpha=1e-5", *TINY]) == 0
+    return folder, out.getvalue()
+
+
 @pytest.fixture
-def finished(command, tmp_path):
-    """A run of the card's command, and what it printed."""
-    code, out, err = command("regularizer=l1", "regularizer.alpha=1e-5", *TINY)
-    assert (code, err) == (0, "")
+def finished(_finished, tmp_path, monkeypatch) -> tuple[Path, str]:
+    """A copy of a run of the card's command in an empty folder, and what the run printed."""
+    monkeypatch.chdir(tmp_path)
+    folder, out = _finished
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (path,) = runs(tmp_path)
     return path, out
 
