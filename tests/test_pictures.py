@@ -5,25 +5,25 @@ import numpy as np
 from seg_l1.display import pictures
 
 
-def test_classes_have_colours_of_their_own_and_none_is_grey():
+def test_classes_have_colors_of_their_own_and_none_is_gray():
     classes = ["background", *map(str, range(18))]
-    colours = pictures.palette(classes).astype(int)
-    assert colours[0].tolist() == [0, 0, 0]
-    assert len({tuple(colour) for colour in colours}) == 19
-    assert (np.ptp(colours[1:], axis=1) > 20).all()
+    colors = pictures.palette(classes).astype(int)
+    assert colors[0].tolist() == [0, 0, 0]
+    assert len({tuple(color) for color in colors}) == 19
+    assert (np.ptp(colors[1:], axis=1) > 20).all()
 
 
-def test_an_overlay_paints_labelled_pixels_and_shows_the_grey_of_the_others():
+def test_an_overlay_paints_labeled_pixels_and_shows_the_gray_of_the_others():
     image = np.full((1, 3, 3), [30, 60, 90], dtype=np.uint8)
-    colours = pictures.palette(["background", "a"])
-    painted = pictures.overlay(image, np.array([[0, 1, 255]], dtype=np.uint8), colours)
+    colors = pictures.palette(["background", "a"])
+    painted = pictures.overlay(image, np.array([[0, 1, 255]], dtype=np.uint8), colors)
     assert painted[0, 0].tolist() == painted[0, 2].tolist() == [60, 60, 60]
-    assert np.abs(painted[0, 1].astype(int) - colours[1]).max() < 60
+    assert np.abs(painted[0, 1].astype(int) - colors[1]).max() < 60
 
 
-def test_a_sheet_has_a_column_per_picture_and_three_rows():
-    scene = (
+def test_an_image_grid_has_a_column_per_picture_and_three_rows():
+    example = pictures.Example(
         np.zeros((20, 30, 3), np.uint8), np.zeros((20, 30), np.uint8), np.ones((20, 30), np.uint8)
     )  # fmt: skip
-    sheet = pictures.sheet([scene] * 4, pictures.palette(["a", "b"]), height=40)
-    assert sheet.shape == (3, 3 * 40, 4 * 60)
+    grid = pictures.image_grid([example] * 4, pictures.palette(["a", "b"]), height=40)
+    assert grid.shape == (3, 3 * 40, 4 * 60)

@@ -1,17 +1,21 @@
-"""What a run shows in TensorBoard: scalars, pictures, histograms of weights, one HParams record."""
+"""What a run shows in TensorBoard: scalars, images, histograms of weights, one HParams record."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
 
 from seg_l1.scope import ScopedTensor
+
+BINS = 30
+"""As many as TensorBoard draws; of an even number one can have its center at 0."""
 
 
 class Board:
@@ -21,44 +25,46 @@ class Board:
     """
 
     def __init__(self, folder: Path, epoch: int = 0) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
         self.writer = SummaryWriter(str(folder), purge_step=epoch + 1 if epoch else None)
 
-    def scalars(self, row: dict[str, float]) -> None:
+    def scalars(self, row: Mapping[str, float]) -> None:
+        """Writes each column of a row of metrics under its own name."""
         for name, value in row.items():
             if name not in ("epoch", "step") and not math.isnan(value):
                 self.writer.add_scalar(name, value, int(row["epoch"]))
 
-    def picture(self, name: str, picture: Tensor, epoch: int) -> None:
-        self.writer.add_image(name, picture, epoch)
+    def image(self, name: str, image: Tensor, *, epoch: int) -> None:
+        """Writes an image (3, H, W) uint8."""
+        self.writer.add_image(name, image, epoch)
 
-    def histograms(self, tensors: Sequence[ScopedTensor], epoch: int) -> None:
-        """The penalised weights of each tensor, and all of them together.
+    def histograms(self, tensors: Sequence[ScopedTensor], *, epoch: int) -> None:
+        """Writes the penalized weights of each tensor, and those of all of them together.
 
-        TensorBoard draws 30 bins. So there are 30, of which one has zero in its middle: exact
-        zeros stand out as one spike. They reach over four times the root mean square of the
-        weights that are not zero, rounded to a power of two so that epochs share their bins; what
-        lies further out is shown at the edge.
+        One of the bins is centered at 0, so that exact zeros stand out as one spike. The bins cover
+        four times the root mean square of the nonzero weights, rounded up to a power of two so that
+        epochs share their bins; weights further out are counted in the outermost bins.
         """
         weights = {e.name: e.tensor.detach().flatten().cpu() for e in tensors if e.penalized}
         if not weights:
             return
         together = torch.cat(list(weights.values()))
         for name, values in {"all penalised weights": together, **weights}.items():
-            alive = values[values != 0]
-            size = float(alive.square().mean().sqrt()) if len(alive) else 1e-3
-            width = 2 ** math.ceil(math.log2(4 * size)) / 15
-            edges = [(index - 14.5) * width for index in range(31)]
+            nonzero = values[values != 0]
+            scale = float(nonzero.square().mean().sqrt()) if len(nonzero) else 1e-3
+            width = 2 ** math.ceil(math.log2(4 * scale)) * 2 / BINS
+            edges = [(index - (BINS - 1) / 2) * width for index in range(BINS + 1)]
             values = values.clamp(edges[0], edges[-1])
             self.writer.add_histogram(f"weights/{name}", values, epoch, bins=edges)
 
-    def hparams(self, chosen: dict[str, Any], results: dict[str, float]) -> None:
-        self.writer.add_hparams(chosen, results, run_name=".")
+    def hparams(self, hyperparameters: dict[str, Any], results: dict[str, float]) -> None:
+        """Writes one row of the HParams table."""
+        self.writer.add_hparams(hyperparameters, results, run_name=".")
 
     def flush(self) -> None:
+        """Writes what is still in memory."""
         self.writer.flush()
 
     def close(self) -> None:
-        with suppress(OSError):  # on a full disk, which whoever closes has told
+        """Closes the files."""
+        with suppress(OSError):  # on a full disk, which is reported elsewhere
             self.writer.close()

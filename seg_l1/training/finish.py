@@ -37,7 +37,7 @@ def finish(recorder: Recorder, after_training: AfterTraining | None = None) -> R
     test = scores if split == "test" else {}
     row, classes = recorder.best_row, experiment.data.classes
     title = run_text.run_title(experiment.config, row)
-    pictures.save_preview(record.preview, recorder.predictions(), classes, title)
+    pictures.save_preview(record.preview, recorder.examples(), classes=classes, title=title)
     record.write_weights(loop.model, {"classes": ",".join(classes)})
     _write_hparams(recorder, row, test)
     layers = layer_zeros(loop.tensors)
@@ -51,7 +51,7 @@ def finish(recorder: Recorder, after_training: AfterTraining | None = None) -> R
     )
     columns = _class_columns(row, classes, split, counts)
     record.write_per_class(classes, columns)
-    pictures.save_confusion(record.confusion, counts, classes, f"{split}, {title}")
+    pictures.save_confusion(record.confusion, counts, classes=classes, title=f"{split}, {title}")
     epoch = int(row["epoch"])
     terminal.log.info("\n" + terminal.classes_table(classes, columns, split, epoch))
     terminal.log.info("\n" + terminal.zeros_table(layers, epoch))

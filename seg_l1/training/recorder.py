@@ -107,9 +107,9 @@ class Recorder:
         every = self.experiment.config["trainer"]["pictures_every"]
         if epoch % every == 0 or epoch == 1 or self.loop.finished:
             colors = pictures.palette(self.experiment.data.classes)
-            sheet = pictures.sheet(self.predictions(), colors)
-            self.board.picture("validation: image, truth, prediction", sheet, epoch)
-            self.board.histograms(self.loop.tensors, epoch)
+            grid = pictures.image_grid(self.examples(), colors)
+            self.board.image("validation: image, truth, prediction", grid, epoch=epoch)
+            self.board.histograms(self.loop.tensors, epoch=epoch)
         self.board.flush()
 
     def save(self) -> None:
@@ -142,12 +142,13 @@ class Recorder:
         self.record.write_summary(summary)
         return summary
 
-    def predictions(self) -> list[Any]:
+    def examples(self) -> list[pictures.Example]:
         """Returns image, truth and prediction of some validation images."""
         loop, settings = self.loop, self.loop.settings
         count = self.experiment.config["trainer"]["pictures"]
-        tile, overlap = settings.tile, settings.tile_overlap
-        return pictures.predictions(loop.model, loop.val, count, tile, overlap)
+        return pictures.predict_examples(
+            loop.model, loop.val, count=count, tile=settings.tile, overlap=settings.tile_overlap
+        )
 
     @contextmanager
     def recording_failure(self) -> Iterator[None]:
