@@ -148,28 +148,6 @@ def test_a_picture_of_more_than_8_bits_is_refused_not_clipped(mode, trained, tmp
     assert f"mode {mode}" in capsys.readouterr().err
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["output=out"], "input: must be given"),
-        (["input=nowhere", "output=out"], "no file or folder 'nowhere'"),
-        (["input=empty", "output=out"], "no picture lies in"),
-        (["input=run", "output=run/out"], "lies in the input folder"),
-        (["input=run", "output=out", "tile=7"], "tile: got '7'"),
-        (["input=run", "output=out", "device=gpu7"], "device"),
-        (["input=run", "outptu=out"], "Did you mean 'output'?"),
-    ],
-)
-def test_what_is_wrong_is_said_in_a_line(words, expected, trained, tmp_path, capsys):
-    (tmp_path / "empty").mkdir()
-    assert MAIN([f"run={trained}", *words]) == 2
-    err = capsys.readouterr().err
-    assert expected in err
-    assert err.count("\n") == 1
-    assert not (tmp_path / "out").exists()
-
-
 def test_weights_that_the_run_started_from_are_not_fetched_again(finished, tmp_path):
     path, _ = finished
     predictor = load_predictor(path)

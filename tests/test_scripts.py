@@ -30,27 +30,6 @@ def test_evaluate_gives_the_scores_that_training_wrote(split, finished, capsys):
     assert scores["sparsity/exact"] == summary["best"]["sparsity/exact"]
 
 
-@pytest.mark.parametrize(
-    ("typed", "words"),
-    [
-        ([], "run: must be given"),
-        (["run=nowhere"], "nowhere"),
-        (["runn=x"], "Did you mean 'run'?"),
-    ],
-)
-def test_evaluate_says_what_is_wrong(typed, words, capsys):
-    assert script("evaluate")(typed) == 2
-    captured = capsys.readouterr()
-    assert words in captured.err
-    assert captured.err.count("\n") == 1
-
-
-def test_evaluate_names_the_splits(finished, capsys):
-    path, _ = finished
-    assert script("evaluate")([f"run={path}", "split=tset"]) == 2
-    assert "train, val, test" in capsys.readouterr().err
-
-
 def test_evaluate_refuses_other_classes_and_files_that_the_splits_were_not_drawn_from(
     street, command, tmp_path, capsys
 ):

@@ -146,41 +146,6 @@ def test_a_space_that_is_none_is_refused(value):
         distribution("optimizer.lr", value)
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ([], "nothing to search"),
-        (["regularizer=l1"], "nothing to search"),
-        (["regularizer.alhpa=log(1e-7,1e-3)"], "Did you mean 'regularizer.alpha'?"),
-        (["optimizer.lr=log(0,1)"], "0 < a < b"),
-        (["optimizer=choice(sgd,adm)"], "Did you mean 'adam'?"),
-        (["optimizer=choice(sgd,adam)", "optimizer.momentum=uniform(0,0.9)"], "momentum"),
-        (["model.width=int(0,4)"], "model.width: got 0"),
-        (["regularizer.l1_ratio=uniform(0,1.5)"], "l1_ratio: got 1.5"),
-        ([*SPACE, "seed=0,1"], "choice(a,b,...)"),
-        ([*SPACE, "triasl=3"], "Did you mean 'trials'?"),
-        ([*SPACE, "trials=0"], "trials: got '0'"),
-        ([*SPACE, "trials=1e3"], "trials: got '1e3'"),
-        ([*SPACE, "objectives=miou,zero"], "Did you mean 'miou,zeros'?"),
-        ([*SPACE, "pruner=mediann"], "Did you mean 'median'?"),
-        ([*SPACE, "regularizer=l3"], "there is no option 'l3'"),
-        ([*SPACE, "hydra.run.dir=x"], "hydra.run.dir"),
-        ([*SPACE, "resume=x"], "resume"),
-        ([*SPACE, "-m"], "-m"),
-        ([*SPACE, "dataset=folder", "dataset.root=nowhere"], "nowhere"),
-        (["study=nowhere"], "nowhere"),
-        (["study=file", *SPACE], "file"),
-    ],
-)
-def test_words_that_are_wrong_are_refused_before_anything_is_written(words, said, here, capsys):
-    Path("file").touch()
-    assert main(words) == 2
-    captured = capsys.readouterr()
-    assert said in captured.err
-    assert (captured.err.count("\n"), captured.out) == (1, "")
-    assert [path.name for path in here.iterdir()] == ["file"]
-
-
 def test_without_optuna_it_says_what_to_install(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "optuna", None)
     assert main(SPACE) == 2
