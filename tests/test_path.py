@@ -564,8 +564,8 @@ def test_the_same_command_goes_on_after_a_kill(folded, path, tmp_path, moment):
     plan = Plan(folder)
     runs = {
         "reference": RunDirectory(folder / "reference"),
-        "first point": plan.run(plan.jobs[0], 0),
-        "second fold": plan.run(plan.jobs[1], 1),
+        "first point": plan.point_run(plan.jobs[0], 0),
+        "second fold": plan.point_run(plan.jobs[1], 1),
         "refit": plan.refit,
         "relaxed": plan.relaxed,
     }
@@ -647,7 +647,7 @@ def test_another_path_does_not_go_on_in_the_folder(path, tmp_path):
     code, _, err = path(*SMALL)
     assert code == 2 and "the data is not what it was" in err
     before = plan.file.read_text()
-    with lock(plan.folder, "controller", wait=False):
+    with lock(plan.path, "controller", wait=False):
         code, _, err = path(*SMALL, "trainer.threads=2")
         assert code == 2 and "another process works on" in err
     assert plan.file.read_text() == before

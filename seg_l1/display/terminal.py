@@ -1,14 +1,16 @@
-"""What a person reads: the log on screen and in `train.log`, the live bar, the tables."""
+"""Text output: the log on screen and in `train.log`, the progress bar, the tables."""
 
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -26,14 +28,22 @@ if TYPE_CHECKING:
 log = logging.getLogger("seg_l1")
 
 
+def new_console(file: IO[str] | None = None) -> Console:
+    """Returns a console that prints texts as they are, to standard output if no file is given."""
+    return Console(file=file, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def say(text: str) -> None:
+    """Prints a text to standard output."""
+    new_console().print(text)
+
+
 class _ConsoleHandler(logging.Handler):
     """Prints through rich, so that lines stand above the live bar."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.console = Console(
-            file=sys.stdout, highlight=False, soft_wrap=True, markup=False, emoji=False
-        )
+        self.console = new_console(sys.stdout)
 
     def emit(self, record: logging.LogRecord) -> None:
         self.console.print(record.getMessage())
@@ -41,7 +51,7 @@ class _ConsoleHandler(logging.Handler):
 
 @contextmanager
 def logging_to_screen() -> Iterator[Console]:
-    """Sends the log to the screen, and what comes after `open_log` to a file too."""
+    """Context manager that sends the log to the screen, and after `open_log` to a file too."""
     screen = _ConsoleHandler()
     log.addHandler(screen)
     log.setLevel(logging.INFO)
@@ -56,9 +66,7 @@ def logging_to_screen() -> Iterator[Console]:
 
 @contextmanager
 def logging_to_file() -> Iterator[Console]:
-    """Sends the log to the file of `open_log` alone; yields a console that shows nothing."""
-    from io import StringIO
-
+    """Context manager that sends the log only to the file of `open_log`; its console is silent."""
     log.setLevel(logging.INFO)
     log.propagate = False
     try:
@@ -69,16 +77,22 @@ def logging_to_file() -> Iterator[Console]:
             handler.close()
 
 
+class _FileHandler(logging.FileHandler):
+    """Ignores a log that cannot be written: other files fail too, and are reported."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        pass
+
+
 def open_log(file: Path) -> None:
-    """Adds `file` to where the log goes, until `logging_to_screen` ends."""
-    handler = logging.FileHandler(file, encoding="utf-8")
+    """Sends the log to `file` too, until `logging_to_screen` or `logging_to_file` ends."""
+    handler = _FileHandler(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s"))
-    handler.handleError = lambda record: None  # a full disk is told by what matters more
     log.addHandler(handler)
 
 
 class Bar:
-    """A live bar with loss, mIoU, zeros and time left on a terminal; nothing elsewhere."""
+    """A progress bar with loss, mIoU, zeros and time left on a terminal; nothing elsewhere."""
 
     def __init__(self, console: Console, loop: Loop) -> None:
         total, done = loop.total_steps, loop.step
@@ -93,7 +107,8 @@ class Bar:
         )
         self.task = self.progress.add_task("start", total=total, completed=done, state="")
         self.row: Row = {}
-        self.begun = None if console.is_terminal else (loop.step, loop.seconds)
+        # where no bar is shown: step and seconds at the start, until the estimate is logged
+        self.start = None if console.is_terminal else (loop.step, loop.seconds)
 
     def __enter__(self) -> Bar:
         self.progress.start()
@@ -103,31 +118,36 @@ class Bar:
         self.progress.stop()
 
     def step(self, loop: Loop, loss: float) -> None:
-        if self.begun is not None:
-            self._estimate(loop, loss)
-        known = ""
+        """Shows the state after a training step.
+
+        Args:
+            loss: of the step, without the penalty.
+        """
+        if self.start is not None:
+            self._log_estimate(loop, loss, *self.start)
+            self.start = None
+        scores = ""
         if self.row:
-            known = (
+            scores = (
                 f"  mIoU {self.row['val/miou']:.3f}  zeros {100 * self.row['sparsity/exact']:.1f} %"
             )
         self.progress.update(
             self.task,
             completed=loop.step,
             description=f"epoch {min(loop.epoch + 1, loop.settings.epochs)}/{loop.settings.epochs}",
-            state=f"loss {loss:.4f}{known}",
+            state=f"loss {loss:.4f}{scores}",
         )
 
-    def _estimate(self, loop: Loop, loss: float) -> None:
-        """Without a live bar: one line after the first steps, so that nobody waits in the dark."""
-        step, seconds = self.begun
+    @staticmethod
+    def _log_estimate(loop: Loop, loss: float, step: int, seconds: float) -> None:
+        """Logs the time left, estimated from the steps after `step` and `seconds`."""
         rate = (loop.seconds - seconds) / (loop.step - step)
         left = rate * (loop.total_steps - loop.step)
-        log.info(f"step {loop.step}: data loss {loss:.4f}; about {left:.0f} s to go")
-        self.begun = None
+        log.info(f"step {loop.step}: data loss {loss:.4f}; about {left:.0f} s left")
 
 
 def epoch_line(row: Row, epochs: int, best: bool) -> str:
-    """One line per epoch."""
+    """Returns the line of the log for an epoch."""
     return (
         f"epoch {row['epoch']:>3}/{epochs}  loss {row['train/loss']:.4f} ="
         f" data {row['train/data_loss']:.4f} + penalty {row['train/penalty']:.4f}"
@@ -138,7 +158,7 @@ def epoch_line(row: Row, epochs: int, best: bool) -> str:
 
 
 def data_text(data: SegmentationData) -> str:
-    """Sizes, classes and pixel shares of a data set that passed its check."""
+    """Returns sizes, classes and pixel shares of a data set that passed its check."""
     images, _ = data.splits["train"][[0]]
     channels, height, width = images.shape[1:]
     sizes = ", ".join(f"{len(split)} {name}" for name, split in data.splits.items())
@@ -157,7 +177,7 @@ def data_text(data: SegmentationData) -> str:
 
 
 def per_class(title: str, classes: Sequence[str], values: Sequence[str]) -> str:
-    """A title and "class value" pairs, wrapped."""
+    """Returns a title and "class value" pairs, wrapped."""
     pairs = [f"{name}\0{value}" for name, value in zip(classes, values, strict=True)]
     text = f"{title}: " + "  ".join(pairs)
     wrapped = fill(text, 100, subsequent_indent="  ", break_on_hyphens=False)
@@ -167,7 +187,7 @@ def per_class(title: str, classes: Sequence[str], values: Sequence[str]) -> str:
 def classes_table(
     classes: Sequence[str], columns: Mapping[str, Sequence[float]], split: str, epoch: int
 ) -> str:
-    """A row per class: IoU in validation, and all scores of `split`."""
+    """Returns a table with a row per class: validation IoU, and all scores of `split`."""
     table = Table(title=f"classes, best epoch {epoch}", title_justify="left")
     table.add_column("class")
     shown = {"val IoU": columns["val_iou"]} if split != "val" else {}
@@ -178,28 +198,28 @@ def classes_table(
         table.add_column(name, justify="right")
     pixels = columns[f"{split}_pixels"]
     for index, name in enumerate(classes):
-        scores = ["-" if v[index] != v[index] else f"{v[index]:.3f}" for v in shown.values()]
+        scores = ["-" if math.isnan(v[index]) else f"{v[index]:.3f}" for v in shown.values()]
         share = f"{100 * pixels[index] / max(1, sum(pixels)):.2f} %"
         table.add_row(name, *scores, share)
     return render(table)
 
 
 def certificate_text(row: dict[str, float]) -> str:
-    """How near the last epoch's weights are to an optimum of the objective; "" if not known."""
+    """Returns how far the last weights meet the optimality condition; "" if it was not checked."""
     zeros, support = row["kkt/zeros"], row["kkt/support"]
     parts = []
-    if zeros == zeros:
-        parts.append(f"{100 * zeros:.1f} % of the zeros withstand the gradient of the data term")
-    if support == support:
-        parts.append(f"the other weights miss it by up to {support:.2g} times alpha")
+    if not math.isnan(zeros):
+        parts.append(f"{100 * zeros:.1f} % of the zeros satisfy it")
+    if not math.isnan(support):
+        parts.append(f"the other weights violate it by up to {support:.2g} times alpha")
     if not parts:
         return ""
     return f"optimality condition, epoch {row['epoch']:.0f}: {'; '.join(parts)}"
 
 
 def zeros_table(layers: Sequence[LayerZeros], epoch: int, largest: int = 5) -> str:
-    """Exact zeros of the `largest` penalised tensors and of all together."""
-    title = f"exact zeros of penalised weights, best epoch {epoch}"
+    """Returns a table of exact zeros: the `largest` penalized tensors, and all together."""
+    title = f"exact zeros of penalized weights, best epoch {epoch}"
     table = Table(title=title, title_justify="left")
     table.add_column("tensor")
     for name in ("weights", "zeros", "share", "dead channels"):
@@ -227,7 +247,7 @@ def closing_text(
     alpha: float,
     seconds: float,
 ) -> str:
-    """What a finished run has reached, where it lies, and commands that lead on from it."""
+    """Returns scores and files of a finished run, and commands for the next steps."""
     files = (run.preview, run.metrics, run.summary, run.weights, run.best)
     tested = f", test {test['miou']:.4f}" if test else ""
     sweep = ",".join(f"{(alpha or 1e-5) * factor:g}" for factor in (0.3, 1, 3))
@@ -237,8 +257,8 @@ def closing_text(
     return "\n".join(
         [
             f"\nbest epoch {row['epoch']}: mIoU val {row['val/miou']:.4f}{tested},"
-            f" {100 * row['sparsity/exact']:.1f} % exact zeros; {seconds:.0f} s in all",
-            f"\neverything lies in {run.path}",
+            f" {100 * row['sparsity/exact']:.1f} % exact zeros; {seconds:.0f} s in total",
+            f"\nall results are in {run.path}",
             "".join(f"  {file.relative_to(run.path)}" for file in files),
             "\nnext:",
             f"  {same} regularizer=none",
@@ -250,9 +270,8 @@ def closing_text(
 
 
 def render(table: Table) -> str:
-    """The table as plain text, for screen and log alike."""
-    from io import StringIO
-
-    console = Console(file=StringIO(), width=100, color_system=None, markup=False, emoji=False)
+    """Returns a table as plain text."""
+    file = StringIO()
+    console = Console(file=file, width=100, color_system=None, markup=False, emoji=False)
     console.print(table)
-    return console.file.getvalue().rstrip()
+    return file.getvalue().rstrip()

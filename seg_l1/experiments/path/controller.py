@@ -18,6 +18,7 @@ from seg_l1 import distributed
 from seg_l1.config import limits
 from seg_l1.config.compose import check_overrides, compose_plain, parse, slug
 from seg_l1.config.identity import FREE, differences, flatten, meaning
+from seg_l1.display import terminal
 from seg_l1.errors import Interrupted, UserError, described
 from seg_l1.experiments.jobs import RunFailed, complete, read_data
 from seg_l1.experiments.launch import call_hydra
@@ -169,9 +170,9 @@ def _carry_out(plan: Plan, data: Any, launcher: list[str]) -> int:
     selection = _select(plan)
     chosen = selection.alphas[getattr(selection, plan.settings["rule"])]
     figures.write(plan, selection, stability.write(plan, chosen))
-    screen.say(screen.choice(plan, selection, chosen))
+    terminal.say(screen.choice(plan, selection, chosen))
     refit.refit(plan, data, chosen)
-    screen.say(screen.closing(plan))
+    terminal.say(screen.closing(plan))
     return 0
 
 
@@ -180,10 +181,10 @@ def _settle(plan: Plan, data: Any) -> None:
     config = deepcopy(plan.config)
     config["regularizer"] |= {"alpha": 0.0, "schedule": "constant", "schedule_start": 0}
     config["trainer"]["epochs"] = plan.epochs
-    record = RunDirectory(plan.folder / "reference")
+    record = RunDirectory(plan.path / "reference")
     images = plan.data(data, plan.whole)
     words = [*plan.words, "regularizer.alpha=0", f"trainer.epochs={plan.epochs}"]
-    screen.say(f"the dense network, {plan.epochs} epochs, for the range of strengths ...")
+    terminal.say(f"training the dense network for {plan.epochs} epochs to find the range of alpha")
     complete(config, words, record, data=images)
     loop = build(config, images, pretrained=False).loop
     loop.model.load_state_dict(record.model_state("last"))
@@ -208,10 +209,10 @@ def _settle(plan: Plan, data: Any) -> None:
 def _launch(plan: Plan, launcher: list[str]) -> bool:
     """Has hydra launch the jobs that are missing, again where a process was killed."""
     words = [word for word in plan.words if not word.startswith("path.folder=")]
-    words += [f"path.folder='{plan.folder}'", f"hydra.sweep.dir='{plan.folder}'"]
+    words += [f"path.folder='{plan.path}'", f"hydra.sweep.dir='{plan.path}'"]
     words += ["hydra.sweep.subdir=.", *launcher]
     over: tuple[str, ...] = ("completed",)
-    with screen.PathScreen(plan):
+    with screen.PathScreen(plan) as live:
         for _ in range(ATTEMPTS):
             missing = [job.index for job in plan.jobs if progress(plan, job) not in over]
             if not missing:
@@ -225,7 +226,7 @@ def _launch(plan: Plan, launcher: list[str]) -> bool:
             except UserError:
                 raise
             except Exception as error:  # a launcher lost a process
-                screen.say(f"a job ended: {described(error)}; what is missing is launched again")
+                live.say(f"a job ended early: {described(error)}; launching the missing runs again")
     return all(progress(plan, job) == "completed" for job in plan.jobs)
 
 
@@ -254,5 +255,5 @@ def _select(plan: Plan) -> Selection:
         "scores": {job.name: row.tolist() for job, row in zip(plan.jobs, scores, strict=True)},
         "reference": plan.reference,
     }
-    write_json(plan.folder / "selection.json", content)
+    write_json(plan.path / "selection.json", content)
     return found

@@ -1,4 +1,4 @@
-"""The pictures of a path: what each strength costs and brings, and which weights survive."""
+"""The figures of a path: scores and norms against alpha, and which weights survive."""
 
 from __future__ import annotations
 
@@ -22,50 +22,50 @@ if TYPE_CHECKING:
 NAMES = {"miou": "mIoU", "dice": "Dice", "loss": "loss"}
 
 
-def write(plan: Plan, found: Selection, supports: dict[str, Tensor]) -> None:
+def write(plan: Plan, selection: Selection, supports: dict[str, Tensor]) -> None:
     """Writes `path.png`, and `stability.png` where several runs can be compared."""
-    write_bytes(plan.folder / "path.png", png(path_figure(plan, found)))
+    write_bytes(plan.path / "path.png", png(path_figure(plan, selection)))
     if supports:
-        write_bytes(plan.folder / "stability.png", png(stability_figure(supports)))
+        write_bytes(plan.path / "stability.png", png(stability_figure(supports)))
 
 
 @styled
-def path_figure(plan: Plan, found: Selection) -> Figure:
-    """Score with both choices, zeros, norm of each tensor and gap, against α."""
+def path_figure(plan: Plan, selection: Selection) -> Figure:
+    """Draws score, zeros, norm of each tensor and generalization gap against α."""
     figure = new_figure(11.5, 3.9)
     score, norms, gap = figure.subplots(1, 3, width_ratios=(1.25, 1, 0.9))
-    alphas = np.array(found.alphas)
-    _scores(score, plan, found)
+    alphas = np.array(selection.alphas)
+    _scores(score, plan, selection)
     layers = layer_norms(plan)
-    colours = colormaps["viridis"](np.linspace(0, 0.95, len(layers)))
-    for colour, (name, values) in zip(colours, layers.items(), strict=True):
+    colors = colormaps["viridis"](np.linspace(0, 0.95, len(layers)))
+    for color, (name, values) in zip(colors, layers.items(), strict=True):
         shown = np.where(values > 0, values, np.nan)
         dead = "" if np.isfinite(shown).any() else " (0)"
-        norms.plot(alphas, shown, color=colour, linewidth=1.2, label=name + dead)
+        norms.plot(alphas, shown, color=color, linewidth=1.2, label=name + dead)
     norms.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=5.5)
-    norms.set(title="norm of each penalised tensor", ylabel="‖w‖₂ (mean over runs)", yscale="log")
+    norms.set(title="norm of each penalized tensor", ylabel="‖w‖₂ (mean over runs)", yscale="log")
     for row in plan.scores("gap/miou"):
         gap.plot(alphas, row, color=BLUE, linewidth=0.8, alpha=0.5)
     gap.plot(alphas, plan.scores("gap/miou").mean(0), color=BLUE, marker="o", markersize=4)
-    gap.set(title="overfitting", ylabel="training mIoU − validation mIoU")
+    gap.set(title="generalization gap", ylabel="training mIoU − validation mIoU")
     gap.axhline(0, color=FAINT, linewidth=0.8)
     for axes in (score, norms, gap):
         axes.set(xscale="log", xlabel="α")
     return figure
 
 
-def _scores(axes: Axes, plan: Plan, found: Selection) -> None:
-    metric, alphas = NAMES[plan.settings["metric"]], np.array(found.alphas)
+def _scores(axes: Axes, plan: Plan, selection: Selection) -> None:
+    metric, alphas = NAMES[plan.settings["metric"]], np.array(selection.alphas)
     several = len(plan.jobs) > 1
     name, error = f"validation {metric}", None
     if several:
-        name, error = f"{name} ± standard error", found.error
+        name, error = f"{name} ± standard error", selection.error
     look: dict[str, Any] = {"color": BLUE, "marker": "o", "markersize": 4, "capsize": 3}
-    axes.errorbar(alphas, found.mean, error, label=name, **look)
-    axes.axvline(alphas[found.best], color=GREEN, linestyle="--", label="best")
+    axes.errorbar(alphas, selection.mean, error, label=name, **look)
+    axes.axvline(alphas[selection.best], color=GREEN, linestyle="--", label="best")
     if several:
-        axes.axvline(alphas[found.one_se], color=RED, linestyle=":", label="one standard error")
-    title = f"{len(plan.jobs)} runs per strength" if several else "one run per strength"
+        axes.axvline(alphas[selection.one_se], color=RED, linestyle=":", label="one standard error")
+    title = f"{len(plan.jobs)} runs per α" if several else "one run per α"
     axes.set(title=title, ylabel=f"validation {metric}")
     second = axes.twinx()
     zeros = 100 * plan.scores("sparsity/exact").mean(0)
@@ -80,11 +80,11 @@ def _scores(axes: Axes, plan: Plan, found: Selection) -> None:
 
 
 def layer_norms(plan: Plan) -> dict[str, np.ndarray]:
-    """‖w‖₂ of each penalised tensor against the falling strengths, the mean over the jobs."""
-    names = plan.run(plan.jobs[0], 0).penalized_tensors()
+    """Returns ‖w‖₂ of each penalized tensor for decreasing alphas, averaged over the jobs."""
+    names = plan.point_run(plan.jobs[0], 0).penalized_tensors()
     columns: dict[str, list[float]] = {name: [] for name in names}
     for alpha in sorted(plan.order, reverse=True):
-        runs = [plan.run(job, plan.order.index(alpha)) for job in plan.jobs]
+        runs = [plan.point_run(job, plan.order.index(alpha)) for job in plan.jobs]
         runs = [run for run in runs if run.last.is_file()]
         states = [run.model_state("last") for run in runs]
         for name, column in columns.items():
@@ -95,9 +95,9 @@ def layer_norms(plan: Plan) -> dict[str, np.ndarray]:
 
 @styled
 def stability_figure(supports: dict[str, Tensor]) -> Figure:
-    """A map per tensor: how often each weight survives, by output and input channel.
+    """Draws a map per tensor: how often weights survive, by output and input channel.
 
-    The weights of a kernel are averaged; white never survives, dark always does.
+    The weights of a kernel are averaged. White: in no run; dark: in all.
     """
     columns = min(6, len(supports))
     rows = -(-len(supports) // columns)
@@ -105,11 +105,13 @@ def stability_figure(supports: dict[str, Tensor]) -> Figure:
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (name, alive) in zip(grid, supports.items(), strict=False):
         share = alive.double().mean(0)
-        picture = share.reshape(*share.shape[:2], -1).mean(-1) if share.ndim > 1 else share[:, None]
-        drawn = axes.imshow(
-            picture.numpy(), vmin=0, vmax=1, cmap="Blues", aspect="auto", interpolation="nearest"
+        channels = (
+            share.reshape(*share.shape[:2], -1).mean(-1) if share.ndim > 1 else share[:, None]
         )
-        axes.set_title(f"{name}\n{100 * float(share.mean()):.1f} % alive", fontsize=7.5)
+        drawn = axes.imshow(
+            channels.numpy(), vmin=0, vmax=1, cmap="Blues", aspect="auto", interpolation="nearest"
+        )
+        axes.set_title(f"{name}\n{100 * float(share.mean()):.1f} % nonzero", fontsize=7.5)
         axes.grid(False)
         axes.tick_params(labelsize=6)
         for axis in (axes.xaxis, axes.yaxis):

@@ -41,7 +41,7 @@ def follow(plan: Plan, job: Job, *, refit_at: float | None = None, parallel: int
         Interrupted: after SIGINT or SIGTERM, when everything is saved.
         RunFailed: with `refit_at`, if a run fails.
     """
-    with lock(plan.folder, job.name, wait=True):
+    with lock(plan.path, job.name, wait=True):
         whole = read_data(plan.config)
         data = plan.data(whole, job)
 
@@ -51,7 +51,7 @@ def follow(plan: Plan, job: Job, *, refit_at: float | None = None, parallel: int
             if alpha == refit_at:
                 complete(config, words, plan.refit, data=whole)
                 return plan.refit
-            record = plan.run(job, position)
+            record = plan.point_run(job, position)
             complete(config, words, record, data=data, parallel=parallel)
             return record
 
@@ -62,7 +62,7 @@ def progress(plan: Plan, job: Job) -> str:
     """How far a job is, from its run directories: "completed", "failed" or "pending"."""
 
     def look(alpha: float, before: RunDirectory | None) -> RunDirectory:
-        record = plan.run(job, plan.order.index(alpha))
+        record = plan.point_run(job, plan.order.index(alpha))
         status = record.read_summary(missing_ok=True).status
         if status != "completed":
             raise RunFailed if status == "failed" else _Missing

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from seg_l1.display import terminal
 from seg_l1.errors import UserError
 from seg_l1.experiments.path.folds import fold_data, without_test
 from seg_l1.experiments.path.trace import order
@@ -46,7 +47,7 @@ class Plan:
     """The path in `folder`, as planned there."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.file = Path(folder), Path(folder) / "path.json"
+        self.path, self.file = Path(folder), Path(folder) / "path.json"
         try:
             content = json.loads(self.file.read_text("utf-8"))
             self.words: list[str] = content["words"]
@@ -107,20 +108,25 @@ class Plan:
         """Epochs of a warm start."""
         return self.settings["epochs"] or -(-self.config["trainer"]["epochs"] // 5)
 
-    def run(self, job: Job, position: int) -> RunDirectory:
+    def run(self, index: int) -> RunDirectory:
+        """The run directory of row `index` of `rows`."""
+        job, position = divmod(index, len(self.order))
+        return self.point_run(self.jobs[job], position)
+
+    def point_run(self, job: Job, position: int) -> RunDirectory:
         """The run directory of a job's point at `position` of the order."""
         name = f"{position:02d}_alpha-{self.order[position]:g}"
-        return RunDirectory(self.folder / job.name / name)
+        return RunDirectory(self.path / job.name / name)
 
     @property
     def refit(self) -> RunDirectory:
         """The run at the chosen strength on all training images."""
-        return RunDirectory(self.folder / "refit")
+        return RunDirectory(self.path / "refit")
 
     @property
     def relaxed(self) -> RunDirectory:
         """The refit, trained on without penalty on its support."""
-        return RunDirectory(self.folder / "relaxed")
+        return RunDirectory(self.path / "relaxed")
 
     def point(self, job: Job, position: int, start: Path | None) -> tuple[dict[str, Any], list]:
         """Configuration and overrides of a run that starts from the checkpoint `start`.
@@ -145,7 +151,7 @@ class Plan:
         """
         if whole.fingerprint != self.fingerprint:
             raise UserError(
-                f"path: the data is not what it was when {self.folder} was begun. Give path.folder"
+                f"path: the data is not what it was when {self.path} was begun. Give path.folder"
                 "=<new folder> for another path."
             )
         if job.validation is None:
@@ -157,11 +163,11 @@ class Plan:
         rows: list[dict[str, Any]] = []
         for job in self.jobs:
             for position, alpha in enumerate(self.order):
-                record = self.run(job, position)
+                record = self.point_run(job, position)
                 warm = position > 0 and self.settings["warm_start"]
                 epochs = self.epochs if warm else self.config["trainer"]["epochs"]
                 known = record.read_summary(missing_ok=True).row(COLUMNS)
-                row = {"index": len(rows), "job": job.name, "alpha": alpha, "record": record}
+                row = {"index": len(rows), "job": job.name, "alpha": alpha}
                 row |= {"swept": {"job": job.name, "alpha": f"{alpha:g}"}, "same_as": None}
                 rows.append({**row, **known, "epochs": known["epochs"] or epochs})
         return rows
@@ -171,14 +177,14 @@ class Plan:
         rows = []
         for job in jobs:
             for position, alpha in enumerate(self.order):
-                record = self.run(job, position)
+                record = self.point_run(job, position)
                 known = record.read_summary(missing_ok=True).row(
                     (*SCORES, "wall_time_s"), epoch="last"
                 )
                 if known["status"] != "completed":
                     known |= dict.fromkeys(SCORES)
                 del known["error"]
-                folder = str(record.path.relative_to(self.folder))
+                folder = str(record.path.relative_to(self.path))
                 rows.append({"job": job.name, "alpha": alpha, **known, "folder": folder})
         return rows
 
@@ -192,7 +198,7 @@ class Plan:
     def write_table(self) -> None:
         """Writes `path.csv`: a row per point."""
         rows = self.table(self.jobs)
-        write_csv(self.folder / "path.csv", rows[0], [row.values() for row in rows])
+        write_csv(self.path / "path.csv", rows[0], [row.values() for row in rows])
 
 
 @contextmanager
@@ -210,7 +216,7 @@ def lock(folder: Path, name: str, *, wait: bool) -> Iterator[None]:
     except Timeout:
         if not wait:
             raise UserError(f"path: another process works on {folder}") from None
-        print(f"waiting for a process that still works on {name} ...", flush=True)
+        terminal.say(f"waiting for a process that is still working on {name} ...")
         held.acquire()
     try:
         yield

@@ -1,9 +1,8 @@
-"""A path on the screen: the live table of its runs, and what was chosen."""
+"""The output of a path: the live table of its runs, the selection, the refit."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from rich.table import Table
 
@@ -11,40 +10,22 @@ from seg_l1.display import terminal
 from seg_l1.experiments.path.plan import Plan
 from seg_l1.experiments.path.selection import Selection
 from seg_l1.experiments.sweep_screen import SweepScreen
-from seg_l1.runs.directory import RunDirectory
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
-class _AsSweep:
-    """A plan, with what a `SweepScreen` asks for."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan, self.path = plan, plan.folder
-
-    def rows(self) -> list[dict[str, Any]]:
-        return self.plan.rows()
-
-    def run(self, index: int) -> RunDirectory:
-        return self.plan.rows()[index]["record"]
 
 
 class PathScreen(SweepScreen):
-    """Shows how far the runs of `plan` are while the block lasts."""
+    """Context manager that shows the progress of the runs of a path."""
 
     kind = "path"
 
     def __init__(self, plan: Plan) -> None:
-        super().__init__(_AsSweep(plan), every=3.0)
+        super().__init__(plan, every=3.0)
 
     def closing(self) -> str:
         return ""
 
 
-def choice(plan: Plan, found: Selection, chosen: float) -> str:
-    """The table of the strengths: mean, standard error, zeros, gap, and what was chosen."""
+def choice(plan: Plan, selection: Selection, chosen: float) -> str:
+    """Returns the table of the alphas: mean, standard error, zeros, gap, and the selection."""
     title = f"val {plan.settings['metric']}, mean over {len(plan.jobs)}"
     if len(plan.jobs) == 1:
         title = f"val {plan.settings['metric']}"
@@ -55,25 +36,25 @@ def choice(plan: Plan, found: Selection, chosen: float) -> str:
     for name in columns:
         table.add_column(name, justify="left" if not name else "right")
     zeros, gaps = (plan.scores(k).mean(0) for k in ("sparsity/exact", "gap/miou"))
-    for index, alpha in enumerate(found.alphas):
-        words = [f"{alpha:.3g}", *([f"{alpha / relative:.2g}"] if relative else [])]
-        numbers = [found.mean[index], *([found.error[index]] if len(plan.jobs) > 1 else [])]
-        words += ["-" if math.isnan(n) else f"{n:.4f}" for n in numbers]
-        words += ["-" if math.isnan(zeros[index]) else f"{100 * zeros[index]:.1f} %"]
-        words += ["-" if math.isnan(gaps[index]) else f"{gaps[index]:+.3f}"]
-        marks = ["best"] * (index == found.best)
-        marks += ["one standard error"] * (index == found.one_se and len(plan.jobs) > 1)
-        table.add_row(*words, ", ".join(marks) + (" <- chosen" if alpha == chosen else ""))
-    ends = {0: ("largest", "high"), len(found.alphas) - 1: ("smallest", "low")}
-    if len(found.alphas) > 1 and found.best in ends:
-        which, key = ends[found.best]
+    for index, alpha in enumerate(selection.alphas):
+        cells = [f"{alpha:.3g}", *([f"{alpha / relative:.2g}"] if relative else [])]
+        numbers = [selection.mean[index], *([selection.error[index]] if len(plan.jobs) > 1 else [])]
+        cells += ["-" if math.isnan(n) else f"{n:.4f}" for n in numbers]
+        cells += ["-" if math.isnan(zeros[index]) else f"{100 * zeros[index]:.1f} %"]
+        cells += ["-" if math.isnan(gaps[index]) else f"{gaps[index]:+.3f}"]
+        marks = ["best"] * (index == selection.best)
+        marks += ["one standard error"] * (index == selection.one_se and len(plan.jobs) > 1)
+        table.add_row(*cells, ", ".join(marks) + (" <- chosen" if alpha == chosen else ""))
+    ends = {0: ("largest", "high"), len(selection.alphas) - 1: ("smallest", "low")}
+    if len(selection.alphas) > 1 and selection.best in ends:
+        which, key = ends[selection.best]
         hint = f"another path.{key}" if relative else "other path.alphas"
-        return f"{terminal.render(table)}\nnote: the {which} strength is the best; try {hint}"
+        return f"{terminal.render(table)}\nnote: the {which} alpha is the best; try {hint}"
     return terminal.render(table)
 
 
 def closing(plan: Plan) -> str:
-    """Scores of the refit, where everything lies, and what to do next."""
+    """Returns scores and files of the refit, and commands for the next steps."""
     lines = []
     for name, record in (("refit", plan.refit), ("relaxed", plan.relaxed)):
         if record.summary.is_file():
@@ -85,12 +66,12 @@ def closing(plan: Plan) -> str:
     return "\n".join(
         [
             *lines,
-            f"\neverything lies in {plan.folder}",
+            f"\nall results are in {plan.path}",
             "  selection.json  path.csv  path.png"
             + ("  stability.csv  stability.png" if len(plan.jobs) > 1 else ""),
             "\nnext:",
             f"  python scripts/predict.py run={plan.refit.path} input=<folder of pictures>",
-            f"  python scripts/report.py {plan.folder}",
-            f"  tensorboard --logdir {plan.folder}",
+            f"  python scripts/report.py {plan.path}",
+            f"  tensorboard --logdir {plan.path}",
         ]
     )

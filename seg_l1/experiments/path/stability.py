@@ -44,7 +44,7 @@ def supports(plan: Plan, alpha: float) -> dict[str, Tensor]:
     They are those at the end of the runs at this strength, of all jobs that reached it.
     """
     position = plan.order.index(alpha)
-    runs = [plan.run(job, position) for job in plan.jobs]
+    runs = [plan.point_run(job, position) for job in plan.jobs]
     runs = [run for run in runs if run.last.is_file()]
     states = [run.model_state("last") for run in runs]
     return {
@@ -88,7 +88,7 @@ def write(plan: Plan, alpha: float) -> dict[str, Tensor]:
                 round(by_chance(units), 6),
             )
         )
-    write_csv(plan.folder / "stability.csv", header, rows)
+    write_csv(plan.path / "stability.csv", header, rows)
     shares = {name: alive.float().mean(0).contiguous() for name, alive in found.items()}
-    write_bytes(plan.folder / "stability.safetensors", save(shares))
+    write_bytes(plan.path / "stability.safetensors", save(shares))
     return found
