@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from rich.console import Group
 from rich.live import Live
@@ -55,7 +55,7 @@ class SweepScreen:
         self.before = work_done(rows)
         self.reported = {row["index"] for row in rows if row["status"] in ENDED}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> SweepScreen:
         self.say(f"{self.kind}: {self.sweep.path}\n{counts(self.sweep.rows())}")
         if self.live is not None:
             self.live.start()

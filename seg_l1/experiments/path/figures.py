@@ -1,12 +1,15 @@
-"""The figures of a path: scores and norms against alpha, and which weights survive."""
+"""The figures of a path: scores and norms against alpha, and which weights are nonzero."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -18,6 +21,9 @@ from seg_l1.runs.files import write_bytes
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor
+
+LEGEND_ENTRIES = 24
+"""Networks with more penalized tensors get a color bar in place of a legend."""
 
 NAMES = {"miou": "mIoU", "dice": "Dice", "loss": "loss"}
 
@@ -36,14 +42,7 @@ def path_figure(plan: Plan, selection: Selection) -> Figure:
     score, norms, gap = figure.subplots(1, 3, width_ratios=(1.25, 1, 0.9))
     alphas = np.array(selection.alphas)
     _scores(score, plan, selection)
-    layers = layer_norms(plan)
-    colors = colormaps["viridis"](np.linspace(0, 0.95, len(layers)))
-    for color, (name, values) in zip(colors, layers.items(), strict=True):
-        shown = np.where(values > 0, values, np.nan)
-        dead = "" if np.isfinite(shown).any() else " (0)"
-        norms.plot(alphas, shown, color=color, linewidth=1.2, label=name + dead)
-    norms.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=5.5)
-    norms.set(title="norm of each penalized tensor", ylabel="‖w‖₂ (mean over runs)", yscale="log")
+    _norms(norms, alphas, layer_norms(plan))
     for row in plan.scores("gap/miou"):
         gap.plot(alphas, row, color=BLUE, linewidth=0.8, alpha=0.5)
     gap.plot(alphas, plan.scores("gap/miou").mean(0), color=BLUE, marker="o", markersize=4)
@@ -79,6 +78,22 @@ def _scores(axes: Axes, plan: Plan, selection: Selection) -> None:
     )
 
 
+def _norms(axes: Axes, alphas: np.ndarray, layers: Mapping[str, np.ndarray]) -> None:
+    """Draws a curve per tensor, from dark at the input to bright at the output."""
+    colors = colormaps["viridis"](np.linspace(0, 0.95, len(layers)))
+    for color, (name, norms) in zip(colors, layers.items(), strict=True):
+        positive = np.where(norms > 0, norms, np.nan)
+        label = name if np.isfinite(positive).any() else f"{name} (0)"
+        axes.plot(alphas, positive, ".-", color=color, linewidth=1.2, markersize=3, label=label)
+    axes.set(title="norm of each penalized tensor", ylabel="‖w‖₂ (mean over runs)", yscale="log")
+    if len(layers) <= LEGEND_ENTRIES:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, fontsize=5.5)
+        return
+    scale = ScalarMappable(Normalize(1, len(layers)), ListedColormap(colors))
+    bar = axes.figure.colorbar(scale, ax=axes, label=f"{len(layers)} tensors, input to output")
+    bar.outline.set_visible(False)
+
+
 def layer_norms(plan: Plan) -> dict[str, np.ndarray]:
     """Returns ‖w‖₂ of each penalized tensor for decreasing alphas, averaged over the jobs."""
     names = plan.point_run(plan.jobs[0], 0).penalized_tensors()
@@ -95,7 +110,7 @@ def layer_norms(plan: Plan) -> dict[str, np.ndarray]:
 
 @styled
 def stability_figure(supports: dict[str, Tensor]) -> Figure:
-    """Draws a map per tensor: how often weights survive, by output and input channel.
+    """Draws a map per tensor: how often weights are nonzero, by output and input channel.
 
     The weights of a kernel are averaged. White: in no run; dark: in all.
     """
@@ -121,11 +136,6 @@ def stability_figure(supports: dict[str, Tensor]) -> Figure:
     figure.supylabel("output channel", fontsize=8.5, color=INK)
     figure.supxlabel("input channel", fontsize=8.5, color=INK)
     runs = len(next(iter(supports.values())))
-    figure.colorbar(
-        drawn,
-        ax=grid,
-        label=f"share of {runs} runs in which a weight survives",
-        aspect=40,
-        pad=0.01,
-    )
+    label = f"share of {runs} runs in which a weight is nonzero"
+    figure.colorbar(drawn, ax=grid, label=label, aspect=40, pad=0.01)
     return figure
