@@ -527,7 +527,7 @@ def test_a_choice_at_the_end_of_the_grid_is_remarked(best, said, monkeypatch, tm
     scores = np.full((1, 3), 0.5)
     scores[0, best] = 0.6
     monkeypatch.setattr(Plan, "scores", lambda self, name: scores)
-    text = screen.choice(plan, select(alphas, scores, folds=1), alphas[best])
+    text = screen.choice(plan, select(alphas, scores, folds=1), chosen=alphas[best])
     assert ("note: the" in text) == bool(said) and said in text
 
 

@@ -130,7 +130,7 @@ def sweep(tmp_path):
 @pytest.fixture
 def no_figures(monkeypatch):
     """For tests of words and numbers: figures take a second."""
-    monkeypatch.setattr(page, "figures", lambda *_: {})
+    monkeypatch.setattr(page, "figures", lambda *_, **__: {})
 
 
 class Page(HTMLParser):

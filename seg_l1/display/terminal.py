@@ -124,7 +124,9 @@ class Bar:
             loss: of the step, without the penalty.
         """
         if self.start is not None:
-            self._log_estimate(loop, loss, *self.start)
+            step, seconds = self.start
+            left = (loop.seconds - seconds) / (loop.step - step) * (loop.total_steps - loop.step)
+            log.info(f"step {loop.step}: data loss {loss:.4f}; about {left:.0f} s left")
             self.start = None
         scores = ""
         if self.row:
@@ -138,15 +140,8 @@ class Bar:
             state=f"loss {loss:.4f}{scores}",
         )
 
-    @staticmethod
-    def _log_estimate(loop: Loop, loss: float, step: int, seconds: float) -> None:
-        """Logs the time left, estimated from the steps after `step` and `seconds`."""
-        rate = (loop.seconds - seconds) / (loop.step - step)
-        left = rate * (loop.total_steps - loop.step)
-        log.info(f"step {loop.step}: data loss {loss:.4f}; about {left:.0f} s left")
 
-
-def epoch_line(row: Row, epochs: int, best: bool) -> str:
+def epoch_line(row: Row, *, epochs: int, best: bool) -> str:
     """Returns the line of the log for an epoch."""
     return (
         f"epoch {row['epoch']:>3}/{epochs}  loss {row['train/loss']:.4f} ="
@@ -168,7 +163,7 @@ def data_text(data: SegmentationData) -> str:
         size = f"their own sizes, the first {size}"
     lines = [
         f"data: {sizes} images of {size}, {channels} channels",
-        per_class("share of labeled training pixels", data.classes, shares),
+        _per_class("share of labeled training pixels", data.classes, values=shares),
         *(f"note: {note}" for note in data.notes),
     ]
     if data.unlabeled:
@@ -176,7 +171,7 @@ def data_text(data: SegmentationData) -> str:
     return "\n".join(lines)
 
 
-def per_class(title: str, classes: Sequence[str], values: Sequence[str]) -> str:
+def _per_class(title: str, classes: Sequence[str], *, values: Sequence[str]) -> str:
     """Returns a title and "class value" pairs, wrapped."""
     pairs = [f"{name}\0{value}" for name, value in zip(classes, values, strict=True)]
     text = f"{title}: " + "  ".join(pairs)
@@ -185,7 +180,7 @@ def per_class(title: str, classes: Sequence[str], values: Sequence[str]) -> str:
 
 
 def classes_table(
-    classes: Sequence[str], columns: Mapping[str, Sequence[float]], split: str, epoch: int
+    classes: Sequence[str], columns: Mapping[str, Sequence[float]], *, split: str, epoch: int
 ) -> str:
     """Returns a table with a row per class: validation IoU, and all scores of `split`."""
     table = Table(title=f"classes, best epoch {epoch}", title_justify="left")
@@ -217,7 +212,7 @@ def certificate_text(row: dict[str, float]) -> str:
     return f"optimality condition, epoch {row['epoch']:.0f}: {'; '.join(parts)}"
 
 
-def zeros_table(layers: Sequence[LayerZeros], epoch: int, largest: int = 5) -> str:
+def zeros_table(layers: Sequence[LayerZeros], *, epoch: int, largest: int = 5) -> str:
     """Returns a table of exact zeros: the `largest` penalized tensors, and all together."""
     title = f"exact zeros of penalized weights, best epoch {epoch}"
     table = Table(title=title, title_justify="left")
@@ -241,8 +236,8 @@ def zeros_table(layers: Sequence[LayerZeros], epoch: int, largest: int = 5) -> s
 def closing_text(
     row: Row,
     test: Row,
-    run: RunDirectory,
     *,
+    run: RunDirectory,
     overrides: Sequence[str],
     alpha: float,
     seconds: float,

@@ -120,7 +120,7 @@ def progress(row: dict[str, Any]) -> float:
 
 
 def work_done(rows: list[dict[str, Any]]) -> float:
-    """Returns the share of all jobs that is done, by epochs where all jobs have said how many."""
+    """Returns the share of all jobs that is done, by epochs where their number is known of all."""
     distinct = [row for row in rows if row["same_as"] is None]
     by_epochs = all(row["epochs"] for row in distinct)
     work = [row["epochs"] if by_epochs else 1 for row in distinct]

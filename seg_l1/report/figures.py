@@ -41,7 +41,7 @@ class Weights:
 
 
 def figures(
-    curves: Sequence[Curve], classes: Sequence[str], weights: Weights
+    curves: Sequence[Curve], classes: Sequence[str], *, weights: Weights
 ) -> dict[str, Picture]:
     """Draws all figures; those that have nothing to show are left out."""
     configurations = [c for curve in curves for c in curve.configurations]
@@ -54,9 +54,11 @@ def figures(
     gap = [("gap/miou", "", "training mIoU − validation mIoU")]
     drawn = {
         "miou": plots.against_alpha(curves, scores),
-        "trade_off": plots.trade_off(curves, front, "val/miou"),
+        "trade_off": plots.trade_off(curves, front, column="val/miou"),
         "gap": plots.against_alpha(curves, gap, zero_line=True),
-        "classes": plots.class_table(curves, classes, lambda curve: baseline(curve, curves)),
+        "classes": plots.class_table(
+            curves, classes, reference=lambda curve: baseline(curve, curves)
+        ),
         "weights": plots.histograms(weights.panels),
     }
     return {

@@ -28,7 +28,7 @@ def write(collection: Collection, output: Path) -> Path:
     """
     all_curves = curves(collection.runs)
     rows, weights = best_rows(all_curves), best_weights(all_curves)
-    pictures = figures(all_curves, shared_classes(collection.runs), weights)
+    pictures = figures(all_curves, shared_classes(collection.runs), weights=weights)
     page = _render(collection, all_curves, rows=rows, pictures=pictures, weights=weights)
     make_folder(output)
     write_csv(output / "runs.csv", *runs_table(collection))

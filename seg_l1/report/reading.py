@@ -65,7 +65,7 @@ def collect(folders: Sequence[str | Path]) -> Collection:
         for path, job in sorted(jobs, key=lambda pair: _natural(str(pair[0]))):
             if path.resolve() not in seen:
                 seen.add(path.resolve())
-                _read(folder, path, job, collection)
+                _read(path, job, folder=folder, collection=collection)
     if not collection.runs:
         where = ", ".join(map(str, folders))
         lines = [f"{run.name}: {run.status} ({run.reason})" for run in collection.unfinished[:20]]
@@ -93,7 +93,7 @@ def _jobs(file: Path, collection: Collection) -> list[tuple[Path, dict[str, Any]
     return [(path, job) for path, job in jobs if job.get("same_as") is None]
 
 
-def _read(folder: Path, path: Path, job: dict[str, Any], collection: Collection) -> None:
+def _read(path: Path, job: dict[str, Any], *, folder: Path, collection: Collection) -> None:
     """Adds the run at `path` to `collection`, to the completed or to the unfinished runs."""
     files = RunDirectory(path)
     name = path.name if path == folder else str(path.relative_to(folder))
@@ -128,7 +128,7 @@ def _settings(runs: Sequence[Run]) -> None:
     """Fills in `setting`: overrides other than seed and α that differ between runs."""
     keys = sorted({key for run in runs for key in run.typed} - ASIDE)
     for key in keys:
-        values = [_value(run, key, runs) for run in runs]
+        values = [_value(run, key, runs=runs) for run in runs]
         if len(set(values)) > 1:
             for run, value in zip(runs, values, strict=True):
                 if value is not None:
@@ -141,7 +141,7 @@ def _settings(runs: Sequence[Run]) -> None:
             run.setting["data"] = run.data[:6]
 
 
-def _value(run: Run, key: str, runs: Sequence[Run]) -> str | None:
+def _value(run: Run, key: str, *, runs: Sequence[Run]) -> str | None:
     """The value of a key or group in a run; None where it does not apply."""
     group, _, name = key.partition(".")
     node = run.config.get(group)

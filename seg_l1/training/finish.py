@@ -53,15 +53,15 @@ def finish(recorder: Recorder, after_training: AfterTraining | None = None) -> R
     record.write_per_class(classes, columns)
     pictures.save_confusion(record.confusion, counts, classes=classes, title=f"{split}, {title}")
     epoch = int(row["epoch"])
-    terminal.log.info("\n" + terminal.classes_table(classes, columns, split, epoch))
-    terminal.log.info("\n" + terminal.zeros_table(layers, epoch))
+    terminal.log.info("\n" + terminal.classes_table(classes, columns, split=split, epoch=epoch))
+    terminal.log.info("\n" + terminal.zeros_table(layers, epoch=epoch))
     if text := terminal.certificate_text(certificate):
         terminal.log.info(text)
     terminal.log.info(
         terminal.closing_text(
             row,
             test,
-            record,
+            run=record,
             overrides=recorder.overrides,
             alpha=experiment.config["regularizer"]["alpha"],
             seconds=recorder.elapsed,

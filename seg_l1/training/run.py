@@ -140,7 +140,9 @@ def _train(
         for row in loop.rows(bar.step, stopped):
             recorder.record_epoch(row)
             bar.row = row
-            terminal.log.info(terminal.epoch_line(row, loop.settings.epochs, loop.improved))
+            terminal.log.info(
+                terminal.epoch_line(row, epochs=loop.settings.epochs, best=loop.improved)
+            )
             on_epoch(row)
     except Stopped:
         recorder.save()

@@ -169,8 +169,8 @@ def _carry_out(plan: Plan, data: Any, launcher: list[str]) -> int:
         return 1
     selection = _select(plan)
     chosen = selection.alphas[getattr(selection, plan.settings["rule"])]
-    figures.write(plan, selection, stability.write(plan, chosen))
-    terminal.say(screen.choice(plan, selection, chosen))
+    figures.write(plan, selection, supports=stability.write(plan, chosen))
+    terminal.say(screen.choice(plan, selection, chosen=chosen))
     refit.refit(plan, data, chosen)
     terminal.say(screen.closing(plan))
     return 0

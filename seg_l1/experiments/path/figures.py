@@ -28,7 +28,7 @@ LEGEND_ENTRIES = 24
 NAMES = {"miou": "mIoU", "dice": "Dice", "loss": "loss"}
 
 
-def write(plan: Plan, selection: Selection, supports: dict[str, Tensor]) -> None:
+def write(plan: Plan, selection: Selection, *, supports: dict[str, Tensor]) -> None:
     """Writes `path.png`, and `stability.png` where several runs can be compared."""
     write_bytes(plan.path / "path.png", png(path_figure(plan, selection)))
     if supports:
@@ -41,7 +41,7 @@ def path_figure(plan: Plan, selection: Selection) -> Figure:
     figure = new_figure(11.5, 3.9)
     score, norms, gap = figure.subplots(1, 3, width_ratios=(1.25, 1, 0.9))
     alphas = np.array(selection.alphas)
-    _scores(score, plan, selection)
+    _scores(score, plan, selection=selection)
     _norms(norms, alphas, layer_norms(plan))
     for row in plan.scores("gap/miou"):
         gap.plot(alphas, row, color=BLUE, linewidth=0.8, alpha=0.5)
@@ -53,7 +53,7 @@ def path_figure(plan: Plan, selection: Selection) -> Figure:
     return figure
 
 
-def _scores(axes: Axes, plan: Plan, selection: Selection) -> None:
+def _scores(axes: Axes, plan: Plan, *, selection: Selection) -> None:
     metric, alphas = NAMES[plan.settings["metric"]], np.array(selection.alphas)
     several = len(plan.jobs) > 1
     name, error = f"validation {metric}", None

@@ -24,7 +24,7 @@ class PathScreen(SweepScreen):
         return ""
 
 
-def choice(plan: Plan, selection: Selection, chosen: float) -> str:
+def choice(plan: Plan, selection: Selection, *, chosen: float) -> str:
     """Returns the table of the alphas: mean, standard error, zeros, gap, and the selection."""
     title = f"val {plan.settings['metric']}, mean over {len(plan.jobs)}"
     if len(plan.jobs) == 1:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def class_table(
     curves: Sequence[Curve],
     names: Sequence[str],
+    *,
     reference: Callable[[Curve], Configuration | None],
 ) -> Figure | None:
     """Heat maps (class, α), one per curve, of mean IoU less that of its `reference`, in points.
@@ -34,7 +35,9 @@ def class_table(
     if not shown or not names:
         return None
     relative = all(reference(curve) is not None for curve in shown)
-    tables = [_values(curve, names, reference(curve) if relative else None) for curve in shown]
+    tables = [
+        _values(curve, names, reference=reference(curve) if relative else None) for curve in shown
+    ]
     layout = _Layout.of([max(table.shape[1], 2) for table in tables], names)
     colors = _colors(tables, relative)
     label = "IoU − IoU of none (points)" if relative else "IoU (%)"
@@ -45,18 +48,20 @@ def class_table(
         panels = layout.panels(part, row)
         for axes, index in zip(panels, row, strict=True):
             image = axes.imshow(tables[index], aspect="auto", interpolation="nearest", **colors)
-            _write_values(axes, image, tables[index], relative=relative, size=layout.font_size)
+            _write_values(
+                axes, image, table=tables[index], relative=relative, size=layout.font_size
+            )
             width = max(14, round(16 * layout.column * layout.widths[index]))
             axes.set_title(fill(literal(shown[index].label), width), fontsize=9)
             ticks = names if axes is panels[0] else [""] * len(names)
-            _format_axes(axes, shown[index], ticks, layout)
+            _format_axes(axes, shown[index], names=ticks, layout=layout)
         fraction = 0.05 if len(row) > 1 else 0.08
         bar = part.colorbar(image, ax=panels, label=label, pad=0.01, fraction=fraction, aspect=18)
         bar.outline.set_visible(False)
     return figure
 
 
-def _values(curve: Curve, names: Sequence[str], reference: Configuration | None) -> np.ndarray:
+def _values(curve: Curve, names: Sequence[str], *, reference: Configuration | None) -> np.ndarray:
     """(classes, configurations): the mean IoU in percent, or its difference to `reference`."""
 
     def iou(configuration: Configuration) -> np.ndarray:
@@ -124,7 +129,7 @@ class _Layout(NamedTuple):
         return list(grid[: len(row)])
 
 
-def _format_axes(axes: Axes, curve: Curve, names: Sequence[str], layout: _Layout) -> None:
+def _format_axes(axes: Axes, curve: Curve, *, names: Sequence[str], layout: _Layout) -> None:
     """Ticks, labels and white lines between cells; `names` are the labels of the rows."""
     rows, columns = len(names), len(curve.configurations)
     tall = layout.cell > 0.2
@@ -144,7 +149,7 @@ def _format_axes(axes: Axes, curve: Curve, names: Sequence[str], layout: _Layout
 
 
 def _write_values(
-    axes: Axes, image: AxesImage, table: np.ndarray, *, relative: bool, size: float
+    axes: Axes, image: AxesImage, *, table: np.ndarray, relative: bool, size: float
 ) -> None:
     """Writes the value into each cell, in white where it is dark; a dash where there is none."""
     for (row, column), value in np.ndenumerate(table):

@@ -46,9 +46,9 @@ def against_alpha(
             axes.axhline(0, color=FAINT, linewidth=0.8)
         for curve in curves:
             if not curve.penalized:
-                _level(axes, curve.configurations[0], name, look_of[curve.label])
+                _level(axes, curve.configurations[0], name=name, look=look_of[curve.label])
         for curve, factor in zip(penalized, factors, strict=True):
-            _curve(axes, curve, name, scale=scale, factor=factor, look=look_of[curve.label])
+            _curve(axes, curve, name=name, scale=scale, factor=factor, look=look_of[curve.label])
         axes.set(title=title, ylabel=label if axes is all_axes[0] else "")
         axes.tick_params(labelleft=True)
         scale.apply(axes)
@@ -60,7 +60,7 @@ def _has_scores(curves: Sequence[Curve], name: str) -> bool:
     return any(c.scores(name) for curve in curves for c in curve.configurations)
 
 
-def _level(axes: Axes, configuration: Configuration, name: str, look: Look) -> None:
+def _level(axes: Axes, configuration: Configuration, *, name: str, look: Look) -> None:
     """A horizontal line at the mean, with a band of the spread."""
     if configuration.scores(name):
         mean, spread = configuration.mean(name), configuration.deviation(name)
@@ -70,7 +70,7 @@ def _level(axes: Axes, configuration: Configuration, name: str, look: Look) -> N
 
 
 def _curve(
-    axes: Axes, curve: Curve, name: str, *, scale: _AlphaScale, factor: float, look: Look
+    axes: Axes, curve: Curve, *, name: str, scale: _AlphaScale, factor: float, look: Look
 ) -> None:
     """Means with error bars, and the runs beside them; `factor` moves all of them sideways."""
     scored = [c for c in curve.configurations if c.scores(name)]

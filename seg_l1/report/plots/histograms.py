@@ -30,7 +30,7 @@ def histograms(panels: Sequence[tuple[str, str, np.ndarray]], bins: int = 81) ->
     figure = new_figure((3.1 if columns <= 3 else 2.6) * columns + 0.4, 2.8 * rows + 0.5)
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, (title, color, weights) in zip(grid.flat, panels, strict=False):
-        _draw(axes, weights, edges, color)
+        _draw(axes, weights, edges=edges, color=color)
         axes.set_title(fill(literal(title), 32), fontsize=9)
         axes.set_xlabel("weight")
         axes.tick_params(labelleft=True, labelbottom=True)
@@ -49,7 +49,7 @@ def histograms(panels: Sequence[tuple[str, str, np.ndarray]], bins: int = 81) ->
     return figure
 
 
-def _draw(axes: Axes, weights: np.ndarray, edges: np.ndarray, color: str) -> None:
+def _draw(axes: Axes, weights: np.ndarray, *, edges: np.ndarray, color: str) -> None:
     nonzero = weights[weights != 0]
     zeros = weights.size - nonzero.size
     counts, _ = np.histogram(nonzero, edges)

@@ -16,7 +16,7 @@ ZEROS = "sparsity/exact"
 
 
 @styled
-def trade_off(curves: Sequence[Curve], front: Sequence[Configuration], column: str) -> Figure:
+def trade_off(curves: Sequence[Curve], front: Sequence[Configuration], *, column: str) -> Figure:
     """Draws runs and configurations as points (zeros in percent, score), and the Pareto front.
 
     Args:
