@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from seg_l1.cli import main as cli
 from seg_l1.config import compose, limits
@@ -30,6 +31,14 @@ def composed_once():
     with pytest.MonkeyPatch.context() as patch:
         once = cache(compose._compose_lines)
         patch.setattr(compose, "_compose_lines", lambda lines, *more: once(tuple(lines), *more))
+        yield
+
+
+@pytest.fixture(scope="module")
+def undrawn():
+    """Figures are left empty: drawing them takes a third of the time of a tiny run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", lambda figure, file, **options: file.write(b""))
         yield
 
 

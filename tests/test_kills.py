@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from seg_l1.runs import checkpoints
+from tests.support.forks import Forked, comes_true
 from tests.support.kills import (
     BASE,
     DATA,
@@ -27,23 +28,21 @@ from tests.support.kills import (
     path_outcome,
     path_with_kills,
     run_with_kills,
-    start,
 )  # fmt: skip
 from tests.support.runs import table
 
 KEPT = ("workers", "accumulating", "stopping early", "factorized", "dual_averaging")
 """Of all `KINDS`; `python -m tests.support.kills` takes the others too."""
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 
 
 @pytest.mark.parametrize("kind", KEPT)
 def test_a_killed_run_ends_with_the_same_bits(kind, tmp_path):
     words = [*BASE, *KINDS[kind]]
-    log = tmp_path / "log"
-    finished([*words, f"hydra.run.dir={tmp_path / 'whole'}"], log)
+    finished([*words, f"hydra.run.dir={tmp_path / 'whole'}"])
     plan = moments(3, seconds=1.0, writes=12, seed=list(KINDS).index(kind))
-    kills = run_with_kills(words, tmp_path / "killed", plan, log)
+    kills = run_with_kills(words, tmp_path / "killed", plan)
     assert kills >= 1
     assert not differences(outcome(tmp_path / "whole"), outcome(tmp_path / "killed"))
 
@@ -66,9 +65,9 @@ def test_a_run_that_loses_disk_or_data_says_so_and_goes_on_later(
     monkeypatch.chdir(tmp_path)
     moment, lines, said = LOST[case]
     words = [w for x in lines for w in x.split()]
-    log, elsewhere = Path("log"), Path(f"{DATA} elsewhere")
-    finished([*words, "hydra.run.dir=whole"], log)
-    line = failed([*words, "hydra.run.dir=lost"], log, moment)
+    elsewhere = Path(f"{DATA} elsewhere")
+    finished([*words, "hydra.run.dir=whole"])
+    line = failed([*words, "hydra.run.dir=lost"], moment)
     for part in (*said, "The last checkpoint is whole: go on with python train.py resume=lost"):
         assert part in line
     assert json.loads(Path("lost/summary.json").read_text())["status"] in ("running", "interrupted")
@@ -77,28 +76,22 @@ def test_a_run_that_loses_disk_or_data_says_so_and_goes_on_later(
         checkpoints.load(Path("lost/checkpoints") / name)
     if elsewhere.exists():
         elsewhere.rename(DATA)
-    finished(["resume=lost"], log)
+    finished(["resume=lost"])
     assert not differences(outcome(Path("whole")), outcome(Path("lost")))
-
-
-def comes_true(found, seconds=60.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not found() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return found()
 
 
 def test_a_signal_to_the_whole_group_is_answered_by_the_run_alone(street, tmp_path, monkeypatch):
     """Its workers read on, so that the step can be finished and saved."""
     monkeypatch.chdir(tmp_path)
-    words, log = [w for x in FOLDER for w in x.split()] + ["dataset.workers=2"], Path("log")
-    finished([*words, "hydra.run.dir=whole", "trainer.epochs=9"], log)
-    pid = start([*words, "hydra.run.dir=cut", "trainer.epochs=9"], log, None)
+    words = [w for x in FOLDER for w in x.split()] + ["dataset.workers=2"]
+    finished([*words, "hydra.run.dir=whole", "trainer.epochs=9"])
+    process = Forked([*words, "hydra.run.dir=cut", "trainer.epochs=9"])
     rows = Path("cut/metrics.csv")
-    assert comes_true(lambda: rows.exists() and len(table(rows)) > 1)
-    os.killpg(pid, signal.SIGTERM)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130, log.read_text()
-    finished(["resume=cut"], log)
+    process.reaches(lambda: rows.exists() and len(table(rows)) > 1)
+    os.killpg(process.pid, signal.SIGTERM)
+    ended = process.wait()
+    assert ended.code == 130, ended
+    finished(["resume=cut"])
     assert not differences(outcome(Path("whole")), outcome(Path("cut")))
 
 
@@ -117,28 +110,28 @@ def test_workers_that_check_the_data_die_with_the_run(street, tmp_path, monkeypa
 
     monkeypatch.setattr(files.FileSplit, "read", slow)
     words = [w for x in FOLDER for w in x.split() if not w.startswith("trainer.threads")]
-    pid = start([*words, "trainer.threads=2"], Path("log"), None)
-    assert comes_true(Path("reading").exists)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
+    process = Forked([*words, "trainer.threads=2"])
+    process.reaches(Path("reading").exists)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
 
     def gone():
         try:
-            os.killpg(pid, 0)
+            os.killpg(process.pid, 0)
         except ProcessLookupError:
             return True
         return False
 
-    assert comes_true(gone, 5.0)
+    assert comes_true(gone)
 
 
 def test_the_best_weights_are_those_of_the_best_epoch_after_a_kill_between_two_files(tmp_path):
     """Killed when `last.pt` of epoch 1 has its name, and `best.pt` not yet, then cut short."""
-    run, log = tmp_path / "run", tmp_path / "log"
-    assert killed([*BASE, f"hydra.run.dir={run}"], log, ("renamed", 8))
+    run = tmp_path / "run"
+    assert killed([*BASE, f"hydra.run.dir={run}"], ("renamed", 8))
     assert checkpoints.load(run / "checkpoints/last.pt")["loop"]["epoch"] == 1
     assert not (run / "checkpoints/best.pt").exists()
-    finished([f"resume={run}", "trainer.epochs=1"], log)
+    finished([f"resume={run}", "trainer.epochs=1"])
     best = checkpoints.load(run / "checkpoints/best.pt")
     summary = json.loads((run / "summary.json").read_text())
     assert best["epoch"] == summary["best"]["epoch"] == 1
@@ -148,8 +141,7 @@ def test_the_best_weights_are_those_of_the_best_epoch_after_a_kill_between_two_f
 
 
 def test_the_comparison_sees_one_bit(tmp_path):
-    log = tmp_path / "log"
-    finished([*BASE, f"hydra.run.dir={tmp_path / 'whole'}"], log)
+    finished([*BASE, f"hydra.run.dir={tmp_path / 'whole'}"])
     one, other = outcome(tmp_path / "whole"), outcome(tmp_path / "whole")
     assert not differences(one, other)
     name = "head.weight"
@@ -158,10 +150,9 @@ def test_the_comparison_sees_one_bit(tmp_path):
 
 
 def test_a_killed_path_ends_with_the_same_selection(tmp_path, monkeypatch):
-    log = tmp_path / "log"
     for name, kills in (("whole", 0), ("killed", 4)):
         folder = tmp_path / name
         folder.mkdir()
         monkeypatch.chdir(folder)
-        assert path_with_kills(PATH, kills, 4.0, log) >= kills // 2
+        assert path_with_kills(PATH, kills, 4.0) >= kills // 2
     assert not differences(path_outcome(tmp_path / "whole/p"), path_outcome(tmp_path / "killed/p"))

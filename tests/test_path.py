@@ -36,6 +36,7 @@ from seg_l1.training.build import build, load_data
 from tests.support.oracles import X, Y
 from tests.support.runs import TINY, table
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 SMALL = [*TINY, "dataset.num_train=20", "path.num=3", "regularizer=l1", "path.folder=p"]
 """A path of three strengths on tiny digits scenes."""
 

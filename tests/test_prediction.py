@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from seg_l1.cli import main as cli
 from seg_l1.training.prediction import Predictor, _upsampled_argmax, load_predictor
 from seg_l1.training.saved import evaluate_run
 from tests.support.runs import TINY, table
@@ -49,18 +51,30 @@ def test_upsampled_argmax_is_the_argmax_of_the_upsampled_scores():
     assert torch.equal(_upsampled_argmax(logits, (30, 25)).long(), whole)
 
 
-@pytest.fixture
-def trained(street, command, tmp_path):
-    """A run on the street folder."""
+@pytest.fixture(scope="module")
+def trained_once(tmp_path_factory):
+    """A folder with the run `run` on the pictures of `street`."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_pairs(folder / "street", 12)
+    (folder / "street/classes.txt").write_text("road\ncar\n")
     words = [w for w in TINY if "dataset.num" not in w]
-    where = f"hydra.run.dir={tmp_path / 'run'}"
-    code, _, err = command("dataset=folder", f"dataset.root={street}", *words, where)
-    assert (code, err) == (0, "")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        root = f"dataset.root={folder / 'street'}"
+        assert cli.main(["dataset=folder", root, *words, "hydra.run.dir=run"]) == 0
+    return folder
+
+
+@pytest.fixture
+def trained(trained_once, tmp_path, monkeypatch):
+    """A copy of the run."""
+    shutil.copytree(trained_once / "run", tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
     return tmp_path / "run"
 
 
 def test_predictions_of_the_validation_images_have_the_scores_of_training(
-    trained, street, tmp_path, capsys
+    trained, tmp_path, capsys
 ):
     """At the size of training, the masks that are written have the mIoU that was reported."""
     from seg_l1.metrics.segmentation import ConfusionMatrix, scores

@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shlex
 import signal
 import statistics
-import subprocess
 import sys
-import time
 from copy import deepcopy
 from functools import lru_cache
 from pathlib import Path
@@ -33,10 +30,11 @@ from seg_l1.runs.summary import RunSummary
 from seg_l1.training import run as run_room
 from seg_l1.training.loop import Diverged
 from seg_l1.training.saved import evaluate_run
+from tests.support.forks import Forked, run, signal_at
 from tests.support.runs import TINY, table
 
 ROOT = Path(__file__).parents[1]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 SMALL = [*TINY, "trainer.kkt_every=null", "trainer.threads=1"]
 SPACE = ["regularizer.alpha=log(1e-7,1e-3)", "optimizer.lr=log(1e-3,3e-2)", "model.width=int(4,8)"]
 DRAWN = ["model.width", "optimizer.lr", "regularizer.alpha"]
@@ -398,39 +396,39 @@ def test_an_error_of_the_hook_ends_the_run(here):
     assert len(table(Path("it/metrics.csv"))) == 2
 
 
-def search(folder, *words, **more):
-    line = [sys.executable, str(ROOT / "scripts" / "search.py"), *words]
-    return subprocess.Popen(
-        line, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more
-    )
+STOPPED = [
+    *SMALL, "trainer.epochs=3", "seed=3", "trials=3",
+    "optimizer.lr=choice(0.01,0.02,1e29)", "regularizer.alpha=log(1e-6,1e-3)",
+]  # fmt: skip
+"""A search with a diverging trial on the way."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The rows of the search that nobody stops."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert run([*STOPPED, "study=it"], folder=folder, command="search").code == 0
+    return table(folder / "it" / "trials.csv")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_search_that_was_stopped_ends_like_one_that_was_not(number, here, capsys):
-    """With a diverging trial on the way, and stopped in the middle of another."""
-    words = [*SMALL, "trainer.epochs=4", "dataset.num_train=64", "seed=3", "trials=4"]
-    words += ["optimizer.lr=choice(0.01,0.02,1e29)", "regularizer.alpha=log(1e-6,1e-3)"]
-    assert main([*words, "study=whole"]) == 0
-    states = [row["state"] for row in table(here / "whole" / "trials.csv")]
+def test_a_search_that_was_stopped_ends_like_one_that_was_not(number, whole, tmp_path):
+    """Stopped in the middle of a trial that would have been completed."""
+    states = [row["state"] for row in whole]
+    assert "FAIL" in states
     chosen = states.index("COMPLETE", 1)
-    with search(here, *words, "study=it") as process:
-        deadline = time.monotonic() + 60
-        while not any(len(table(path)) >= 2 for path in here.glob(f"it/{chosen}_*/metrics.csv")):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        os.kill(process.pid, number)
-        _, err = process.communicate()
-    if number != signal.SIGKILL:
-        assert process.returncode == 130
-        assert err == "go on with: python scripts/search.py study=it\n"
-    with search(here, "study=it") as process:
-        _, err = process.communicate()
-    assert (process.returncode, err) == (0, "")
-    whole, rows = (table(here / name / "trials.csv") for name in ("whole", "it"))
+    strike = signal_at(number, f"it/{chosen}_*/metrics.csv", 2)
+    ended = Forked([*STOPPED, "study=it"], folder=tmp_path, command="search", prepare=strike).wait()
+    if number == signal.SIGKILL:
+        assert ended.code == -signal.SIGKILL
+    else:
+        assert (ended.code, ended.err) == (130, "go on with: python scripts/search.py study=it\n")
+    ended = run(["study=it"], folder=tmp_path, command="search")
+    assert (ended.code, ended.err) == (0, "")
+    rows = table(tmp_path / "it" / "trials.csv")
     stopped = [row for row in rows if row["error"].startswith("stopped")]
     assert [(row["number"], row["state"]) for row in stopped] == [(str(chosen), "FAIL")]
-    assert "FAIL" in states
     left_out = ("number", "folder")
     assert [{k: v for k, v in row.items() if k not in left_out} for row in whole] == [
         {k: v for k, v in row.items() if k not in left_out} for row in rows if row not in stopped

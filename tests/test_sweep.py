@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -23,10 +21,11 @@ from seg_l1.errors import UserError
 from seg_l1.experiments import jobs
 from seg_l1.experiments.planning import plan
 from seg_l1.training.recorder import Recorder
-from tests.support.kills import start
+from tests.support.forks import Forked, run, signal_at
 from tests.support.runs import TINY, table
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("undrawn")
 SMALL = [*TINY, "trainer.kkt_every=null", "trainer.threads=1"]
 
 
@@ -96,20 +95,15 @@ def swept(tmp_path_factory):
     return folder / "it", done
 
 
-def bare(folder, *words):
-    line = [sys.executable, str(ROOT / "train.py"), *words]
-    return subprocess.run(line, cwd=folder, capture_output=True, text=True)
-
-
 def train(folder, *words):
-    return bare(folder, *SMALL, *words)
+    return run([*SMALL, *words], folder=folder)
 
 
 @pytest.mark.slow
 def test_a_sweep_goes_on_after_a_failure_and_says_so(swept):
     path, done = swept
-    assert done.returncode == 1
-    assert done.stderr.count("error: job") == done.stderr.count("\n") == 3
+    assert done.code == 1
+    assert done.err.count("error: job") == done.err.count("\n") == 3
     rows = table(path / "sweep.csv")
     assert [row["status"] for row in rows] == ["completed", "failed"] * 4
     assert [row["same_as"] for row in rows] == ["", "", "0", "1", "", "", "", ""]
@@ -127,8 +121,8 @@ def test_a_sweep_goes_on_after_a_failure_and_says_so(swept):
     content = json.loads((path / "sweep.json").read_text())
     assert content["typed"][-1] == "optimizer.lr=0.01,1e29"
     assert [job["status"] for job in content["jobs"]] == [row["status"] for row in rows]
-    assert "4 completed, 4 failed" in done.stdout
-    assert f"(see {path.name}/{rows[5]['folder']}/train.log)" in done.stderr
+    assert "4 completed, 4 failed" in done.out
+    assert f"(see {path.name}/{rows[5]['folder']}/train.log)" in done.err
 
 
 @pytest.mark.slow
@@ -136,7 +130,7 @@ def test_a_job_has_the_numbers_of_the_run_alone(swept, tmp_path):
     """The jobs of a process share nothing: not the random state, not the threads."""
     path, _ = swept
     alone = ["regularizer=l1", "regularizer.alpha=1e-4", "optimizer.lr=0.01"]
-    assert train(tmp_path, *alone, "hydra.run.dir=alone").returncode == 0
+    assert train(tmp_path, *alone, "hydra.run.dir=alone").code == 0
     (job,) = path.glob("6_*")
     one, other = (table(folder / "metrics.csv") for folder in (job, tmp_path / "alone"))
     for mine, theirs in zip(one, other, strict=True):
@@ -154,9 +148,9 @@ def test_a_sweep_goes_on_with_what_is_missing_alone(swept):
     for file in sorted(gone.rglob("*"), reverse=True):
         file.rmdir() if file.is_dir() else file.unlink()
     gone.rmdir()
-    assert "only in the sweep" in bare(path.parent, "-m", "seed=0,1", "resume_sweep=it").stdout
-    done = bare(path.parent, "-m", "resume_sweep=it")
-    assert done.returncode == 1  # the failed ones fail again
+    assert "only in the sweep" in run(["-m", "seed=0,1", "resume_sweep=it"], folder=path.parent).out
+    done = run(["-m", "resume_sweep=it"], folder=path.parent)
+    assert done.code == 1  # the failed ones fail again
     new, was = (gone / "metrics.csv").read_text(), old
     assert [row.split(",")[:8] for row in new.split()] == [
         row.split(",")[:8] for row in was.split()
@@ -169,28 +163,28 @@ def test_a_changed_configuration_is_refused_with_the_difference(swept):
     path, _ = swept
     typed = json.loads((path / "sweep.json").read_text())["typed"]
     changed = [word for word in typed if "model.width" not in word]
-    done = bare(path.parent, "-m", *changed, "model.width=8", "resume_sweep=it")
-    assert done.returncode == 2
-    assert "model.width: 4 in the sweep, now 8" in done.stdout + done.stderr
+    done = run(["-m", *changed, "model.width=8", "resume_sweep=it"], folder=path.parent)
+    assert done.code == 2
+    assert "model.width: 4 in the sweep, now 8" in done.out + done.err
 
 
 @pytest.mark.slow
 def test_on_error_stop_leaves_the_rest_for_later(tmp_path):
     words = ["optimizer.lr=1e29,0.01", "sweep.on_error=stop", "hydra.sweep.dir=it"]
     done = train(tmp_path, "-m", *words)
-    assert done.returncode == 1
+    assert done.code == 1
     rows = table(tmp_path / "it" / "sweep.csv")
     assert [row["status"] for row in rows] == ["failed", "pending"]
 
 
-STOPPED = ["seed=0,1,2", "trainer.epochs=4", "dataset.num_train=64"]
+STOPPED = ["seed=0,1,2", "trainer.epochs=3"]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     """The sweep that nobody stops."""
     folder = tmp_path_factory.mktemp("whole")
-    assert train(folder, "-m", *STOPPED, "hydra.sweep.dir=it").returncode == 0
+    assert train(folder, "-m", *STOPPED, "hydra.sweep.dir=it").code == 0
     return folder / "it"
 
 
@@ -198,26 +192,20 @@ def whole(tmp_path_factory):
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_sweep_that_was_stopped_ends_like_one_that_was_not(number, whole, tmp_path):
     """Stopped in the middle of its second job, it goes on from that job's checkpoint."""
-    line = [sys.executable, str(ROOT / "train.py"), "-m", *SMALL, *STOPPED, "hydra.sweep.dir=it"]
-    process = subprocess.Popen(
-        line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    second = tmp_path / "it" / "1_seed-1" / "metrics.csv"
-    deadline = time.monotonic() + 120
-    while not (second.is_file() and len(table(second)) >= 2):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.kill(process.pid, number)
-    _, err = process.communicate()
+    strike = signal_at(number, "it/1_seed-1/metrics.csv", 2)
+    words = ["-m", *SMALL, *STOPPED, "hydra.sweep.dir=it"]
+    ended = Forked(words, folder=tmp_path, prepare=strike).wait()
+    if number == signal.SIGKILL:
+        assert ended.code == -signal.SIGKILL
     if number == signal.SIGINT:
-        assert process.returncode == 130
-        assert "resume_sweep=it" in err
-    done = bare(tmp_path, "-m", "resume_sweep=it")
-    assert (done.returncode, done.stderr) == (0, "")
+        assert ended.code == 130
+        assert "resume_sweep=it" in ended.err
+    done = run(["-m", "resume_sweep=it"], folder=tmp_path)
+    assert (done.code, done.err) == (0, "")
     assert "going on after epoch" in (tmp_path / "it/1_seed-1/train.log").read_text()
     for job in ("0_seed-0", "1_seed-1", "2_seed-2"):
         one, other = (table(path / job / "metrics.csv") for path in (tmp_path / "it", whole))
-        assert len(one) == len(other) == 4
+        assert len(one) == len(other) == 3
         for mine, theirs in zip(one, other, strict=True):
             for key, value in mine.items():
                 assert key.startswith("time/") or value == theirs[key], key
@@ -225,8 +213,11 @@ def test_a_sweep_that_was_stopped_ends_like_one_that_was_not(number, whole, tmp_
 
 @pytest.mark.slow
 def test_jobs_run_beside_each_other_under_joblib(tmp_path):
+    """From the shell, since its processes start anew and not from a fork."""
     words = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "regularizer=none,l1"]
-    done = train(tmp_path, "-m", *words, "regularizer.alpha=1e-5,1e-4", "hydra.sweep.dir=it")
+    words += ["regularizer.alpha=1e-5,1e-4", "hydra.sweep.dir=it", "trainer.epochs=1"]
+    line = [sys.executable, str(ROOT / "train.py"), "-m", *SMALL, *words]
+    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     rows = table(tmp_path / "it" / "sweep.csv")
     assert [row["status"] for row in rows] == ["completed"] * 4
@@ -253,13 +244,12 @@ def test_a_job_that_loses_its_data_says_so_and_goes_on_later(command, monkeypatc
 
 
 @pytest.mark.slow
-def test_two_sweeps_beside_each_other_do_not_touch(tmp_path, monkeypatch):
+def test_two_sweeps_beside_each_other_do_not_touch(tmp_path):
     """The same command, twice in the same second, in the same folder."""
-    monkeypatch.chdir(tmp_path)
-    logs = [tmp_path / "one.log", tmp_path / "other.log"]
-    running = [start(["-m", "seed=0,1", *SMALL, "trainer.epochs=1"], log, None) for log in logs]
-    for pid, log in zip(running, logs, strict=True):
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, log.read_text()
+    words = ["-m", "seed=0,1", *SMALL, "trainer.epochs=1"]
+    for process in [Forked(words, folder=tmp_path) for _ in range(2)]:
+        ended = process.wait()
+        assert ended.code == 0, ended
     one, other = tmp_path.glob("outputs/sweeps/*")
     for job in (0, 1):
         mine, theirs = (table(path / "sweep.csv")[job] for path in (one, other))

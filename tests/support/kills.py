@@ -1,5 +1,4 @@
-"""Runs that are killed with SIGKILL, or lose the disk or their data, in forked processes that need
-not import anything again.
+"""Runs that are killed with SIGKILL, or lose the disk or their data.
 
     python -m tests.support.kills [kills=50]
 
@@ -18,12 +17,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
-from seg_l1.cli import main as cli
-from seg_l1.experiments.path.controller import path_command
 from seg_l1.runs import checkpoints, files
+from tests.support.forks import Forked, run
 from tests.support.runs import TINY, table
 
 Moment = tuple[str, float]
@@ -31,13 +28,6 @@ Moment = tuple[str, float]
 file that is written whole takes its place. Or, to go on living: ("full", n): from then on no file
 can be larger than 100 kB; ("gone", n): from then on there is no folder DATA."""
 
-
-IMPORTED = (
-    "torch._dynamo", "torch.utils.tensorboard", "sklearn.datasets",
-    "safetensors.torch", "seg_l1.training.run", "seg_l1.models.unet", "seg_l1.data.digits",
-    "seg_l1.experiments.path.figures",
-)  # fmt: skip
-"""What takes seconds to import: done once, before a process is forked."""
 
 DATA = "street"
 BASE = [*TINY, "regularizer=l1", "trainer.epochs=3", "trainer.kkt_every=2", "trainer.threads=1"]
@@ -65,27 +55,6 @@ PATH = [
 ]
 
 
-def start(words: list[str], log: Path, moment: Moment | None, command: str = "train") -> int:
-    """Starts the command in a process group of its own; returns its process id."""
-    for room in IMPORTED:
-        import_module(room)
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        os.setsid()
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        sys.stdout = sys.stderr = os.fdopen(output, "w", buffering=1)  # not what a test captures
-        if moment is not None and moment[0] != "time":
-            _strike_at(*moment)
-        run = None if command == "train" else (lambda typed: path_command(typed, ""))
-        os._exit(cli.main(words, run))
-    finally:
-        os._exit(99)
-
-
 def _strike_at(phase: str, number: float) -> None:
     """Has it strike this process at the `number`-th file that it writes."""
     count, right = 0, os.replace
@@ -106,40 +75,40 @@ def _strike_at(phase: str, number: float) -> None:
     files.os.replace = replace
 
 
-def killed(words: list[str], log: Path, moment: Moment, command: str = "train") -> bool:
+def killed(words: list[str], moment: Moment, command: str = "train") -> bool:
     """Runs the command and kills it; returns whether it was still running then."""
-    pid = start(words, log, moment, command)
-    if moment[0] == "time":
-        time.sleep(moment[1])
-        os.killpg(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    return os.WIFSIGNALED(status)
+    phase, number = moment
+    timed = phase == "time"
+    prepare = (lambda: None) if timed else (lambda: _strike_at(phase, number))
+    process = Forked(words, command=command, prepare=prepare)
+    if timed:
+        time.sleep(number)
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait().code < 0
 
 
-def failed(words: list[str], log: Path, moment: Moment) -> str:
+def failed(words: list[str], moment: Moment) -> str:
     """Runs the command, which must end with exit code 1; returns the last line that it printed."""
-    pid = start(words, log, moment)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 1, log.read_text()
-    return log.read_text().splitlines()[-1]
+    ended = Forked(words, prepare=lambda: _strike_at(*moment)).wait()
+    assert ended.code == 1, ended
+    return ended.err.splitlines()[-1]
 
 
-def finished(words: list[str], log: Path, command: str = "train") -> None:
+def finished(words: list[str], command: str = "train") -> None:
     """Runs the command to its end, which must be a good one."""
-    pid = start(words, log, None, command)
-    _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, log.read_text()
+    ended = run(words, command=command)
+    assert ended.code == 0, ended
 
 
-def path_with_kills(words: list[str], count: int, seconds: float, log: Path) -> int:
+def path_with_kills(words: list[str], count: int, seconds: float) -> int:
     """A path that is killed `count` times, then finished; returns the kills."""
     drawn = moments(count, seconds, writes=40)
-    kills = sum(killed(words, log, moment, "path") for moment in drawn)
-    finished(words, log, "path")
+    kills = sum(killed(words, moment, "path") for moment in drawn)
+    finished(words, "path")
     return kills
 
 
-def run_with_kills(words: list[str], folder: Path, moments: list[Moment], log: Path) -> int:
+def run_with_kills(words: list[str], folder: Path, moments: list[Moment]) -> int:
     """A run in `folder` that is killed at all `moments`, then finished; returns the kills."""
     kills = 0
     for moment in [*moments, None]:
@@ -147,9 +116,9 @@ def run_with_kills(words: list[str], folder: Path, moments: list[Moment], log: P
         if not (folder / "checkpoints/last.pt").exists():
             again = [*words, f"hydra.run.dir={folder}"]
         if moment is None:
-            finished(again, log)
+            finished(again)
         else:
-            kills += killed(again, log, moment)
+            kills += killed(again, moment)
     return kills
 
 
@@ -216,19 +185,18 @@ def main(words: list[str]) -> int:
     kills, wrong = 0, []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        log = root / "log"
         for number, (kind, special) in enumerate(KINDS.items()):
             words = [*BASE, *special]
             whole, other = root / f"{kind} whole", root / f"{kind} killed"
-            finished([*words, f"hydra.run.dir='{whole}'"], log)
-            done = run_with_kills(words, other, moments(2 * each, 1.5, 12, seed=number), log)
+            finished([*words, f"hydra.run.dir='{whole}'"])
+            done = run_with_kills(words, other, moments(2 * each, 1.5, 12, seed=number))
             unequal = differences(outcome(whole), outcome(other))
             print(f"{kind}: {done} kills, {len(unequal)} differences", *unequal[:5], flush=True)
             kills, wrong = kills + done, wrong + unequal
         for name, count in (("whole", 0), ("killed", 2 * each)):
             (root / name).mkdir()
             os.chdir(root / name)
-            done = path_with_kills(PATH, count, 6.0, log)
+            done = path_with_kills(PATH, count, 6.0)
         unequal = differences(path_outcome(root / "whole/p"), path_outcome(root / "killed/p"))
         print(f"path: {done} kills, {len(unequal)} differences", *unequal[:5], flush=True)
         kills, wrong = kills + done, wrong + unequal
