@@ -962,16 +962,8 @@ SCENES = [
 ]  # fmt: skip
 
 
-@pytest.mark.slow
-@settings(
-    max_examples=60,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(words=typed_words())
-def test_everything_that_composes_takes_a_step(words):
-    """What cannot be carried out together is refused in a line before the first step."""
+def takes_a_step(words):
+    """Whether the configuration is carried out; what is refused must be refused in a line."""
     config = compose_plain([*SCENES, "model.width=4", *words])
     try:
         limits.check(config)
@@ -979,7 +971,7 @@ def test_everything_that_composes_takes_a_step(words):
     except UserError as error:
         assert "\n" not in str(error)
         assert str(error).split(".")[0] in {*config_groups(), "loss (Dice)"}
-        return
+        return False
     before = [p.detach().clone() for p in loop.model.parameters()]
     batches = loop.train.epoch()
     loop._train_step([next(batches)])
@@ -988,3 +980,25 @@ def test_everything_that_composes_takes_a_step(words):
     assert any((a != b).any() for a, b in zip(before, after, strict=True))
     row, _ = loop.evaluate(loop.val)
     assert 0 <= row["pixel_accuracy"] <= 1
+    return True
+
+
+@pytest.mark.slow
+def test_everything_that_composes_takes_a_step():
+    """What cannot be carried out together is refused before the first step; most can be."""
+    carried_out = []
+
+    @settings(
+        max_examples=60,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
+    @given(words=typed_words())
+    def attempt(words):
+        carried_out.append(takes_a_step(words))
+
+    attempt()
+    assert len(carried_out) >= 60
+    assert sum(carried_out) >= len(carried_out) / 2

@@ -60,9 +60,14 @@ def test_imports_point_to_earlier_layers():
 
 
 def test_hydra_is_imported_where_configurations_are_made():
-    for parts, path in modules():
-        known = {name.split(".")[0] for name in imports(path)} & {"hydra", "omegaconf"}
-        assert not known or {parts[0], ".".join(parts)} & HYDRA, path
+    importing = {
+        ".".join(parts)
+        for parts, path in modules()
+        if {name.split(".")[0] for name in imports(path)} & {"hydra", "omegaconf"}
+    }
+    allowed = {name: {name, name.split(".")[0]} & HYDRA for name in importing}
+    assert all(allowed.values()), allowed
+    assert set().union(*allowed.values()) == HYDRA
 
 
 def test_help_and_typos_answer_without_torch():

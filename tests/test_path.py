@@ -544,13 +544,11 @@ def test_a_warm_start_takes_over_weights_and_nothing_else(path, tmp_path):
     assert all(torch.equal(v, last["model"][k]) for k, v in loop.model.state_dict().items())
     assert not loop.optimizer.state
     refit = json.loads((tmp_path / "p/refit/summary.json").read_text())
-    name = "01_alpha-0.0001" if config["start"] else ""
-    point = json.loads((tmp_path / f"p/path/{name}/summary.json").read_text())
     chosen = json.loads((tmp_path / "p/selection.json").read_text())["chosen_alpha"]
-    if (
-        chosen == 1e-4
-    ):  # without folds the refit is the same run again, and scored on the test split
-        assert refit["best"]["val/miou"] == point["best"]["val/miou"]
+    point = json.loads(({1e-3: first, 1e-4: second}[chosen] / "summary.json").read_text())
+    # without folds the refit is the same run again, and scored on the test split
+    assert refit["best"]["val/miou"] == point["best"]["val/miou"]
+    assert refit["test"] and not point["test"]
 
 
 @pytest.mark.slow

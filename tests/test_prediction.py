@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from seg_l1.cli import main as cli
+from seg_l1.training import prediction
 from seg_l1.training.prediction import Predictor, _upsampled_argmax, load_predictor
 from seg_l1.training.saved import evaluate_run
 from tests.support.runs import TINY, table
@@ -162,8 +163,16 @@ def test_a_picture_of_more_than_8_bits_is_refused_not_clipped(mode, trained, tmp
     assert f"mode {mode}" in capsys.readouterr().err
 
 
-def test_weights_that_the_run_started_from_are_not_fetched_again(finished, tmp_path):
+def test_weights_that_the_run_started_from_are_not_fetched_again(finished, monkeypatch):
     path, _ = finished
+    fetches, build_model = [], prediction.build_model
+
+    def build(*arguments, pretrained=True):
+        fetches.append(pretrained)
+        return build_model(*arguments, pretrained=pretrained)
+
+    monkeypatch.setattr(prediction, "build_model", build)
     predictor = load_predictor(path)
+    assert fetches == [False]
     assert not predictor.model.training
     assert predictor.image_size == (48, 48)

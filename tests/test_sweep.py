@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from seg_l1.config import compose
 from seg_l1.config.compose import compose_plain, expand_ranges, parse
 from seg_l1.config.identity import duplicates
 from seg_l1.errors import UserError
@@ -306,4 +305,3 @@ def test_what_is_no_sweep_cannot_go_on(command):
 def test_names_that_the_plan_needs_are_refused(command):
     for word in ("hydra.sweep.subdir=x", "hydra/sweeper=basic"):
         assert command("-m", "seed=0,1", word, *SMALL)[0] == 2
-    assert compose.slug(["a=1"]) == "a-1"
