@@ -16,7 +16,7 @@ def test_classes_have_colors_of_their_own_and_none_is_gray():
 def test_an_overlay_paints_labeled_pixels_and_shows_the_gray_of_the_others():
     image = np.full((1, 3, 3), [30, 60, 90], dtype=np.uint8)
     colors = pictures.palette(["background", "a"])
-    painted = pictures.overlay(image, np.array([[0, 1, 255]], dtype=np.uint8), colors)
+    painted = pictures.overlay(image, np.array([[0, 1, 255]], dtype=np.uint8), colors=colors)
     assert painted[0, 0].tolist() == painted[0, 2].tolist() == [60, 60, 60]
     assert np.abs(painted[0, 1].astype(int) - colors[1]).max() < 60
 

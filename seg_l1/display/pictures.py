@@ -40,7 +40,7 @@ def palette(classes: Sequence[str]) -> np.ndarray:
     return colors
 
 
-def overlay(image: np.ndarray, mask: np.ndarray, colors: np.ndarray) -> np.ndarray:
+def overlay(image: np.ndarray, mask: np.ndarray, *, colors: np.ndarray) -> np.ndarray:
     """Returns a mask (H, W) in color over an image (H, W, 3) uint8 in gray.
 
     Unlabeled pixels, and those of a black class, stay gray.
@@ -90,7 +90,7 @@ def image_grid(examples: Sequence[Example], colors: np.ndarray, *, height: int =
     """
     columns = [
         np.concatenate(
-            [e.image, overlay(e.image, e.truth, colors), overlay(e.image, e.prediction, colors)]
+            [e.image, *(overlay(e.image, mask, colors=colors) for mask in (e.truth, e.prediction))]
         )
         for e in examples
     ]
@@ -137,7 +137,7 @@ def save_preview(
     for column, (image, truth, prediction) in enumerate(examples):
         wrong = (truth != prediction) & (truth != IGNORE)
         errors = np.where(wrong[..., None], 255, image // 3).astype(np.uint8)
-        masks = (overlay(image, mask, colors) for mask in (truth, prediction))
+        masks = (overlay(image, mask, colors=colors) for mask in (truth, prediction))
         for row, panel in enumerate((image, *masks, errors)):
             axes[row, column].imshow(panel, interpolation="nearest")
             axes[row, column].set(xticks=[], yticks=[])  # and so no grid

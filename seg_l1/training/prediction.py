@@ -184,7 +184,9 @@ def _predict_picture(
     """Writes mask and overlay; returns size, shares of the classes, and confidence."""
     ids, confidence = predictor(picture)
     Image.fromarray(ids).save(target / "masks" / name)
-    Image.fromarray(overlay(np.asarray(picture), ids, colors)).save(target / "overlays" / name)
+    Image.fromarray(overlay(np.asarray(picture), ids, colors=colors)).save(
+        target / "overlays" / name
+    )
     counts = np.bincount(ids.ravel(), minlength=len(predictor.classes))
     shares = [f"{count / ids.size:.6f}" for count in counts]
     return [picture.width, picture.height, *shares, f"{confidence:.4f}"]

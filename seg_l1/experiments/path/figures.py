@@ -42,7 +42,7 @@ def path_figure(plan: Plan, selection: Selection) -> Figure:
     score, norms, gap = figure.subplots(1, 3, width_ratios=(1.25, 1, 0.9))
     alphas = np.array(selection.alphas)
     _scores(score, plan, selection=selection)
-    _norms(norms, alphas, layer_norms(plan))
+    _norms(norms, alphas, layers=layer_norms(plan))
     for row in plan.scores("gap/miou"):
         gap.plot(alphas, row, color=BLUE, linewidth=0.8, alpha=0.5)
     gap.plot(alphas, plan.scores("gap/miou").mean(0), color=BLUE, marker="o", markersize=4)
@@ -78,7 +78,7 @@ def _scores(axes: Axes, plan: Plan, *, selection: Selection) -> None:
     )
 
 
-def _norms(axes: Axes, alphas: np.ndarray, layers: Mapping[str, np.ndarray]) -> None:
+def _norms(axes: Axes, alphas: np.ndarray, *, layers: Mapping[str, np.ndarray]) -> None:
     """Draws a curve per tensor, from dark at the input to bright at the output."""
     colors = colormaps["viridis"](np.linspace(0, 0.95, len(layers)))
     for color, (name, norms) in zip(colors, layers.items(), strict=True):
