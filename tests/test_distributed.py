@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,13 +18,12 @@ from seg_l1.cli import main as cli
 from seg_l1.cli.scripting import script
 from seg_l1.errors import UserError
 from seg_l1.training.loop import Loop
+from tests.support.forks import LIMIT, comes_true
 from tests.support.processes import CASES, FAULTS, FLOAT32, train
 from tests.support.runs import FILES, runs, table
 
 ROOT = Path(__file__).parents[1]
 slow = pytest.mark.slow
-LIMIT = 600
-"""Seconds after which a process that should have ended counts as hung."""
 
 RUN = [
     "dataset.num_train=16", "dataset.num_val=43", "dataset.num_test=8", "dataset.batch_size=5",
@@ -71,12 +69,10 @@ def worker(process: subprocess.Popen, rank: int) -> int:
     return next(p for p in pids if wanted in Path(f"/proc/{p}/environ").read_bytes().split(b"\0"))
 
 
-def until(condition: Callable[[], bool], process: subprocess.Popen) -> None:
-    """Waits for what the process is about to do."""
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.1)
+def reaches(process: subprocess.Popen, condition: Callable[[], bool]) -> None:
+    """Waits until `condition` holds; the process must not end before that."""
+    assert comes_true(lambda: condition() or process.poll() is not None)
+    assert condition(), finish(process)
 
 
 def far(one: dict, two: dict) -> float:
@@ -214,7 +210,9 @@ def test_a_run_goes_on_with_another_number_of_processes(command, tmp_path, monke
         assert command(*RUN, "trainer.epochs=2000", f"hydra.run.dir={run}")[0] == 130
     summary = run / "summary.json"
     process = start(*command_line(f"resume={run}"), folder=tmp_path)
-    until(lambda: (json.loads(summary.read_text())["last"] or {"epoch": 0})["epoch"] >= 3, process)
+    reaches(
+        process, lambda: (json.loads(summary.read_text())["last"] or {"epoch": 0})["epoch"] >= 3
+    )
     os.kill(worker(process, 1), signal.SIGTERM)
     code, _, err = finish(process)
     assert code == 1  # that of torchrun, which names those of the processes
@@ -238,7 +236,7 @@ def test_a_killed_process_ends_the_others_with_a_message(tmp_path):
     run = tmp_path / "run"
     words = [*RUN, "trainer.epochs=2000", f"hydra.run.dir={run}"]
     process = start(*command_line(*words), folder=tmp_path)
-    until(lambda: (run / "metrics.csv").exists(), process)
+    reaches(process, (run / "metrics.csv").exists)
     os.kill(worker(process, 1), signal.SIGKILL)
     code, _, err = finish(process)
     assert code == 1
