@@ -34,7 +34,7 @@ def choice(plan: Plan, selection: Selection, *, chosen: float) -> str:
     columns = ["alpha", *(["alpha/last survivor"] if relative else []), "mean"]
     columns += [*(["std. error"] if len(plan.jobs) > 1 else []), "zeros", "gap", ""]
     for name in columns:
-        table.add_column(name, justify="left" if not name else "right")
+        table.add_column(name, justify="right" if name else "left", no_wrap=not name)
     zeros, gaps = (plan.scores(k).mean(0) for k in ("sparsity/exact", "gap/miou"))
     for index, alpha in enumerate(selection.alphas):
         cells = [f"{alpha:.3g}", *([f"{alpha / relative:.2g}"] if relative else [])]
