@@ -373,6 +373,7 @@ def test_debug_shows_the_traceback(flag, command):
     assert "regularizer.alpha: got -1" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flag", ["debug=true", "debug=false"])
 def test_debug_runs(flag, command):
     assert command(flag, *TINY, "trainer.epochs=1")[0] == 0

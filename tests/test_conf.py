@@ -15,6 +15,8 @@ from tests.support.standard_files import WRITERS
 OPTIONS = sorted(
     f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.stem[0] != "_"
 )
+pytestmark = pytest.mark.usefixtures("composed_once")
+LARGE = ("model=deeplabv3_resnet50", "model=fcn_resnet50", "model=smp")
 WITHOUT_DIGITS = [o for o in TINY if "dataset.num" not in o]
 
 
@@ -35,7 +37,10 @@ def _has_key(option, override):
     return not key.startswith("model.") or key in dict(flatten(compose_plain([option])))
 
 
-@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize(
+    "option",
+    [pytest.param(o, marks=pytest.mark.slow) if o in LARGE else o for o in OPTIONS],
+)
 def test_option_is_built_and_takes_a_step(option, street):
     config = compose_option(option, street)
     limits.check(config)

@@ -34,6 +34,7 @@ def test_every_key_of_a_kind_exists_and_has_one_kind():
     assert set(keys) <= limits.LIMITS.keys()
 
 
+@pytest.mark.slow
 def test_presentation_changes_no_weight_blocks_no_resume_and_splits_no_curve(command, tmp_path):
     assert OTHERS.keys() == {*PRESENTATION} - {"traceback", "regularizer.name"}  # the curve's name
     others = [f"{key}={value}" for key, value in OTHERS.items()]

@@ -64,6 +64,7 @@ def test_three_lines_in_a_plain_loop_on_a_torchvision_classifier():
     assert all((p != 0).any() for n, p in model.named_parameters() if n.endswith("bias"))
 
 
+@pytest.mark.slow
 def test_neither_hydra_nor_torchvision_is_imported():
     code = (
         "import sys, torch; from seg_l1 import attach, Rule; from seg_l1 import penalties;"

@@ -187,6 +187,7 @@ def test_torchvision_model_is_that_of_torchvision(name):
     torch.testing.assert_close(ours(images), theirs(images)["out"], rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in TORCHVISION if name != LRASPP])
 def test_auxiliary_head_trains_along(name):
     net = option(name, "model.aux=true", "model.aux_weight=0.3")

@@ -36,9 +36,13 @@ def agrees(problem, w, limit=FLOAT64, zero=0.0) -> bool:
 
 
 def pairs(thorough, brief, optimizers=OPTIMIZERS):
-    """All optimizers on the problems of `thorough`, two on those of `brief`: (name, optimizer)."""
+    """All optimizers on the problems of `thorough`, two on those of `brief`: (name, optimizer).
+
+    All but the lasso are slow.
+    """
     every = [(name, optimizer) for name in thorough for optimizer in optimizers]
-    return every + [(name, optimizer) for name in brief for optimizer in ("momentum 0.9", "adam")]
+    every += [(name, optimizer) for name in brief for optimizer in ("momentum 0.9", "adam")]
+    return [pair if pair[0] == "lasso" else pytest.param(*pair, marks=slow) for pair in every]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ def lowest_neighbour(penalty, w, step, u) -> float:
 
     def objective(x):
         squares = 0.5 * (weights * (x - w).square()).flatten(-w.ndim).sum(-1)
-        values = torch.stack([penalty.value(one) for one in x])
+        values = torch.vmap(penalty.value)(x)
         return squares + (step if scalar else 1.0) * values
 
     moves = torch.cat([MOVES, -MOVES])

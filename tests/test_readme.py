@@ -24,6 +24,7 @@ def test_there_are_examples():
     assert WITH_EXAMPLES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_examples_of_a_page_run(page, tmp_path):
     """In a process of their own: one may register the metric of an optimizer, for example."""

@@ -30,6 +30,7 @@ def test_evaluate_gives_the_scores_that_training_wrote(split, finished, capsys):
     assert scores["sparsity/exact"] == summary["best"]["sparsity/exact"]
 
 
+@pytest.mark.slow
 def test_evaluate_refuses_other_classes_and_files_that_the_splits_were_not_drawn_from(
     street, command, tmp_path, capsys
 ):
@@ -70,6 +71,7 @@ def test_evaluate_normalises_as_the_run_did(street, command, tmp_path, capsys):
     assert scores[1] > scores[0] + 1e-3
 
 
+@pytest.mark.slow
 def test_a_run_on_pictures_of_their_own_sizes_is_evaluated(street, command, tmp_path, capsys):
     words = [word for word in TINY if "dataset.num" not in word]
     sizes = ["dataset.image_size=null", "augmentation=strong", "augmentation.crop=[16,16]"]
