@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from seg_l1.cli import main as cli
 from seg_l1.config import compose, limits
 from seg_l1.errors import UserError
-from tests.support.runs import TINY, runs
+from tests.support.runs import CARD, runs
 from tests.support.standard_files import write_pairs
 
 
@@ -82,7 +82,7 @@ def _finished(tmp_path_factory) -> tuple[Path, str]:
     folder, out = tmp_path_factory.mktemp("finished"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
         patch.chdir(folder)
-        assert cli.main(["regularizer=l1", "regularizer.alpha=1e-5", *TINY]) == 0
+        assert cli.main(CARD) == 0
     return folder, out.getvalue()
 
 

@@ -17,7 +17,7 @@ from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.training import recorder
 from seg_l1.training.loop import Loop
-from tests.support.runs import FILES, TINY, runs, same_bits, table
+from tests.support.runs import CARD, FILES, TINY, runs, same_bits, table
 
 
 def test_a_run_leaves_the_files_of_the_contract(finished, tmp_path):
@@ -124,9 +124,8 @@ def test_tensorboard_has_scalars_pictures_histograms_and_one_hparams_record(fini
 
 
 @pytest.mark.slow
-def test_the_same_command_gives_the_same_bits(command, tmp_path):
-    for _ in range(2):
-        assert command(*TINY)[0] == 0
+def test_the_same_command_gives_the_same_bits(finished, command, tmp_path):
+    assert command(*CARD)[0] == 0
     first, second = (checkpoints.load(path / "checkpoints" / "last.pt") for path in runs(tmp_path))
     assert same_bits(first, second)
 
@@ -147,29 +146,6 @@ def test_a_sweep_runs_every_job_in_its_own_folder(command, tmp_path):
     assert none["sparsity/exact"] == 0 < weak["sparsity/exact"] < strong["sparsity/exact"]
 
 
-@pytest.mark.slow
-def test_a_job_of_a_sweep_equals_the_same_run_alone(command, tmp_path):
-    assert command("-m", "seed=1,0", *TINY, "trainer.epochs=1")[0] == 0
-    assert command("seed=0", *TINY, "trainer.epochs=1")[0] == 0
-    alone, other, job = (
-        checkpoints.load(path / "checkpoints" / "last.pt") for path in runs(tmp_path)
-    )
-    assert [run["config"]["seed"] for run in (alone, other, job)] == [0, 1, 0]
-    assert same_bits(alone, job)
-    assert not same_bits(alone["loop"]["model"], other["loop"]["model"])
-
-
-@pytest.mark.slow
-def test_a_failed_job_leaves_the_others_alone(command, tmp_path):
-    code, _, err = command("-m", "optimizer=sgd", "optimizer.lr=1e25,0.01", "model.norm=none",
-                           *TINY, "trainer.epochs=1")  # fmt: skip
-    assert code == 1
-    assert "Diverged" in err
-    states = [json.loads((path / "summary.json").read_text()) for path in runs(tmp_path)]
-    assert [state["status"] for state in states] == ["failed", "completed"]
-    assert "not finite" in states[0]["error"]
-
-
 def stop_at(monkeypatch, step, number):
     """Sends the process a signal in the middle of that optimizer step."""
     right = Loop._train_step
@@ -184,11 +160,10 @@ def stop_at(monkeypatch, step, number):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_goes_on_to_the_same_end(number, command, tmp_path, monkeypatch):
-    assert command(*TINY, "hydra.run.dir=whole")[0] == 0
+def test_a_stopped_run_goes_on_to_the_same_end(number, finished, command, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         stop_at(patch, 5, number)
-        code, _, err = command(*TINY, "hydra.run.dir=part")
+        code, _, err = command(*CARD, "hydra.run.dir=part")
     assert code == 130
     assert "python train.py resume=part" in err
     summary = json.loads((tmp_path / "part" / "summary.json").read_text())
@@ -196,14 +171,14 @@ def test_a_stopped_run_goes_on_to_the_same_end(number, command, tmp_path, monkey
     assert len(table(tmp_path / "part" / "metrics.csv")) == 1
 
     assert command("resume=part")[0] == 0
+    both = finished[0], tmp_path / "part"
     for name in ("last.pt", "best.pt"):
-        whole, part = (checkpoints.load(tmp_path / run / "checkpoints" / name)
-                       for run in ("whole", "part"))  # fmt: skip
+        whole, part = (checkpoints.load(run / "checkpoints" / name) for run in both)
         assert same_bits({**whole, "config": None}, {**part, "config": None})
     tables = [
         [{k: v for k, v in row.items() if not k.startswith("time/")}
-         for row in table(tmp_path / run / "metrics.csv")]
-        for run in ("whole", "part")
+         for row in table(run / "metrics.csv")]
+        for run in both
     ]  # fmt: skip
     assert tables[0] == tables[1]
     assert json.loads((tmp_path / "part" / "summary.json").read_text())["status"] == "completed"
@@ -253,9 +228,8 @@ def test_a_damaged_best_checkpoint_is_said_before_anything_is_written(finished, 
 
 @pytest.mark.slow
 def test_a_run_that_died_while_writing_goes_on_from_the_epoch_before(
-    command, tmp_path, monkeypatch
+    finished, command, tmp_path, monkeypatch
 ):
-    assert command(*TINY, "hydra.run.dir=whole")[0] == 0
     right = recorder.Recorder.save
 
     def dies(self):
@@ -265,11 +239,12 @@ def test_a_run_that_died_while_writing_goes_on_from_the_epoch_before(
 
     with monkeypatch.context() as patch:
         patch.setattr(recorder.Recorder, "save", dies)
-        code, _, err = command(*TINY, "hydra.run.dir=part")
+        code, _, err = command(*CARD, "hydra.run.dir=part")
     assert (code, "the lights went out" in err) == (1, True)
     assert command("resume=part")[0] == 0
     states = [
-        checkpoints.load(tmp_path / run / "checkpoints" / "last.pt") for run in ("whole", "part")
+        checkpoints.load(run / "checkpoints" / "last.pt")
+        for run in (finished[0], tmp_path / "part")
     ]
     assert same_bits(*({**state, "config": None} for state in states))
     rows = table(tmp_path / "part" / "metrics.csv")

@@ -19,6 +19,9 @@ TINY = [
 ]
 """Overrides that make a run on digits last about a second."""
 
+CARD = ["regularizer=l1", "regularizer.alpha=1e-5", *TINY]
+"""The command of the card, made short: what the fixture `finished` has run."""
+
 FILES = {
     "config.yaml", "overrides.yaml", "environment.json", "scope.csv", "metrics.csv",
     "summary.json", "checkpoints", "model.safetensors", "tensorboard", "preview.png", "train.log",
