@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from seg_l1.config.compose import compose_plain
 from seg_l1.data.split import TensorSplit
@@ -212,7 +213,7 @@ def test_images_of_their_own_sizes_are_trained_on_in_windows(street):
     """Pictures of two sizes, whole ones evaluated, in tiles too."""
     from tests.support.standard_files import write_pairs
 
-    write_pairs(street.parent / "other", 4, size=(70, 90))
+    write_pairs(street.parent / "other", 4, size=(150, 200))
     for kind in ("images", "masks"):
         for path in (street.parent / "other" / kind).iterdir():
             path.rename(street / kind / f"large_{path.name}")
@@ -226,19 +227,23 @@ def test_images_of_their_own_sizes_are_trained_on_in_windows(street):
     ]
     tiny = [word for word in TINY if "dataset.num" not in word and "epochs" not in word]
     for tile in (None, [64, 64]):
-        config = compose_plain([*tiny, *words, f"trainer.tile={tile or 'null'}"])
+        config = compose_plain(
+            [*tiny, *words, f"trainer.tile={tile or 'null'}", "trainer.tile_overlap=0"]
+        )
         loop = build(config, load_data(config)).loop
         (row,) = loop.rows()
-        expected, sizes = torch.zeros(2, 2, dtype=torch.long), set()
+        expected, losses, sizes = torch.zeros(2, 2, dtype=torch.long), [], set()
         for images, masks in loop.val.epoch():
             with torch.no_grad():
-                prediction = tiled(loop.model, images, tile, 0.25).argmax(1)
-            pairs = 2 * masks.flatten() + prediction.flatten()
+                logits = tiled(loop.model, images, tile, 0.0)
+            pairs = 2 * masks.flatten() + logits.argmax(1).flatten()
             expected += torch.bincount(pairs, minlength=4).reshape(2, 2)
+            losses.append(cross_entropy(logits, masks, reduction="none").flatten())
             sizes.add(tuple(masks.shape[1:]))
-        assert sizes == {(20, 30), (70, 90)}
+        assert sizes == {(20, 30), (150, 200)}
         union = expected.sum(0) + expected.sum(1) - expected.diagonal()
         assert row["val/miou"] == pytest.approx(float((expected.diagonal() / union).mean()))
+        assert row["val/loss"] == pytest.approx(float(torch.cat(losses).mean()), rel=1e-6)
     config = compose_plain([*tiny, *words[:3]])
     with pytest.raises(UserError, match="crop"):
         build(config, load_data(config))
