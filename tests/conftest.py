@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -76,24 +77,30 @@ def job(tmp_path, monkeypatch, capsys) -> Callable:
     return call
 
 
+class Trained(NamedTuple):
+    """A run and what it printed."""
+
+    folder: Path
+    out: str
+
+
 @pytest.fixture(scope="session")
-def _finished(tmp_path_factory) -> tuple[Path, str]:
-    """A folder with a run of the card's command, and what it printed."""
-    folder, out = tmp_path_factory.mktemp("finished"), io.StringIO()
+def trained_once(tmp_path_factory) -> Trained:
+    """A run of the card's command, which no test may change."""
+    folder, out = tmp_path_factory.mktemp("trained"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
         patch.chdir(folder)
         assert cli.main(CARD) == 0
-    return folder, out.getvalue()
+    return Trained(runs(folder)[0], out.getvalue())
 
 
 @pytest.fixture
-def finished(_finished, tmp_path, monkeypatch) -> tuple[Path, str]:
-    """A copy of a run of the card's command in an empty folder, and what the run printed."""
+def finished(trained_once, tmp_path, monkeypatch) -> Trained:
+    """A copy of a run of the card's command in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    folder, out = _finished
-    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
-    (path,) = runs(tmp_path)
-    return path, out
+    path = tmp_path / "outputs" / "runs" / trained_once.folder.name
+    shutil.copytree(trained_once.folder, path)
+    return Trained(path, trained_once.out)
 
 
 @pytest.fixture

@@ -1,27 +1,30 @@
 from __future__ import annotations
 
-import csv
 import itertools
 import json
 import math
 import runpy
+import shutil
+from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 from scipy import stats
 
 from seg_l1 import report
+from seg_l1.config.compose import compose_plain
 from seg_l1.display import style
 from seg_l1.errors import UserError
 from seg_l1.report import figures, page, runs, statistics, tables
+from seg_l1.runs.directory import RunDirectory
 from tests.support.penalties import FIRST
+from tests.support.runs import table
 
 pytestmark = pytest.mark.slow
 MAIN = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "report.py"))["main"]
-TARGETS = {option: type(penalty).__name__ for option, penalty in FIRST.items()}
 FIGURES = ("miou", "trade_off", "gap", "classes", "weights")
 CLASSES = ("background", "<b>cat</b>", "dog & co")
 
@@ -34,85 +37,88 @@ def _coarse(monkeypatch):
 
 def score(regularizer, alpha, seed, split="val"):
     """Any numbers that differ between all runs."""
-    place = list(TARGETS).index(regularizer)
+    place = list(FIRST).index(regularizer)
     noise = np.random.default_rng([place, round(1e9 * alpha), seed, split == "val"]).normal()
     return 0.6 + 0.02 * place + 0.01 * seed + 0.01 * noise
 
 
-def write_run(folder, regularizer="l1", alpha=1e-5, seed=0, *, typed=None, **more):
-    """A completed run as training leaves it, without training; `more` replaces what it says."""
-    classes = more.get("classes", CLASSES)
-    value = more.get("miou", score(regularizer, alpha, seed))
-    zeros = 0.0 if regularizer in ("none", "l2") else min(0.95, 1e4 * alpha)
-    best = {
-        "epoch": 3,
-        "val/miou": value,
-        "gap/miou": 0.05 + alpha,
-        "sparsity/exact": more.get("zeros", zeros),
-        "sparsity/groups": zeros / 2,
-        **{f"val/iou/{name}": value - 0.1 * i for i, name in enumerate(classes)},
-        **more.get("best", {}),
-    }
-    tested = {"test/miou": score(regularizer, alpha, seed, "test")}
-    summary = {
-        "status": "completed",
-        "error": None,
-        "best": best,
-        "test": tested if more.get("test", True) else {},
-        "parameters": 1000,
-        "penalised_weights": 900,
-        "wall_time_s": 10.0,
-        **more.get("summary", {}),
-    }
-    config = {
-        "seed": seed,
-        "regularizer": {
-            "penalty": {"_target_": f"seg_l1.penalties.{TARGETS[regularizer]}"},
-            "alpha": alpha,
-            "solver": more.get("solver", "proximal"),
-        },
-        "model": {"_target_": "seg_l1.models.unet.UNet", "width": 4},
-        "dataset": {"_target_": "seg_l1.data.digits.load", "image_size": [48, 48]},
-        "optimizer": {"_target_": f"torch.optim.{more.get('optimizer', 'Adam')}"},
-    }
-    words = [f"regularizer={regularizer}", f"regularizer.alpha={alpha}", f"seed={seed}"]
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(json.dumps(config))
-    (folder / "overrides.yaml").write_text(json.dumps(words if typed is None else typed))
-    environment = {
-        "git": {"commit": "0123456789abcdef", "dirty": False},
-        "device": "cpu",
-        "versions": {"torch": "2"},
-        "data_fingerprint": more.get("fingerprint", "feed"),
-    }
-    (folder / "environment.json").write_text(json.dumps(environment))
-    (folder / "summary.json").write_text(json.dumps(summary))
-    (folder / "train.log").write_text("log\n")
-    weights = np.random.default_rng(seed).normal(size=500).astype(np.float32)
-    weights[: int(500 * best["sparsity/exact"])] = 0
-    save_file({"a.weight": weights, "a.bias": np.zeros(9)}, folder / "model.safetensors")
-    (folder / "scope.csv").write_text("tensor,penalised\na.weight,True\na.bias,False\n")
-    return folder
+@pytest.fixture(scope="module")
+def template(trained_once, tmp_path_factory):
+    """What a report reads of a real run."""
+    folder = tmp_path_factory.mktemp("template") / "run"
+    unread = shutil.ignore_patterns("checkpoints", "tensorboard", "*.png")
+    shutil.copytree(trained_once.folder, folder, ignore=unread)
+    return RunDirectory(folder)
 
 
-def write_sweep(
-    root, regularizers=("none", "l1", "l2"), alphas=(1e-6, 1e-5), seeds=(0, 1, 2), **more
-):
-    """A sweep in which `none` is trained once per seed, as its other α mean the same run."""
-    jobs, first = [], {}
-    for regularizer, alpha, seed in itertools.product(regularizers, alphas, seeds):
-        index = len(jobs)
-        folder = f"{index}_regularizer-{regularizer}_alpha-{alpha:g}_seed-{seed}"
-        same = first.setdefault(seed, index) if regularizer == "none" else index
-        same = None if same == index else same
-        if same is None:
-            write_run(root / folder, regularizer, alpha, seed, **more)
-        jobs.append(
-            {"index": index, "folder": folder, "overrides": [], "swept": {}, "same_as": same,
-             "status": "completed", "error": None}
-        )  # fmt: skip
-    (root / "sweep.json").write_text(json.dumps({"typed": ["regularizer=none,l1"], "jobs": jobs}))
-    return root
+@cache
+def option(regularizer):
+    """The configuration of a regularizer."""
+    return compose_plain([f"regularizer={regularizer}"])["regularizer"]
+
+
+@pytest.fixture
+def write_run(template):
+    """Copies a completed run with other scores; `more` replaces what its files say."""
+
+    def write(folder, regularizer="l1", alpha=1e-5, seed=0, *, typed=None, **more):
+        shutil.copytree(template.path, folder)
+        files, config = RunDirectory(folder), template.read_config()
+        solver = more.get("solver", "proximal")
+        config["regularizer"] = {**option(regularizer), "alpha": alpha, "solver": solver}
+        config["optimizer"]["_target_"] = f"torch.optim.{more.get('optimizer', 'Adam')}"
+        files.write_config({**config, "seed": seed})
+        words = [f"regularizer={regularizer}", f"regularizer.alpha={alpha}", f"seed={seed}"]
+        files.write_overrides(words if typed is None else typed)
+        git = {"commit": "0123456789abcdef", "dirty": False}
+        data = more.get("fingerprint", "feed")
+        files.write_environment(
+            {**template.read_environment(), "git": git, "data_fingerprint": data}
+        )
+        summary, value = template.read_summary(), more.get("miou", score(regularizer, alpha, seed))
+        zeros = 0.0 if regularizer in ("none", "l2") else min(0.95, 1e4 * alpha)
+        best = {key: x for key, x in summary.best.items() if "/iou/" not in key} | {
+            "val/miou": value,
+            "gap/miou": 0.05 + alpha,
+            "sparsity/exact": zeros,
+            "sparsity/groups": zeros / 2,
+            **{f"val/iou/{n}": value - 0.1 * i for i, n in enumerate(more.get("classes", CLASSES))},
+            **more.get("best", {}),
+        }
+        test = (
+            {"test/miou": score(regularizer, alpha, seed, "test")} if more.get("test", True) else {}
+        )
+        changed = {"best": best, "test": test, **more.get("summary", {})}
+        files.write_summary(replace(summary, **changed))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def write_sweep(write_run):
+    """Writes a sweep in which `none` is trained once per seed: its other α mean the same run."""
+
+    def write(
+        root, regularizers=("none", "l1", "l2"), alphas=(1e-6, 1e-5), seeds=(0, 1, 2), **more
+    ):
+        jobs, first = [], {}
+        for regularizer, alpha, seed in itertools.product(regularizers, alphas, seeds):
+            index = len(jobs)
+            folder = f"{index}_regularizer-{regularizer}_alpha-{alpha:g}_seed-{seed}"
+            same = first.setdefault(seed, index) if regularizer == "none" else index
+            same = None if same == index else same
+            if same is None:
+                write_run(root / folder, regularizer, alpha, seed, **more)
+            jobs.append(
+                {"index": index, "folder": folder, "overrides": [], "swept": {}, "same_as": same,
+                 "status": "completed", "error": None}
+            )  # fmt: skip
+        content = {"typed": ["regularizer=none,l1"], "jobs": jobs}
+        (root / "sweep.json").write_text(json.dumps(content))
+        return root
+
+    return write
 
 
 def set_job(root, index, **facts):
@@ -123,7 +129,7 @@ def set_job(root, index, **facts):
 
 
 @pytest.fixture
-def sweep(tmp_path):
+def sweep(tmp_path, write_sweep):
     return write_sweep(tmp_path / "sweep")
 
 
@@ -166,11 +172,6 @@ class Page(HTMLParser):
 def written(folder, *more):
     assert MAIN([str(folder), *more]) == 0
     return Page((Path(folder) / "report" / "report.html").read_text("utf-8"))
-
-
-def table(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_mean_and_error_by_scipy():
@@ -278,7 +279,7 @@ def test_a_job_that_is_the_same_as_another_counts_once(sweep, no_figures):
     assert "3 more jobs were not trained" in written(sweep).text
 
 
-def test_a_run_that_repeats_another_counts_once(tmp_path):
+def test_a_run_that_repeats_another_counts_once(tmp_path, write_run, write_sweep):
     write_sweep(tmp_path / "a", seeds=(0, 1))
     write_run(tmp_path / "b", "none", 1e-3, 0)  # none at another α is the same run
     write_run(tmp_path / "c", "l1", 1e-5, 1)
@@ -290,7 +291,7 @@ def test_a_run_that_repeats_another_counts_once(tmp_path):
     assert len(rows) == len(found.runs) + 2
 
 
-def test_the_best_alpha_has_all_its_seeds(tmp_path):
+def test_the_best_alpha_has_all_its_seeds(tmp_path, write_run):
     for seed in range(2):
         write_run(tmp_path / f"a{seed}", "l1", 1e-5, seed, miou=0.5 + 0.1 * seed)
     write_run(tmp_path / "lucky", "l1", 1e-4, 0, miou=0.9)
@@ -298,7 +299,7 @@ def test_the_best_alpha_has_all_its_seeds(tmp_path):
     assert curve.best().alpha == 1e-5
 
 
-def test_what_else_was_swept_makes_curves_with_their_own_none(tmp_path):
+def test_what_else_was_swept_makes_curves_with_their_own_none(tmp_path, write_run):
     for name, optimizer, seed in itertools.product(("none", "l1"), ("Adam", "SGD"), (0, 1)):
         typed = [f"regularizer={name}", f"seed={seed}", "hydra.run.dir=x"]
         typed += ["optimizer=sgd"] if optimizer == "SGD" else []  # adam is not typed
@@ -316,7 +317,7 @@ def test_what_else_was_swept_makes_curves_with_their_own_none(tmp_path):
     )
 
 
-def test_other_data_are_not_mixed(tmp_path):
+def test_other_data_are_not_mixed(tmp_path, write_sweep):
     write_sweep(tmp_path / "a", ("none", "l1"), (1e-5,), (0, 1))
     write_sweep(tmp_path / "b", ("none", "l1"), (1e-5,), (2, 3), fingerprint="beef")
     found = report.collect([tmp_path / "a", tmp_path / "b"])
@@ -327,7 +328,7 @@ def test_other_data_are_not_mixed(tmp_path):
             assert row.tests["val/miou"].pairs == 2
 
 
-def test_other_data_have_no_part_in_a_test(tmp_path):
+def test_other_data_have_no_part_in_a_test(tmp_path, write_run):
     typed = ["regularizer=l1", "regularizer.solver=subgradient"]
     for seed in (0, 1):
         write_run(tmp_path / f"n{seed}", "none", seed=seed)
@@ -340,20 +341,20 @@ def test_other_data_have_no_part_in_a_test(tmp_path):
     assert none["l1, solver=subgradient, data=beef"] is None
 
 
-def test_differences_that_nobody_typed_are_named(tmp_path):
+def test_differences_that_nobody_typed_are_named(tmp_path, write_run):
     for seed, optimizer in enumerate(("Adam", "SGD")):
         write_run(tmp_path / str(seed), seed=seed, optimizer=optimizer)
     assert any("optimizer._target_" in note for note in report.collect([tmp_path]).notes)
 
 
-def test_a_run_typed_without_a_regularizer_has_the_name_of_its_penalty(tmp_path):
+def test_a_run_typed_without_a_regularizer_has_the_name_of_its_penalty(tmp_path, write_run):
     (run,) = report.collect([write_run(tmp_path / "run", "elastic_net", typed=[])]).runs
     assert run.regularizer == "elastic_net"
 
 
 def test_only_penalised_weights_are_drawn(sweep):
     run = report.collect([sweep]).runs[-1]
-    assert figures.penalized_weights(run.files).shape == (500,)
+    assert figures.penalized_weights(run.files).shape == (run.summary.penalised_weights,)
 
 
 def test_the_report_holds_everything_itself(sweep):
@@ -420,7 +421,7 @@ def test_runs_without_a_result_are_named(sweep, no_figures):
         (("none", "l1"), (1e-5,), (0, 1), {"classes": ()}),
     ],
 )
-def test_sweeps_that_lack_something(tmp_path, regularizers, alphas, seeds, more):
+def test_sweeps_that_lack_something(tmp_path, regularizers, alphas, seeds, more, write_sweep):
     root = write_sweep(tmp_path / "sweep", regularizers, alphas, seeds, **more)
     page = written(root)
     assert ("±" in page.text) == (len(seeds) > 1)
@@ -430,7 +431,7 @@ def test_sweeps_that_lack_something(tmp_path, regularizers, alphas, seeds, more)
     assert "nan" not in page.text
 
 
-def test_what_differs_from_none_is_said_first(tmp_path, no_figures):
+def test_what_differs_from_none_is_said_first(tmp_path, no_figures, write_run):
     values = {"none": (0.5, 0.6, 0.7), "l1": (0.4, 0.501, 0.599), "l2": (0.9, 1.001, 1.099)}
     for name, seed in itertools.product(values, range(3)):
         write_run(tmp_path / f"{name}{seed}", name, 1e-5, seed, test=False,
@@ -440,7 +441,7 @@ def test_what_differs_from_none_is_said_first(tmp_path, no_figures):
     assert "higher for l2, α = 1e-5 ; lower for l1, α = 1e-5" in text
 
 
-def test_single_runs_and_missing_weights(tmp_path):
+def test_single_runs_and_missing_weights(tmp_path, write_run):
     run = write_run(tmp_path / "run")
     (run / "model.safetensors").write_bytes(b"no weights")
     page = written(run)
@@ -449,7 +450,7 @@ def test_single_runs_and_missing_weights(tmp_path):
     assert "python train.py regularizer=l1" in page.text
 
 
-def test_output_and_several_folders(tmp_path, no_figures):
+def test_output_and_several_folders(tmp_path, no_figures, write_run, write_sweep):
     write_sweep(tmp_path / "a=b", ("none",), (1e-5,), (0, 1))
     write_run(tmp_path / "run", "l1", 1e-5, 0)
     words = [str(tmp_path / "a=b"), str(tmp_path / "run"), f"output={tmp_path / 'out'}"]
@@ -470,7 +471,7 @@ def test_output_and_several_folders(tmp_path, no_figures):
         (["sweep", "output=file/x"], "cannot be written"),
     ],
 )
-def test_mistakes_end_with_2(words, said, tmp_path, monkeypatch, capsys):
+def test_mistakes_end_with_2(words, said, tmp_path, monkeypatch, capsys, write_run, write_sweep):
     monkeypatch.chdir(tmp_path)
     write_sweep(tmp_path / "sweep", ("l1",), (1e-5,), (0,))
     (tmp_path / "empty").mkdir()
