@@ -72,7 +72,7 @@ def jobs(count: int, folder: Path) -> None:
     watcher = threading.Thread(target=watch)
     watcher.start()
     with contextlib.redirect_stdout(io.StringIO()):
-        code = cli.main(["-m", *TINY, "trainer.epochs=1", f"seed=range({count})"])
+        code = cli.main(["train", "-m", *TINY, "trainer.epochs=1", f"seed=range({count})"])
     print(f"   end       {looked_at()}  exit {code}", file=sys.stderr)
     over.set()
     watcher.join()

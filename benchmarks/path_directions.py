@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.table import Table
 
 from seg_l1.cli import main as cli
-from seg_l1.experiments.path.controller import path_command
 from seg_l1.experiments.path.plan import Plan
 
 KINDS = {
@@ -57,7 +56,7 @@ def spent(plan: Plan, name: str) -> np.ndarray:
 
 def train(words: list[str], folder: Path) -> Plan:
     """The finished path in `folder`; exits where a run of it fails."""
-    code = cli.main([*words, f"path.folder={folder}"], lambda w: path_command(w, ""))
+    code = cli.main(["path", *words, f"path.folder={folder}"])
     if code:
         sys.exit(code)
     return Plan(folder)

@@ -1,68 +1,8 @@
-"""Predicts the classes of pictures with the best weights of a run; its data are not needed.
-
-    python scripts/predict.py run=<run directory> input=<folder or file> output=<folder>
-                              [device=...] [tile=512]
-
-Writes, under the names of the pictures: output/masks/*.png (the grey value is the class id),
-output/overlays/*.png, output/shares.csv (share of the pixels per class, confidence) and
-output/classes.csv (id, name, colour). `tile` is the side, in pixels, of the tiles in which large
-pictures are read by a run with dataset.image_size=null; other runs resize them.
-
-Exit codes as `train.py`: 0 done, 1 some pictures could not be read (the others are done),
-2 the input was wrong.
-"""
-
-from __future__ import annotations
+"""`seg-l1 predict`, from a checkout."""
 
 import sys
-from pathlib import Path
 
-from seg_l1.cli.scripting import script
-from seg_l1.errors import UserError
-
-KEYS = ("run", "input", "output", "device", "tile")
-
-
-def work(typed: dict[str, str]) -> int:
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress
-
-    from seg_l1.training.prediction import load_predictor, predict_files
-
-    tile = typed.get("tile")
-    if tile is not None and not (tile.isdecimal() and int(tile) >= 64):
-        raise UserError(f"tile: got '{tile}', expected a whole number of at least 64")
-    sides = None if tile is None else [int(tile)] * 2
-    predictor = load_predictor(typed["run"], device=typed.get("device"), tile=sides)
-    output = Path(typed["output"])
-    if tile is not None and predictor.image_size is not None:
-        height, width = predictor.image_size
-        sys.stderr.write(
-            f"note: pictures are resized to {height}x{width}, as in training, so that tile has no"
-            " effect; it is for runs with dataset.image_size=null\n"
-        )
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    console = Console(stderr=True)
-    bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    with bar as progress:
-        task = progress.add_task("pictures", total=None)
-        total = 0
-
-        def on_file(done: int, count: int) -> None:
-            nonlocal total
-            total = count
-            progress.update(task, completed=done, total=count)
-
-        unreadable = predict_files(predictor, Path(typed["input"]), output, on_file=on_file)
-    for line in unreadable:
-        sys.stderr.write(f"skipped: {line}\n")
-    print(f"{total - len(unreadable)} of {total} pictures: masks, overlays, shares.csv in {output}")
-    return 1 if unreadable else 0
-
-
-def main(words: list[str]) -> int:
-    return script(words, work, help_text=__doc__, keys=KEYS, needed=("run", "input", "output"))
-
+from seg_l1.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(["predict", *sys.argv[1:]], checkout=True))

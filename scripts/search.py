@@ -1,37 +1,8 @@
-"""Searches hyperparameters with optuna; each trial is a normal run.
-
-    python scripts/search.py regularizer=l1 "regularizer.alpha=log(1e-7,1e-3)" \\
-        "optimizer.lr=log(1e-3,3e-2)" "model.width=int(8,32)" "optimizer=choice(sgd,adam)" \\
-        trials=20 [study=<folder>] [objectives=miou|miou,zeros] [pruner=median|none]
-    python scripts/search.py study=<folder> [trials=40]
-
-A value log(a,b), uniform(a,b), int(a,b) or choice(a,b,...) spans the space; all other words are
-those of train.py and hold for every trial. `seed` seeds the draws too. The second form goes on with
-a study, until it has so many trials in all. The study lies in outputs/searches/: study.db,
-trials.csv, and a run directory per trial.
-
-`objectives=miou` maximises the best validation mIoU of a run, and ends a trial early that is worse
-than the median of the trials before it at the same epoch (`pruner=none`: never). `miou,zeros`
-maximises mIoU and the share of exact zeros at its epoch, and shows the Pareto front.
-
-Exit codes as `train.py`: 0 done, 1 no trial is complete, 2 the input was wrong, 130 interrupted.
-"""
-
-from __future__ import annotations
+"""`seg-l1 search`, from a checkout."""
 
 import sys
 
-from seg_l1.cli.scripting import script
-from seg_l1.experiments.search import search
-
-
-def main(words: list[str]) -> int:
-    try:
-        return script(words, search, help_text=__doc__, keys=None, needed=())
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
-        return 130
-
+from seg_l1.cli.main import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(["search", *sys.argv[1:]], checkout=True))

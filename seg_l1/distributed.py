@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from seg_l1.errors import UserError, first_line
+from seg_l1.errors import RunError, UserError, first_line
 
 if TYPE_CHECKING:
     import torch
@@ -40,27 +40,10 @@ _local_only = False
 """Whether the code that runs is inside `local_only`."""
 
 
-class ProcessLost(RuntimeError):
+class ProcessLost(RunError):
     """Another process of the run has died, or does not answer."""
 
-
-def launched() -> int:
-    """Returns how many processes torchrun has started; 1 without torchrun."""
-    under = {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
-    return int(os.environ["WORLD_SIZE"]) if under else 1
-
-
-def refuse(what: str, way: str) -> None:
-    """Refuses `what` under torchrun with the `way` to do it, once for all processes.
-
-    Raises:
-        UserError: in rank 0. The others wait until torchrun ends them for that.
-    """
-    if launched() > 1:
-        if os.environ["RANK"] != "0":
-            time.sleep(10)
-            raise SystemExit(2)
-        raise UserError(f"{what} does not go under torchrun: {way}")
+    can_go_on = False
 
 
 def rank() -> int:

@@ -1,4 +1,4 @@
-"""What the user did wrong, in words: every `UserError` becomes a short message and exit code 2."""
+"""The three ways in which a command ends early, each with its exit code."""
 
 from __future__ import annotations
 
@@ -12,20 +12,33 @@ class UserError(ValueError):
     `details` are further lines for a person who wants to mend everything at once.
     """
 
+    exit_code = 2
+
     def __init__(self, message: str, details: Iterable[str] = ()) -> None:
         super().__init__(message)
         self.details = list(details)
 
 
 class RunError(RuntimeError):
-    """A run cannot go on for a reason outside of it, such as a full disk: exit code 1.
+    """A run ended early for a reason that is not in the input, such as a full disk."""
 
-    The message says what happened to what. What was saved is whole, and can go on.
-    """
+    exit_code = 1
+
+    can_go_on = True
+    """Whether the run can go on from its last checkpoint when the reason is gone."""
 
 
 class Interrupted(Exception):
-    """The user or the system asked the run to stop; it was saved and can go on."""
+    """The user or the system asked to stop; all was saved, and the message says how to go on."""
+
+    exit_code = 130
+
+
+def can_go_on(error: BaseException) -> bool:
+    """Returns whether a run that ended in `error` is interrupted rather than failed."""
+    if isinstance(error, RunError):
+        return error.can_go_on
+    return isinstance(error, Interrupted | KeyboardInterrupt)
 
 
 def did_you_mean(word: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
@@ -35,18 +48,23 @@ def did_you_mean(word: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line; its type where it says nothing."""
+    """Returns what an error says, in one line; its type where it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
 
 
+def is_for_user(error: BaseException) -> bool:
+    """Returns whether the message of an error was written for the user, and needs no type."""
+    return type(error) in (UserError, RunError)
+
+
 def described(error: BaseException) -> str:
-    """An error in one line: with its type, unless its message was written for the user."""
-    told = isinstance(error, UserError | RunError)
-    return ("" if told else f"{type(error).__name__}: ") + first_line(error)
+    """Returns an error in one line: with its type, unless its message was written for the user."""
+    prefix = "" if is_for_user(error) else f"{type(error).__name__}: "
+    return prefix + first_line(error)
 
 
 def short(value: object) -> str:
-    """Python's notation of a value, without the middle of a very long one."""
+    """Returns Python's notation of a value, without the middle of a very long one."""
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:80]} ... {text[-20:]}"

@@ -12,9 +12,8 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from seg_l1.cli import main as cli
-from seg_l1.config import compose, limits
-from seg_l1.errors import UserError
+from seg_l1.cli.main import main
+from seg_l1.config import check, compose
 from tests.support.runs import CARD, runs
 from tests.support.standard_files import write_pairs
 
@@ -30,8 +29,9 @@ def _no_state():
 def composed_once():
     """What hydra makes of the same words is the same each time: this saves half of the time."""
     with pytest.MonkeyPatch.context() as patch:
-        once = cache(compose._compose_lines)
-        patch.setattr(compose, "_compose_lines", lambda lines, *more: once(tuple(lines), *more))
+        once = cache(compose.compose_lines)
+        for module in (compose, check):
+            patch.setattr(module, "compose_lines", lambda lines, *more: once(tuple(lines), *more))
         yield
 
 
@@ -45,32 +45,11 @@ def undrawn():
 
 @pytest.fixture
 def command(tmp_path, monkeypatch, capsys) -> Callable:
-    """Calls the command in an empty folder; returns (exit code, stdout, stderr)."""
+    """Calls `seg-l1 train` in an empty folder; returns (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments: str) -> tuple[int, str, str]:
-        code = cli.main(arguments)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
-
-
-@pytest.fixture
-def job(tmp_path, monkeypatch, capsys) -> Callable:
-    """As `command` for one run, without hydra's own two compositions: four times as fast."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        config = compose.compose_plain([compose.quoted(word) for word in words])
-        try:
-            limits.check(config)
-            cli._job(config, Path("outputs/runs/run"), list(words), resume=False)
-            code = 0
-        except UserError as error:
-            code = cli._say(error, 2, False)
-        except cli.JobFailed as failed:
-            code = failed.code
+        code = main(["train", *arguments])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -90,7 +69,7 @@ def trained_once(tmp_path_factory) -> Trained:
     folder, out = tmp_path_factory.mktemp("trained"), io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(out):
         patch.chdir(folder)
-        assert cli.main(CARD) == 0
+        assert main(["train", *CARD]) == 0
     return Trained(runs(folder)[0], out.getvalue())
 
 

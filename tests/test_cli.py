@@ -99,8 +99,9 @@ def test_a_run_directory_gives_back_its_weights(finished):
 
 def test_a_run_says_where_things_are_and_what_to_do_next(finished):
     path, out = finished
-    for words in (str(path.relative_to(path.parents[2])), "exact zeros", "test recall",
-                  "train.py -m dataset.num_train=16", "tensorboard --logdir outputs"):  # fmt: skip
+    again = "seg-l1 train -m dataset.num_train=16"
+    for words in (str(path.relative_to(path.parents[2])), "exact zeros", "test recall", again,
+                  "tensorboard --logdir outputs"):  # fmt: skip
         assert words in out
     assert "epoch   2/2" in (path / "train.log").read_text()
 
@@ -165,7 +166,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(number, finished, command, tmp_pa
         stop_at(patch, 5, number)
         code, _, err = command(*CARD, "hydra.run.dir=part")
     assert code == 130
-    assert "python train.py resume=part" in err
+    assert "go on with seg-l1 train resume=part" in err
     summary = json.loads((tmp_path / "part" / "summary.json").read_text())
     assert summary["status"] == "interrupted"
     assert len(table(tmp_path / "part" / "metrics.csv")) == 1

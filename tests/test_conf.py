@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from seg_l1.cli.train import help_text
 from seg_l1.config import limits
-from seg_l1.config.compose import CONF, compose_plain, help_text
+from seg_l1.config.compose import CONF, compose_plain
 from seg_l1.config.hyperparameters import hyperparameters, options
 from seg_l1.config.identity import flatten
 from seg_l1.training.build import build, load_data

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from seg_l1 import distributed
-from seg_l1.cli import main as cli
-from seg_l1.cli.scripting import script
+from seg_l1.cli import train as cli_train
+from seg_l1.cli.main import COMMANDS, main
 from seg_l1.errors import UserError
 from seg_l1.training.loop import Loop
 from tests.support.forks import LIMIT, comes_true
@@ -105,10 +105,11 @@ def test_a_single_process_changes_nothing():
 def test_what_does_not_go_under_torchrun_is_refused_with_the_way_to_do_it(monkeypatch, capsys):
     for key, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost"}.items():
         monkeypatch.setenv(key, value)
-    assert cli._main(["-m", "seed=1,2"], False, cli._run) == 2
-    assert "hydra/launcher=joblib" in capsys.readouterr().err
-    assert script([], lambda typed: 0, help_text="", keys=(), needed=()) == 2
-    assert "without torchrun" in capsys.readouterr().err
+    with pytest.raises(UserError, match="hydra/launcher=joblib"):
+        cli_train.run(["-m", "seed=1,2"])
+    for command in COMMANDS.keys() - {"train"}:
+        assert main([command]) == 2
+        assert "without torchrun" in capsys.readouterr().err
 
 
 def test_each_process_has_a_gpu_of_its_own_or_none(monkeypatch):

@@ -19,9 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from seg_l1.cli import main as cli
+from seg_l1.cli.main import main
 from seg_l1.config import limits
-from seg_l1.config.compose import CONF, compose_plain, config_groups, quoted
+from seg_l1.config.compose import CONF, compose_plain, config_groups
+from seg_l1.config.words import quoted
 from seg_l1.errors import UserError
 from seg_l1.runs.trust import TARGETS, TRUST
 from seg_l1.training.build import build, load_data
@@ -329,9 +330,9 @@ BUILT = {
 
 
 @pytest.mark.parametrize("typed", BUILT, ids=lambda typed: ascii(" ".join(typed))[1:50])
-def test_what_cannot_be_built_is_refused_before_anything_is_written(typed, job, tmp_path):
+def test_what_cannot_be_built_is_refused_before_anything_is_written(typed, command, tmp_path):
     tiny = [word for word in TINY if word.split("=")[0] not in " ".join(typed)]
-    assert_refused(job(*tiny, *typed), BUILT[typed], tmp_path)
+    assert_refused(command(*tiny, *typed), BUILT[typed], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -483,9 +484,9 @@ def made(tmp_path_factory):
     before = Path.cwd()
     os.chdir(folder)
     try:
-        assert cli.main([*tiny, "hydra.run.dir=run"]) == 0
-        assert cli.main([*tiny, "model.depth=2", "hydra.run.dir=other"]) == 0
-        assert cli.main(["-m", *tiny, "seed=0,1", "hydra.sweep.dir=sweep"]) == 0
+        assert main(["train", *tiny, "hydra.run.dir=run"]) == 0
+        assert main(["train", *tiny, "model.depth=2", "hydra.run.dir=other"]) == 0
+        assert main(["train", "-m", *tiny, "seed=0,1", "hydra.sweep.dir=sweep"]) == 0
     finally:
         os.chdir(before)
     return folder

@@ -147,10 +147,10 @@ SMALL = ["dataset=folder", "dataset.root=street", "dataset.image_size=[16,24]", 
 
 
 @pytest.mark.parametrize("case", CASES, ids=" in ".join)
-def test_a_picture_that_is_none_is_named(case, street, job, tmp_path):
+def test_a_picture_that_is_none_is_named(case, street, command, tmp_path):
     damage, words = CASES[case]
     damage(street, case[1])
-    assert_refused(job(*SMALL), words, tmp_path)
+    assert_refused(command(*SMALL), words, tmp_path)
 
 
 def test_a_picture_that_is_none_ends_the_command(street, command, tmp_path):
@@ -239,10 +239,10 @@ BAD_FOLDERS = {
 
 
 @pytest.mark.parametrize("case", BAD_FOLDERS)
-def test_a_folder_that_is_none_is_named(case, street, job, tmp_path):
+def test_a_folder_that_is_none_is_named(case, street, command, tmp_path):
     damage, typed, words = BAD_FOLDERS[case]
     damage(street)
-    assert_refused(job(*SMALL, *typed), words, tmp_path)
+    assert_refused(command(*SMALL, *typed), words, tmp_path)
 
 
 def test_a_picture_of_billions_of_pixels_is_not_unpacked(street, monkeypatch):
@@ -342,10 +342,12 @@ def test_image_and_mask_are_turned_upright_alike(orientation, street):
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-def test_a_mask_that_lies_otherwise_than_its_image_is_refused(orientation, street, job, tmp_path):
+def test_a_mask_that_lies_otherwise_than_its_image_is_refused(
+    orientation, street, command, tmp_path
+):
     replaced(**oriented(COLOUR, orientation))(COLOUR)(street, "images")
     words = ["masks", "004.png", "20x30", "EXIF orientation", "same size"]
-    assert_refused(job(*SMALL), words, tmp_path)
+    assert_refused(command(*SMALL), words, tmp_path)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20_000, 10), (3, 2000)])

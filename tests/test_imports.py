@@ -70,11 +70,25 @@ def test_hydra_is_imported_where_configurations_are_made():
     assert set().union(*allowed.values()) == HYDRA
 
 
+def test_undocumented_parts_of_hydra_are_used_in_one_module():
+    users = {".".join(parts) for parts, path in modules() if "hydra._internal" in path.read_text()}
+    assert users == {"config.hydra_internals"}
+
+
 def test_help_and_typos_answer_without_torch():
-    code = (
-        "import sys; from seg_l1.cli.main import main;"
-        " assert main(['--help']) == 0; assert main(['regularizer=l3']) == 2;"
-        " assert main(['regularizer.alpha=-1']) == 2; assert 'torch' not in sys.modules"
-    )
+    code = """
+import sys
+from seg_l1.cli.main import COMMANDS, main
+
+assert main([]) == main(["--help"]) == 0
+assert main(["trian"]) == 2
+for command in COMMANDS:
+    assert main([command, "--help"]) == 0, command
+for command in ("train", "path"):
+    assert main([command, "regularizer=l3"]) == main([command, "trainer.epochs=-1"]) == 2, command
+for command in ("report", "evaluate", "predict"):
+    assert main([command, "outptu=x"]) == 2, command
+assert "torch" not in sys.modules
+"""
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

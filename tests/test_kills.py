@@ -68,7 +68,7 @@ def test_a_run_that_loses_disk_or_data_says_so_and_goes_on_later(
     elsewhere = Path(f"{DATA} elsewhere")
     finished([*words, "hydra.run.dir=whole"])
     line = failed([*words, "hydra.run.dir=lost"], moment)
-    for part in (*said, "The last checkpoint is whole: go on with python train.py resume=lost"):
+    for part in (*said, "The last checkpoint is whole: go on with seg-l1 train resume=lost"):
         assert part in line
     assert json.loads(Path("lost/summary.json").read_text())["status"] in ("running", "interrupted")
     assert not list(Path("lost").rglob("*.tmp"))

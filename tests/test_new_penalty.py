@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from seg_l1.config.compose import CONF, compose_plain, parse
+from seg_l1.config.compose import CONF, compose_plain
 from seg_l1.config.hyperparameters import options
+from seg_l1.config.words import parse
 from seg_l1.experiments.planning import plan
 from seg_l1.report.plots.common import looks
 from seg_l1.report.reading import collect

@@ -17,12 +17,11 @@ from sklearn.linear_model import enet_path, lasso_path
 from torch import nn
 
 from seg_l1 import attach, penalties
-from seg_l1.cli import main as cli
+from seg_l1.cli.main import main
 from seg_l1.config.compose import compose_plain
 from seg_l1.data.partition import group_keys
 from seg_l1.errors import UserError
 from seg_l1.experiments.path import screen, stability
-from seg_l1.experiments.path.controller import path_command
 from seg_l1.experiments.path.folds import draw_folds, fold_data
 from seg_l1.experiments.path.grid import geometric, strength_for, zero_share
 from seg_l1.experiments.path.plan import Plan, lock
@@ -397,7 +396,7 @@ def path(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     def call(*words):
-        code = cli.main(words, lambda arguments: path_command(arguments, "help\n"))
+        code = main(["path", *words])
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -425,7 +424,7 @@ def folded(tmp_path_factory):
     folder = tmp_path_factory.mktemp("folded")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        assert cli.main(FOLDED, lambda words: path_command(words, "")) == 0
+        assert main(["path", *FOLDED]) == 0
     return folder
 
 
@@ -677,4 +676,4 @@ def test_jobs_take_the_free_keys_of_the_present_command(path, tmp_path, monkeypa
 
 def test_train_reads_no_path(command):
     code, _, err = command(*TINY, "path.num=3")
-    assert code == 2 and "scripts/path.py" in err
+    assert code == 2 and "belongs to seg-l1 path" in err

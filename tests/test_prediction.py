@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import runpy
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,14 +12,17 @@ import torch
 from PIL import Image
 from torch import nn
 
-from seg_l1.cli import main as cli
+from seg_l1.cli.main import main
 from seg_l1.training import prediction
 from seg_l1.training.prediction import Predictor, _upsampled_argmax, load_predictor
 from seg_l1.training.saved import evaluate_run
 from tests.support.runs import TINY, table
 from tests.support.standard_files import write_pairs
 
-MAIN = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "predict.py"))["main"]
+
+def predict(words):
+    """The exit code of `seg-l1 predict`."""
+    return main(["predict", *words])
 
 
 def brightness(image_size=None, tile=None):
@@ -62,7 +64,7 @@ def trained_once(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         root = f"dataset.root={folder / 'street'}"
-        assert cli.main(["dataset=folder", root, *words, "hydra.run.dir=run"]) == 0
+        assert main(["train", "dataset=folder", root, *words, "hydra.run.dir=run"]) == 0
     return folder
 
 
@@ -90,7 +92,7 @@ def test_predictions_of_the_validation_images_have_the_scores_of_training(
         pixels = image.permute(1, 2, 0).numpy()
         Image.fromarray(pixels).save(tmp_path / "in" / Path(name).name)
     out = tmp_path / "out"
-    assert MAIN([f"run={trained}", f"input={tmp_path / 'in'}", f"output={out}"]) == 0
+    assert predict([f"run={trained}", f"input={tmp_path / 'in'}", f"output={out}"]) == 0
     matrix = ConfusionMatrix(2)
     for name, mask in zip(val.names, masks, strict=True):
         ids = np.array(Image.open(out / "masks" / Path(name).name))
@@ -106,7 +108,7 @@ def test_names_folders_sizes_and_shares_are_kept(trained, tmp_path, capsys):
     Image.new("RGB", (20, 10)).save(source / "grey.jpg")
     (source / "broken.png").write_bytes(b"no picture")
     (source / "notes.txt").write_text("not a picture")
-    assert MAIN([f"run={trained}", f"input={source}", f"output={out}"]) == 1
+    assert predict([f"run={trained}", f"input={source}", f"output={out}"]) == 1
     captured = capsys.readouterr()
     assert "broken.png: cannot be read" in captured.err
     assert "6 of 7 pictures" in captured.out
@@ -128,7 +130,7 @@ def test_names_folders_sizes_and_shares_are_kept(trained, tmp_path, capsys):
 def test_one_file_is_predicted_in_tiles(trained, tmp_path, capsys):
     Image.new("RGB", (200, 90)).save(tmp_path / "one.png")
     words = [f"run={trained}", f"input={tmp_path / 'one.png'}", f"output={tmp_path / 'out'}"]
-    assert MAIN([*words, "tile=64"]) == 0
+    assert predict([*words, "tile=64"]) == 0
     assert np.array(Image.open(tmp_path / "out/masks/one.png")).shape == (90, 200)
 
 
@@ -138,12 +140,12 @@ def test_masks_that_no_prediction_wrote_are_not_written_over(trained, tmp_path, 
     before = (tmp_path / "mine/masks/000.png").read_bytes()
     words = [f"run={trained}", f"output={tmp_path / 'mine'}"]
     for source in ("mine/images", "mine/masks/000.png"):
-        assert MAIN([*words, f"input={tmp_path / source}"]) == 2
+        assert predict([*words, f"input={tmp_path / source}"]) == 2
         assert "no prediction's" in capsys.readouterr().err
     assert (tmp_path / "mine/masks/000.png").read_bytes() == before
     out = f"output={tmp_path / 'out'}"
     for _ in range(2):  # its own output it may replace
-        assert MAIN([f"run={trained}", out, f"input={tmp_path / 'mine/images'}"]) == 0
+        assert predict([f"run={trained}", out, f"input={tmp_path / 'mine/images'}"]) == 0
 
 
 def test_what_training_padded_is_padded_here():
@@ -159,7 +161,7 @@ def test_what_training_padded_is_padded_here():
 def test_a_picture_of_more_than_8_bits_is_refused_not_clipped(mode, trained, tmp_path, capsys):
     Image.new(mode, (20, 20)).save(tmp_path / "deep.tiff")
     words = [f"run={trained}", f"input={tmp_path / 'deep.tiff'}", f"output={tmp_path / 'out'}"]
-    assert MAIN(words) == 1
+    assert predict(words) == 1
     assert f"mode {mode}" in capsys.readouterr().err
 
 

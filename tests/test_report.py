@@ -3,7 +3,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import runpy
 import shutil
 from dataclasses import replace
 from functools import cache
@@ -15,6 +14,7 @@ import pytest
 from scipy import stats
 
 from seg_l1 import report
+from seg_l1.cli.main import main
 from seg_l1.config.compose import compose_plain
 from seg_l1.display import style
 from seg_l1.errors import UserError
@@ -24,7 +24,13 @@ from tests.support.penalties import FIRST
 from tests.support.runs import table
 
 pytestmark = pytest.mark.slow
-MAIN = runpy.run_path(str(Path(__file__).parents[1] / "scripts" / "report.py"))["main"]
+
+
+def seg_l1_report(words):
+    """The exit code of `seg-l1 report`."""
+    return main(["report", *words])
+
+
 FIGURES = ("miou", "trade_off", "gap", "classes", "weights")
 CLASSES = ("background", "<b>cat</b>", "dog & co")
 
@@ -170,7 +176,7 @@ class Page(HTMLParser):
 
 
 def written(folder, *more):
-    assert MAIN([str(folder), *more]) == 0
+    assert seg_l1_report([str(folder), *more]) == 0
     return Page((Path(folder) / "report" / "report.html").read_text("utf-8"))
 
 
@@ -313,7 +319,7 @@ def test_what_else_was_swept_makes_curves_with_their_own_none(tmp_path, write_ru
     for curve in found[2:]:
         assert runs.baseline(curve, found).curve.setting == curve.setting
     assert tables.command(found[3].best().runs) == (
-        "python train.py -m regularizer=l1 optimizer=sgd seed=0,1"
+        "seg-l1 train -m regularizer=l1 optimizer=sgd seed=0,1"
     )
 
 
@@ -383,7 +389,7 @@ def test_tables_as_files(sweep, no_figures):
     best = {row["regularizer"]: row for row in table(sweep / "report" / "best.csv")}
     assert list(best) == ["none", "l1", "l2"]
     assert best["l1"]["val/miou pairs"] == "3" and 0 < float(best["l1"]["val/miou p"]) <= 1
-    assert best["l1"]["command"].startswith("python train.py -m regularizer=l1")
+    assert best["l1"]["command"].startswith("seg-l1 train -m regularizer=l1")
     assert best["l1"]["command"].endswith("seed=0,1,2")
 
 
@@ -447,14 +453,14 @@ def test_single_runs_and_missing_weights(tmp_path, write_run):
     page = written(run)
     assert len(page.pictures) == len(FIGURES) - 1
     assert "No weights could be read" in page.text
-    assert "python train.py regularizer=l1" in page.text
+    assert "seg-l1 train regularizer=l1" in page.text
 
 
 def test_output_and_several_folders(tmp_path, no_figures, write_run, write_sweep):
     write_sweep(tmp_path / "a=b", ("none",), (1e-5,), (0, 1))
     write_run(tmp_path / "run", "l1", 1e-5, 0)
     words = [str(tmp_path / "a=b"), str(tmp_path / "run"), f"output={tmp_path / 'out'}"]
-    assert MAIN(words) == 0
+    assert seg_l1_report(words) == 0
     assert len(table(tmp_path / "out" / "runs.csv")) == 3
     assert not (tmp_path / "a=b" / "report").exists()
 
@@ -477,7 +483,7 @@ def test_mistakes_end_with_2(words, said, tmp_path, monkeypatch, capsys, write_r
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     write_run(tmp_path / "failed" / "x", summary={"status": "failed", "error": "it broke"})
-    assert MAIN(words) == 2
+    assert seg_l1_report(words) == 2
     error = capsys.readouterr().err
     assert said in error
     assert ("it broke" in error) == (words == ["failed"])

@@ -1,27 +1,25 @@
 from __future__ import annotations
 
 import json
-import runpy
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from seg_l1.cli.main import main
 from tests.support.runs import TINY
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
 
-
-def script(name):
-    return runpy.run_path(str(SCRIPTS / f"{name}.py"))["main"]
+def evaluate(*words):
+    """The exit code of `seg-l1 evaluate`."""
+    return main(["evaluate", *words])
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_evaluate_gives_the_scores_that_training_wrote(split, finished, capsys):
     path, _ = finished
-    assert script("evaluate")([f"run={path}", f"split={split}"]) == 0
+    assert evaluate(f"run={path}", f"split={split}") == 0
     scores = json.loads(capsys.readouterr().out)
     summary = json.loads((path / "summary.json").read_text())
     written = {**summary["best"], **summary["test"]}
@@ -38,16 +36,16 @@ def test_evaluate_refuses_other_classes_and_files_that_the_splits_were_not_drawn
     folder = ["dataset=folder", f"dataset.root={street}"]
     assert command(*folder, *words, "hydra.run.dir=run")[0] == 0
     run = f"run={tmp_path / 'run'}"
-    assert script("evaluate")([run]) == 0
+    assert evaluate(run) == 0
     capsys.readouterr()
     grown = tmp_path / "grown"
     shutil.copytree(street, grown)
     for kind in ("images", "masks"):
         shutil.copy(grown / kind / "003.png", grown / kind / "a.png")
-    assert script("evaluate")([run, f"dataset.root={grown}"]) == 2
+    assert evaluate(run, f"dataset.root={grown}") == 2
     assert "drawn from" in capsys.readouterr().err
     (street / "classes.txt").write_text("car\nroad\n")
-    assert script("evaluate")([run]) == 2
+    assert evaluate(run) == 2
     assert "its classes are car, road" in capsys.readouterr().err
 
 
@@ -66,7 +64,7 @@ def test_evaluate_normalises_as_the_run_did(street, command, tmp_path, capsys):
             pixels = factor * np.array(Image.open(path))
             Image.fromarray(pixels.astype(np.uint8)).save(path)
         capsys.readouterr()
-        assert script("evaluate")([f"run={tmp_path / 'run'}"]) == 0
+        assert evaluate(f"run={tmp_path / 'run'}") == 0
         scores.append(json.loads(capsys.readouterr().out)["val/loss"])
     assert scores[1] > scores[0] + 1e-3
 
@@ -78,6 +76,6 @@ def test_a_run_on_pictures_of_their_own_sizes_is_evaluated(street, command, tmp_
     folder = ["dataset=folder", f"dataset.root={street}", "hydra.run.dir=run"]
     assert command(*folder, *words, *sizes)[0] == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert script("evaluate")([f"run={tmp_path / 'run'}"]) == 0
+    assert evaluate(f"run={tmp_path / 'run'}") == 0
     scores = json.loads(capsys.readouterr().out)
     assert scores["val/miou"] == pytest.approx(summary["best"]["val/miou"])

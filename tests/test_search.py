@@ -19,7 +19,7 @@ import optuna
 import pytest
 from sqlalchemy import Engine, event
 
-from scripts.search import main
+from seg_l1.cli import main as cli
 from seg_l1.config.compose import compose_plain
 from seg_l1.errors import Interrupted, UserError
 from seg_l1.experiments import jobs
@@ -111,6 +111,11 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+def main(words):
+    """The exit code of `seg-l1 search`."""
+    return cli.main(["search", *words])
+
+
 def study(folder="it"):
     return optuna.load_study(study_name="search", storage=f"sqlite:///{folder}/study.db")
 
@@ -172,7 +177,7 @@ def test_the_table_holds_what_the_database_and_the_runs_hold(formula, here, caps
         assert row["state"] == trial.state.name
     out = capsys.readouterr().out
     best = max((row for row in rows if row["state"] == "COMPLETE"), key=lambda r: r["val/miou"])
-    assert f"#{best['number']}: python train.py regularizer=l1 trainer.epochs=4" in out
+    assert f"#{best['number']}: seg-l1 train regularizer=l1 trainer.epochs=4" in out
     assert f"regularizer.alpha={best['regularizer.alpha']}" in out
 
 
@@ -202,7 +207,7 @@ def test_a_study_goes_on_to_the_same_trials(formula, here, monkeypatch, capsys):
             patch.setattr(run_room, "run", stopped)
             capsys.readouterr()
             assert main(["study=it", "trials=12"]) == 130
-            assert capsys.readouterr().err == "go on with: python scripts/search.py study=it\n"
+            assert capsys.readouterr().err == "go on with: seg-l1 search study=it\n"
         assert table(Path("it/trials.csv"))[-1]["state"] == "FAIL"
     killed = study().ask()
     assert main(["study=it"]) == 0  # to the 12 that were asked for last
@@ -290,7 +295,7 @@ def test_two_objectives_give_the_front(formula, here, capsys):
         if not any(m >= miou and z >= zeros and (m, z) != (miou, zeros) for m, z in points)
     ]
     assert 1 < len(front) < 12
-    shown = [int(line[1:].split(":")[0]) for line in out.splitlines() if ": python train" in line]
+    shown = [int(line[1:].split(":")[0]) for line in out.splitlines() if ": seg-l1 train" in line]
     assert shown == sorted(front, key=lambda number: -points[number][0])
 
 
@@ -366,8 +371,8 @@ def test_the_data_are_read_once_and_the_command_repeats_the_run(here, command, m
     fixed = [*SMALL, "regularizer=l1", "trainer.epochs=1", "trials=2", "study=it"]
     assert main([*fixed, "optimizer.lr=log(1e-3,3e-2)", "optimizer=choice(sgd,adam)"]) == 0
     assert len(calls) == 1
-    (line,) = [x for x in capsys.readouterr().out.splitlines() if ": python train.py" in x]
-    number, words = line.split(": python train.py ")
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if ": seg-l1 train" in x]
+    number, words = line.split(": seg-l1 train ")
     assert command(*shlex.split(words), "hydra.run.dir=again")[0] == 0
     (folder,) = Path("it").glob(f"{number[1:]}_*")
     mine, theirs = (table(path / "metrics.csv")[0] for path in (folder, Path("again")))
@@ -423,7 +428,7 @@ def test_a_search_that_was_stopped_ends_like_one_that_was_not(number, whole, tmp
     if number == signal.SIGKILL:
         assert ended.code == -signal.SIGKILL
     else:
-        assert (ended.code, ended.err) == (130, "go on with: python scripts/search.py study=it\n")
+        assert (ended.code, ended.err) == (130, "go on with: seg-l1 search study=it\n")
     ended = run(["study=it"], folder=tmp_path, command="search")
     assert (ended.code, ended.err) == (0, "")
     rows = table(tmp_path / "it" / "trials.csv")

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from seg_l1.config.compose import compose_plain, expand_ranges, parse
+from seg_l1.config.compose import compose_plain
 from seg_l1.config.identity import duplicates
+from seg_l1.config.words import expand_ranges, parse, slug
 from seg_l1.errors import UserError
 from seg_l1.experiments import jobs
 from seg_l1.experiments.planning import plan
@@ -30,7 +31,7 @@ SMALL = [*TINY, "trainer.kkt_every=null", "trainer.threads=1"]
 
 
 def planned(*words):
-    flags, parsed = parse(["-m", *SMALL, *map(expand_ranges, words)])
+    flags, parsed = parse(["-m", *SMALL, *words])
     return plan(flags, parsed)
 
 
@@ -307,3 +308,4 @@ def test_what_is_no_sweep_cannot_go_on(command):
 def test_names_that_the_plan_needs_are_refused(command):
     for word in ("hydra.sweep.subdir=x", "hydra/sweeper=basic"):
         assert command("-m", "seed=0,1", word, *SMALL)[0] == 2
+    assert slug(["a=1"]) == "a-1"

@@ -47,16 +47,20 @@ def _list(of: Limit, length: int | None = None) -> Limit:
 
 
 def _or_null(limit: Limit) -> Limit:
-    kind, fits, words = limit
-    kinds = kind if isinstance(kind, tuple) else (kind,)
-    return (*kinds, type(None)), lambda x: x is None or fits(x), f"{words}, or null"
+    _, fits, words = limit
+    return (*_kinds(limit), type(None)), lambda x: x is None or fits(x), f"{words}, or null"
 
 
 def _either(one: Limit, other: Limit) -> Limit:
     def fits(x: Any) -> bool:
         return any(isinstance(x, kind) and test(x) for kind, test, _ in (one, other))
 
-    return (one[0], other[0]), fits, f"{one[2]}, or {other[2]}"
+    return (*_kinds(one), *_kinds(other)), fits, f"{one[2]}, or {other[2]}"
+
+
+def _kinds(limit: Limit) -> tuple[type, ...]:
+    kind = limit[0]
+    return kind if isinstance(kind, tuple) else (kind,)
 
 
 _FLAG: Limit = (bool, lambda x: True, "true or false")
@@ -262,8 +266,8 @@ def check_value(key: str, value: Any, limits: Mapping[str, Limit] = LIMITS) -> N
     """Refuses a value that `limits` rule out; what they do not know passes."""
     if key not in limits:
         return
-    kind, fits, words = limits[key]
-    kinds = kind if isinstance(kind, tuple) else (kind,)
+    _, fits, words = limits[key]
+    kinds = _kinds(limits[key])
     wrong_type = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
     if wrong_type or not fits(value):
         raise UserError(f"{key}: got {short(value)}, expected {words}")

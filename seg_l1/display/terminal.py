@@ -16,6 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from seg_l1.config.commands import command_line
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -247,8 +249,8 @@ def closing_text(
     tested = f", test {test['miou']:.4f}" if test else ""
     sweep = ",".join(f"{(alpha or 1e-5) * factor:g}" for factor in (0.3, 1, 3))
     left_out = ("regularizer", "resume", "hydra", "debug=true", "path.", "start=")
-    kept = " ".join(word for word in overrides if not word.startswith(left_out))
-    same = f"python train.py {kept}".rstrip()
+    kept = [word for word in overrides if not word.startswith(left_out)]
+    penalties = ("regularizer=l1,l2,elastic_net", f"regularizer.alpha={sweep}")
     return "\n".join(
         [
             f"\nbest epoch {row['epoch']}: mIoU val {row['val/miou']:.4f}{tested},"
@@ -256,9 +258,8 @@ def closing_text(
             f"\nall results are in {run.path}",
             "".join(f"  {file.relative_to(run.path)}" for file in files),
             "\nnext:",
-            f"  {same} regularizer=none",
-            f"  {same.replace('train.py', 'train.py -m')} regularizer=l1,l2,elastic_net"
-            f" regularizer.alpha={sweep}",
+            f"  {command_line('train', *kept, 'regularizer=none')}",
+            f"  {command_line('train', '-m', *kept, *penalties)}",
             "  tensorboard --logdir outputs",
         ]
     )

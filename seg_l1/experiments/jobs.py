@@ -49,13 +49,9 @@ def run_job(
         return "pending"
     try:
         complete(config, overrides, sweep.run(index), parallel=parallel)
-    except RunFailed:
+    except RunError:
         return "failed"
     return "completed"
-
-
-class RunFailed(Exception):
-    """A run failed, and has said so in its own log and summary; the message says both."""
 
 
 def complete(
@@ -74,7 +70,7 @@ def complete(
         after_training: see `run.run`.
 
     Raises:
-        RunFailed: if the run ends in an error.
+        RunError: if the run ends in an error; the message says where its log is.
         Interrupted: after SIGINT or SIGTERM, when everything is saved.
     """
     from seg_l1.display import terminal
@@ -104,7 +100,7 @@ def complete(
         except Exception as error:
             with suppress(UserError, RunError):  # a full disk has no room for the reason
                 record.write_failure(error)
-            raise RunFailed(f"{described(error)} (see {record.log})") from error
+            raise RunError(f"{described(error)} (see {record.log})") from error
 
 
 def reset(config: Config, parallel: int) -> None:

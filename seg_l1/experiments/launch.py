@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from seg_l1.config.compose import CONF
+from seg_l1.errors import Interrupted
 
 
 def call_hydra(arguments: Sequence[str], task: Callable[[Any], Any]) -> None:
@@ -19,7 +21,10 @@ def call_hydra(arguments: Sequence[str], task: Callable[[Any], Any]) -> None:
     from hydra.core.global_hydra import GlobalHydra
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the caller instead of hydra's printer
-    before, sys.argv = sys.argv, [sys.argv[0], *arguments]
+    program = sys.argv[0]
+    if Path(program).name == "seg-l1":  # shells complete the words of one command
+        program = "seg-l1-train"
+    before, sys.argv = sys.argv, [program, *arguments]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
     finally:
@@ -33,6 +38,19 @@ def jobs_at_a_time() -> int:
 
     count = HydraConfig.get().launcher.get("n_jobs") or 1
     return count if count > 0 else os.cpu_count() or 1
+
+
+@contextmanager
+def stopping_the_launcher() -> Iterator[None]:
+    """Context manager: a job that was asked to stop ends its launcher too.
+
+    Raises:
+        SystemExit: in place of Interrupted; any other exception is the failure of one job.
+    """
+    try:
+        yield
+    except Interrupted:
+        raise SystemExit(Interrupted.exit_code) from None
 
 
 def _job_folder(sweep: str, number: int) -> str:

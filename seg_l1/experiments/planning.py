@@ -3,68 +3,47 @@
 from __future__ import annotations
 
 import re
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from seg_l1.config import limits
-from seg_l1.config.compose import CONF, compose_overrides, config_groups, parse_word, plain, slug
+from seg_l1.config.compose import Composer, compose_lines, config_folders, config_groups, plain
+from seg_l1.config.hydra_internals import combinations
 from seg_l1.config.identity import duplicates
+from seg_l1.config.words import parse_word, slug
 from seg_l1.experiments.sweep import Job
 
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
 
-def plan(flags: Any, overrides: Sequence[Any]) -> tuple[list[Job], list[dict[str, Any]]]:
+
+def plan(flags: Namespace, overrides: Sequence[Override]) -> tuple[list[Job], list[dict[str, Any]]]:
     """Returns the jobs of a sweep in hydra's order, and their configurations.
 
     Raises:
         UserError: if one of these is not as `limits.check` expects it.
     """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-
     own = [o for o in overrides if not re.match(r"hydra\b", o.key_or_group)]
-    swept = [o.get_key_element() for o in own if o.is_sweep_override()]
-    combinations = BasicSweeper.split_arguments(own, None)[0]
-    groups = config_groups(CONF, *([Path(flags.config_dir)] if flags.config_dir else []))
-    composed: dict[tuple[str, ...], Any] = {}
-    configs = [_job_config(words, swept, flags, composed) for words in combinations]
+    swept = [o for o in own if o.is_sweep_override()]
+    composer = Composer(flags, [o.key_or_group for o in swept])
+    keys = [o.get_key_element() for o in swept]
+    all_words = combinations(own)
+    configs = [plain(composer([parse_word(word) for word in words])) for words in all_words]
     for config in configs:
         limits.check(config)
-    jobs = []
-    for index, (words, same) in enumerate(zip(combinations, duplicates(configs), strict=True)):
+    groups = config_groups(*config_folders(flags))
+    jobs: list[Job] = []
+    for index, (words, same) in enumerate(zip(all_words, duplicates(configs), strict=True)):
         values = dict(word.split("=", 1) for word in words)
-        chosen = {key: values[key] for key in swept}
-        told = [word for word in words if not swept or word.split("=", 1)[0] in swept]
-        name = slug(told, bare=groups)
-        folder = f"{index}_{name}" if same is None else jobs[same].folder
+        chosen = {key: values[key] for key in keys}
+        named = [word for word in words if not keys or word.split("=", 1)[0] in keys]
+        folder = f"{index}_{slug(named, bare=groups)}" if same is None else jobs[same].folder
         jobs.append(Job(index, folder, words, chosen, same))
     return jobs, configs
 
 
-def _job_config(
-    words: Sequence[str], swept: Sequence[str], flags: Any, composed: dict[tuple[str, ...], Any]
-) -> dict[str, Any]:
-    """The configuration of a job; what differs in plain values alone is composed once."""
-    from omegaconf import OmegaConf
-
-    groups = config_groups(CONF, *([Path(flags.config_dir)] if flags.config_dir else []))
-    late = [w for w in words if (key := w.split("=", 1)[0]) in swept and key not in groups]
-    if any(word.startswith(("+", "~")) for word in late):
-        late = []
-    early = tuple(word for word in words if word not in late)
-    if early not in composed:
-        composed[early] = compose_overrides([parse_word(word) for word in early], flags)
-    config = composed[early].copy()
-    for word in late:
-        override = parse_word(word)
-        OmegaConf.update(config, override.key_or_group, override.value())
-    return plain(config)
-
-
-def sweep_folder(flags: Any, typed: str | None) -> Path:
-    """Where hydra would put the sweep: what was `typed` as hydra.sweep.dir=..., or the default."""
-    from hydra import compose, initialize_config_dir
-
-    lines = [typed] if typed else []
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", lines, return_hydra_config=True)
-        return Path(str(config.hydra.sweep.dir))
+def sweep_folder(flags: Namespace, typed: str | None) -> Path:
+    """Returns where hydra puts a sweep: the `typed` hydra.sweep.dir=..., or the default."""
+    return Path(str(compose_lines([typed] if typed else []).hydra.sweep.dir))

@@ -11,7 +11,6 @@ import math
 import re
 import secrets
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_l1.config import limits
-from seg_l1.config.compose import check_overrides, compose_plain, config_groups, parse, quoted, slug
+from seg_l1.config.check import check_overrides
+from seg_l1.config.commands import command_line
+from seg_l1.config.compose import compose_plain, config_groups
 from seg_l1.config.identity import FREE, differences
+from seg_l1.config.words import parse, prepared, slug
 from seg_l1.errors import Interrupted, UserError, did_you_mean
 from seg_l1.experiments import jobs
 from seg_l1.runs.files import make_folder, write_csv
@@ -106,8 +108,8 @@ class Search:
                 best = ", ".join(f"#{trial.number}" for trial in self.best()) or "none"
                 self._print(f"[{done + 1}/{total}] {describe(row, self.space)}; best: {best}")
         except (Interrupted, KeyboardInterrupt):
-            sys.stderr.write(f"go on with: python scripts/search.py study={self._quoted}\n")
-            return 130
+            again = command_line("search", f"study={self.folder}")
+            raise Interrupted(f"go on with: {again}") from None
         finally:
             self._fail_stopped()
             self.write_table()
@@ -239,26 +241,22 @@ class Search:
             drawn = [_short(row[key]) for key in self.space]
             scores = f"{row['val/miou']:.4f}", f"{100 * row['sparsity/exact']:.1f} %"
             table.add_row(str(trial.number), *drawn, *scores)
-            commands.append(f"#{trial.number}: python train.py {shlex.join(self.lines(trial))}")
+            commands.append(f"#{trial.number}: {command_line('train', *self.lines(trial))}")
         none = "no trial is complete: the column error of trials.csv says why"
         return "\n".join(
             [
                 f"\n{terminal.render(table)}" if commands else f"\n{none}",
                 *commands,
                 f"\neverything lies in {self.folder}\n  trials.csv  study.db\n\nnext:",
-                f"  python scripts/search.py study={self._quoted} trials=<more>",
-                f"  python scripts/report.py {self._quoted}",
-                f"  tensorboard --logdir {self._quoted}",
+                f"  {command_line('search', f'study={self.folder}')} trials=<more>",
+                f"  {command_line('report', self.folder)}",
+                f"  tensorboard --logdir {shlex.quote(str(self.folder))}",
             ]
         )
 
     @property
     def _objectives(self) -> list[str]:
         return self.words["objectives"].split(",")
-
-    @property
-    def _quoted(self) -> str:
-        return shlex.quote(str(self.folder))
 
     def _print(self, text: str) -> None:
         self.console.print(text)
@@ -421,7 +419,7 @@ def _overrides(words: Mapping[str, str]) -> dict[str, str]:
 
 def _lines(words: Mapping[str, Any]) -> list[str]:
     lines = (f"{k}={v}" if v != "" or not k.startswith("~") else k for k, v in words.items())
-    return [quoted(line) for line in lines]
+    return [prepared(line) for line in lines]
 
 
 def _short(value: Any) -> str:

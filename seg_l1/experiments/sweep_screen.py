@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import threading
 import time
@@ -14,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from seg_l1.config.commands import command_line
 from seg_l1.display.terminal import new_console
 from seg_l1.experiments.sweep import went_wrong
 from seg_l1.runs.directory import RunDirectory
@@ -45,7 +47,7 @@ class SweepScreen:
     kind = "sweep"
 
     def __init__(self, sweep: Runs, *, every: float = 1.0) -> None:
-        self.sweep, self.every, self.interrupted = sweep, every, False
+        self.sweep, self.every = sweep, every
         self.console = console = new_console()
         self.started = time.monotonic()
         self.stop = threading.Event()
@@ -81,7 +83,7 @@ class SweepScreen:
         path = self.sweep.path
         return (
             f"\nall results are in {path}\n  sweep.csv  sweep.json\n\nnext:\n"
-            f"  python scripts/report.py {path}\n  tensorboard --logdir {path}"
+            f"  {command_line('report', path)}\n  tensorboard --logdir {shlex.quote(str(path))}"
         )
 
     def _watch(self) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from seg_l1.config.commands import command_line
 from seg_l1.report.reading import Collection
 from seg_l1.report.runs import Configuration, Curve, Run, baseline
 from seg_l1.report.statistics import Paired, holm, mean_and_error, paired
@@ -68,9 +68,9 @@ def command(runs: Sequence[Run]) -> str:
     first = runs[0]
     kept = [word for word in first.overrides if not re.match(r"\+*seed=", word)]
     if len(runs) == 1:
-        return shlex.join(["python", "train.py", *first.overrides])
+        return command_line("train", *first.overrides)
     seeds = ",".join(str(run.seed) for run in runs)
-    return shlex.join(["python", "train.py", "-m", *kept, f"seed={seeds}"])
+    return command_line("train", "-m", *kept, f"seed={seeds}")
 
 
 def runs_table(collection: Collection) -> tuple[list[str], list[list[Any]]]:

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from seg_l1.errors import RunError, UserError, described
+from seg_l1.errors import UserError, can_go_on, described
 from seg_l1.runs import checkpoints, files
 from seg_l1.runs.summary import RunSummary
 from seg_l1.runs.trust import check_targets
@@ -172,7 +172,7 @@ class RunDirectory:
         files.make_folder(self.path)
         with files.writing(self.log), open(self.log, "a", encoding="utf-8") as file:
             file.write("".join(traceback.format_exception(error)))
-        status = "interrupted" if isinstance(error, RunError) else "failed"
+        status = "interrupted" if can_go_on(error) else "failed"
         summary = self.read_summary(missing_ok=True)
         self.write_summary(replace(summary, status=status, error=described(error)))
 

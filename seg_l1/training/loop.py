@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from seg_l1 import distributed
 from seg_l1.data.batches import Batches
 from seg_l1.data.split import IGNORE
+from seg_l1.errors import RunError
 from seg_l1.losses import PerPixel, RegularizedLoss, data_term, main_logits
 from seg_l1.metrics.optimality import NAMES, certificate, gradients, mapping_norm
 from seg_l1.metrics.segmentation import ConfusionMatrix, scores
@@ -28,8 +29,10 @@ from seg_l1.training.evaluation import Row, evaluate
 from seg_l1.training.settings import Settings
 
 
-class Diverged(RuntimeError):
+class Diverged(RunError):
     """The loss is no longer a finite number."""
+
+    can_go_on = False
 
 
 class Stopped(Exception):

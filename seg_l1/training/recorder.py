@@ -10,7 +10,7 @@ from typing import Any
 
 from seg_l1.display import pictures, terminal
 from seg_l1.display.tensorboard import Board
-from seg_l1.errors import Interrupted, RunError, UserError, described
+from seg_l1.errors import Interrupted, RunError, UserError, can_go_on, described
 from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.environment import environment
@@ -171,11 +171,10 @@ class Recorder:
             self._open_files.close()
 
     def _record_failure(self, error: BaseException) -> None:
-        can_go_on = isinstance(error, Interrupted | KeyboardInterrupt | RunError)
         requested = type(error) in (Interrupted, KeyboardInterrupt)
         try:
             self.summarize(
-                "interrupted" if can_go_on else "failed",
+                "interrupted" if can_go_on(error) else "failed",
                 error=None if requested else described(error),
             )
         except Exception:  # on a full disk, say: the first error is the one to report

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 
 from seg_l1 import distributed
+from seg_l1.config.commands import command_line
 from seg_l1.data.split import SegmentationData
 from seg_l1.display import run_text, terminal
 from seg_l1.errors import Interrupted
@@ -135,7 +136,7 @@ def _train(
         Interrupted: when all is saved, after `stopped()` became true.
     """
     loop = recorder.loop
-    again = f"go on with python train.py resume={recorder.record.path}"
+    again = f"go on with {command_line('train', f'resume={recorder.record.path}')}"
     try:
         for row in loop.rows(bar.step, stopped):
             recorder.record_epoch(row)

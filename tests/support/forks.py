@@ -13,9 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, NamedTuple, NoReturn
 
-from scripts import search
-from seg_l1.cli import main as cli
-from seg_l1.experiments.path.controller import path_command
+from seg_l1.cli.main import main
 
 IMPORTED = (
     "torch._dynamo", "torch.utils.tensorboard", "sklearn.datasets",
@@ -24,11 +22,6 @@ IMPORTED = (
 )  # fmt: skip
 """What takes seconds to import: done once, before a process is forked."""
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "train": cli.main,
-    "path": lambda words: cli.main(words, lambda typed: path_command(typed, "")),
-    "search": search.main,
-}
 LIMIT = 600.0
 """Seconds after which a process that should have ended counts as hung."""
 
@@ -80,7 +73,7 @@ class Forked:
     Args:
         words: its arguments.
         folder: where it runs; by default the present one.
-        command: a key of `COMMANDS`.
+        command: of `seg-l1`.
         prepare: is called in the process before the command.
     """
 
@@ -97,7 +90,9 @@ class Forked:
         self._files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115
         self.pid = os.fork()
         if not self.pid:
-            _child(words, folder or Path(), COMMANDS[command], prepare, self._files)
+            _child(
+                words, folder or Path(), lambda words: main([command, *words]), prepare, self._files
+            )
 
     def lives(self) -> bool:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None

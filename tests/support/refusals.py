@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+from seg_l1.cli.main import main
 
 
 def assert_refused(result, words, folder):
@@ -22,8 +19,8 @@ def assert_refused(result, words, folder):
 
 
 def called(script, words, capsys):
-    """What a script returns and prints."""
+    """What a command returns and prints."""
     capsys.readouterr()
-    code = runpy.run_path(str(SCRIPTS / f"{script}.py"))["main"](words)
+    code = main([script, *words])
     captured = capsys.readouterr()
     return code, captured.out, captured.err

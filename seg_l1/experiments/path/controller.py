@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shlex
-import sys
-from collections.abc import Iterator
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seg_l1 import distributed
-from seg_l1.config import limits
-from seg_l1.config.compose import check_overrides, compose_plain, parse, slug
+from seg_l1.config.check import check_overrides
+from seg_l1.config.commands import command_line
+from seg_l1.config.compose import plain
 from seg_l1.config.identity import FREE, differences, flatten, meaning
+from seg_l1.config.words import key_of, slug
+from seg_l1.data.split import SegmentationData
 from seg_l1.display import terminal
 from seg_l1.errors import Interrupted, UserError, described
-from seg_l1.experiments.jobs import RunFailed, complete, read_data
+from seg_l1.experiments.jobs import complete, read_data
 from seg_l1.experiments.launch import call_hydra
 from seg_l1.experiments.path import figures, refit, screen, stability
 from seg_l1.experiments.path.folds import draw_folds
@@ -35,6 +36,9 @@ from seg_l1.training.build import build
 from seg_l1.training.instantiate import instantiate
 from seg_l1.training.run import remove_if_empty
 
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
 ATTEMPTS = 3
 """How often jobs are launched whose process was killed."""
 
@@ -42,36 +46,31 @@ FREE_ON_PATHS = (*(key for key in FREE if key != "trainer.kkt_images"), "path.fo
 """Keys that may change when a path goes on; the images of the certificate set the alphas too."""
 
 
-def path_command(arguments: list[str], help_text: str) -> int:
-    """`python scripts/path.py` with the words `arguments`; returns the exit code.
+def run_path(flags: Namespace, overrides: Sequence[Override]) -> int:
+    """Follows the path that was typed, or goes on with it; returns the exit code.
 
     Raises:
-        UserError: if the input is wrong, or so are the strengths that the dense network tells.
+        UserError: if the input is wrong, or if no usable range of alpha can be derived from the
+            unpenalized network.
+        RunError: if a run fails that the path cannot do without.
+        Interrupted: if it was asked to stop; all is saved.
     """
-    if {"-h", "--help"} & set(arguments):
-        sys.stdout.write(help_text)
-        return 0
-    distributed.refuse("a path", "start it with python, without torchrun")
-    flags, overrides = parse(arguments)
-    words = [o.input_line for o in overrides if not re.match(r"hydra\b", o.key_or_group)]
-    launcher = [o.input_line for o in overrides if re.match(r"hydra\b", o.key_or_group)]
-    config = _checked(flags, overrides, words)
+    lines = [str(override.input_line) for override in overrides]
+    launcher = [line for line in lines if re.match(r"hydra\b", key_of(line))]
+    words = [line for line in lines if line not in launcher]
+    config = _compose_path(flags, overrides)
     data = read_data(config)
     folder = Path(config["path"]["folder"] or _default_folder(config, words))
-    with _sole(folder):
-        plan = _planned(folder, config, words, data)
+    with exclusive(folder):
+        plan = open_plan(folder, config, words, data)
         try:
             return _carry_out(plan, data, launcher)
-        except RunFailed as failed:
-            sys.stderr.write(f"error: {failed}\n")
-            return 1
         except (KeyboardInterrupt, Interrupted):
-            sys.stderr.write(f"go on with: python scripts/path.py {shlex.join(arguments)}\n")
-            return 130
+            raise Interrupted(f"go on with: {command_line('path', *lines)}") from None
 
 
-def _checked(flags: Any, overrides: list[Any], words: list[str]) -> dict[str, Any]:
-    """The configuration, with everything that a path cannot do refused."""
+def _compose_path(flags: Namespace, overrides: Sequence[Override]) -> dict[str, Any]:
+    """Composes the configuration; raises UserError for options that a path does not support."""
     if flags.multirun or flags.config_dir or flags.config_name:
         raise UserError(
             "path: launches its jobs by itself, without -m, --config-dir, --config-name"
@@ -80,11 +79,7 @@ def _checked(flags: Any, overrides: list[Any], words: list[str]) -> dict[str, An
         key = override.key_or_group
         if key in ("resume", "resume_sweep", "start", "path.job"):
             raise UserError(f"{key}: a path plans its runs; the same command again goes on with it")
-        if override.is_sweep_override():
-            raise UserError(f"{override.input_line}: one value; strengths are path.alphas=[...]")
-    check_overrides(flags, overrides)
-    config = compose_plain(words)
-    limits.check(config)
+    config = plain(check_overrides(flags, overrides))
     settings, regularizer = config["path"], config["regularizer"]
     if any(o.key_or_group == "regularizer.alpha" for o in overrides):
         raise UserError("regularizer.alpha: is what a path looks for; give path.alphas=[...]")
@@ -107,13 +102,13 @@ def _checked(flags: Any, overrides: list[Any], words: list[str]) -> dict[str, An
 def _default_folder(config: dict[str, Any], words: list[str]) -> Path:
     """A folder that the same command finds again."""
     digest = hashlib.sha256(meaning(config, free=FREE_ON_PATHS).encode()).hexdigest()
-    kept = [word for word in words if word.partition("=")[0] not in FREE_ON_PATHS]
+    kept = [word for word in words if key_of(word) not in FREE_ON_PATHS]
     return Path("outputs/paths") / f"{slug(kept)}_{digest[:6]}"
 
 
 @contextmanager
-def _sole(folder: Path) -> Iterator[None]:
-    """Makes the folder and holds its lock; leaves nothing behind where it comes to no plan."""
+def exclusive(folder: Path) -> Iterator[None]:
+    """Context manager: makes the folder and holds its lock; an empty folder is removed again."""
     if folder.is_file():
         raise UserError(f"path.folder: '{folder}' is a file; choose another one")
     make_folder(folder)
@@ -126,7 +121,9 @@ def _sole(folder: Path) -> Iterator[None]:
                 remove_if_empty(folder)
 
 
-def _planned(folder: Path, config: dict[str, Any], words: list[str], data: Any) -> Plan:
+def open_plan(
+    folder: Path, config: dict[str, Any], words: list[str], data: SegmentationData
+) -> Plan:
     """The plan in `folder`, which must be the same, or a new one."""
     if not (folder / "path.json").exists():
         # hidden files are what a kill leaves of a plan
@@ -152,7 +149,7 @@ def _planned(folder: Path, config: dict[str, Any], words: list[str], data: Any) 
         )
     plan = Plan(folder)
     before, now = (dict(flatten(c)) for c in (plan.config, config))
-    typed = {word.lstrip("+~").partition("=")[0] for word in (*plan.words, *words)}
+    typed = [key_of(word) for word in (*plan.words, *words)]
     if changes := differences(before, now, where="path", free=FREE_ON_PATHS, typed=typed):
         raise UserError(f"path.folder: this is not the path in {folder}", details=changes)
     plan.data(data, plan.whole)
@@ -160,9 +157,9 @@ def _planned(folder: Path, config: dict[str, Any], words: list[str], data: Any) 
     return plan
 
 
-def _carry_out(plan: Plan, data: Any, launcher: list[str]) -> int:
+def _carry_out(plan: Plan, data: SegmentationData, launcher: list[str]) -> int:
     if plan.alphas is None:
-        _settle(plan, data)
+        find_alpha_range(plan, data)
     done = _launch(plan, launcher)
     plan.write_table()
     if not done:
@@ -176,8 +173,8 @@ def _carry_out(plan: Plan, data: Any, launcher: list[str]) -> int:
     return 0
 
 
-def _settle(plan: Plan, data: Any) -> None:
-    """Finds the strengths: trains the network without penalty and asks its gradients."""
+def find_alpha_range(plan: Plan, data: SegmentationData) -> None:
+    """Sets the grid of alpha, from the gradients of a network that is trained without penalty."""
     config = deepcopy(plan.config)
     config["regularizer"] |= {"alpha": 0.0, "schedule": "constant", "schedule_start": 0}
     config["trainer"]["epochs"] = plan.epochs

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import seg_l1.config.compose  # noqa: F401  a process of a launcher needs its resolvers
-from seg_l1.errors import UserError
-from seg_l1.experiments.jobs import RunFailed, complete, read_data
+from seg_l1.errors import RunError, UserError
+from seg_l1.experiments.jobs import complete, read_data
+from seg_l1.experiments.launch import jobs_at_a_time, stopping_the_launcher
 from seg_l1.experiments.path.plan import Job, Plan, lock
 from seg_l1.experiments.path.trace import trace
 from seg_l1.runs.directory import RunDirectory
@@ -17,14 +17,10 @@ from seg_l1.runs.directory import RunDirectory
 
 def task(cfg: Any) -> str:
     """A job as hydra's launchers call it: `cfg.path` says which, `path.json` all else."""
-    from seg_l1.errors import Interrupted
-    from seg_l1.experiments.launch import jobs_at_a_time
-
     plan = Plan(Path(cfg.path.folder))
     try:
-        return follow(plan, plan.jobs[cfg.path.job], parallel=jobs_at_a_time())
-    except Interrupted:
-        raise SystemExit(130) from None
+        with stopping_the_launcher():
+            return follow(plan, plan.jobs[cfg.path.job], parallel=jobs_at_a_time())
     except UserError as error:  # the data have changed, or are gone
         sys.stderr.write(f"error: {error}\n")
         return "failed"
@@ -39,7 +35,7 @@ def follow(plan: Plan, job: Job, *, refit_at: float | None = None, parallel: int
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, when everything is saved.
-        RunFailed: with `refit_at`, if a run fails.
+        RunError: with `refit_at`, if a run fails.
     """
     with lock(plan.path, job.name, wait=True):
         whole = read_data(plan.config)
@@ -65,7 +61,7 @@ def progress(plan: Plan, job: Job) -> str:
         record = plan.point_run(job, plan.order.index(alpha))
         status = record.read_summary(missing_ok=True).status
         if status != "completed":
-            raise RunFailed if status == "failed" else _Missing
+            raise RunError if status == "failed" else _Missing
         return record
 
     return _trace(plan, look)
@@ -94,7 +90,7 @@ def _trace(plan: Plan, fit: Callable[..., RunDirectory], until: float | None = N
     try:
         for _ in points:
             pass
-    except RunFailed:
+    except RunError:
         if until is not None:
             raise
         return "failed"

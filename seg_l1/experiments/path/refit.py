@@ -27,7 +27,7 @@ def refit(plan: Plan, data: Any, chosen: float) -> None:
     epoch; the test split is scored once.
 
     Raises:
-        RunFailed: if a run of it fails.
+        RunError: if a run of it fails.
         UserError: if the path on all images ends before the chosen strength.
     """
     follow(plan, plan.whole, refit_at=chosen)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import shlex
 
 from rich.table import Table
 
+from seg_l1.config.commands import command_line
 from seg_l1.display import terminal
 from seg_l1.experiments.path.plan import Plan
 from seg_l1.experiments.path.selection import Selection
@@ -55,6 +57,7 @@ def choice(plan: Plan, selection: Selection, *, chosen: float) -> str:
 
 def closing(plan: Plan) -> str:
     """Returns scores and files of the refit, and commands for the next steps."""
+    predict = command_line("predict", f"run={plan.refit.path}")
     lines = []
     for name, record in (("refit", plan.refit), ("relaxed", plan.relaxed)):
         if record.summary.is_file():
@@ -70,8 +73,8 @@ def closing(plan: Plan) -> str:
             "  selection.json  path.csv  path.png"
             + ("  stability.csv  stability.png" if len(plan.jobs) > 1 else ""),
             "\nnext:",
-            f"  python scripts/predict.py run={plan.refit.path} input=<folder of pictures>",
-            f"  python scripts/report.py {plan.path}",
-            f"  tensorboard --logdir {plan.path}",
+            f"  {predict} input=<folder of pictures> output=<folder>",
+            f"  {command_line('report', plan.path)}",
+            f"  tensorboard --logdir {shlex.quote(str(plan.path))}",
         ]
     )

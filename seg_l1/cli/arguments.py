@@ -1,0 +1,34 @@
+"""The words of the commands that compose no configuration: key=value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from seg_l1.cli import torchrun
+from seg_l1.errors import UserError, did_you_mean
+
+DEBUG = ("debug", "traceback")
+"""Keys that every command has; with `true`, errors come with Python's traceback."""
+
+
+def key_values(
+    words: Sequence[str], keys: Sequence[str], *, required: Sequence[str] = ()
+) -> dict[str, str]:
+    """Returns the values of `words` by their keys.
+
+    Raises:
+        UserError: on other words and keys, and if one that is required is missing, or has no value.
+    """
+    torchrun.refuse("this command", "start it without torchrun")
+    typed = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UserError(f"{word}: words look like {' '.join(f'{key}=...' for key in keys)}")
+        if key not in (*keys, *DEBUG):
+            raise UserError(f"there is no key '{key}'.{did_you_mean(key, keys)}")
+        typed[key] = value
+    for key in dict.fromkeys((*required, *typed)):
+        if not typed.get(key):
+            raise UserError(f"{key}: must be given, as {key}=...")
+    return {key: value for key, value in typed.items() if key not in DEBUG}

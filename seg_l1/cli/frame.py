@@ -1,0 +1,60 @@
+"""The one place where errors become lines on the screen and exit codes.
+
+Exit codes: 0 done, 1 failed while running, 2 the input was wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback as tb
+from collections.abc import Callable
+
+from seg_l1.errors import Interrupted, RunError, UserError, first_line, is_for_user, short
+from seg_l1.runs.files import write_error
+
+
+def exit_code(work: Callable[[], int], *, traceback: bool = False) -> int:
+    """Returns what `work` returns, or the exit code of its error, which is printed.
+
+    Args:
+        traceback: whether to print Python's traceback with an error.
+    """
+    try:
+        return work()
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return Interrupted.exit_code
+    except SystemExit as end:  # of hydra's flags, and of jobs that were asked to stop
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception as error:
+        return report(error, traceback=traceback)
+
+
+def report(error: Exception, *, traceback: bool = False, prefix: str = "") -> int:
+    """Prints an error, in a line or two or with its traceback; returns its exit code."""
+    shown = _for_user(error)
+    if isinstance(shown, Interrupted):
+        sys.stderr.write(f"{shown}\n")
+    elif traceback:
+        tb.print_exception(error)
+    else:
+        for line in getattr(shown, "details", []):
+            sys.stdout.write(f"  {line}\n")
+        kind, hint = f"{type(shown).__name__}: ", " (debug=true shows where)"
+        if is_for_user(shown):
+            kind = hint = ""
+        sys.stderr.write(f"{prefix}error: {kind}{str(shown).strip() or repr(shown)}{hint}\n")
+    return getattr(shown, "exit_code", 1)
+
+
+def _for_user(error: Exception) -> Exception:
+    """Puts what hydra and the system report into words for the user."""
+    if type(error).__module__.partition(".")[0] in ("hydra", "omegaconf"):
+        return UserError(first_line(error))
+    if isinstance(error, OSError) and error.filename:
+        refused = write_error(error, error.filename)
+        if isinstance(refused, RunError):  # a full disk
+            return refused
+        file = short(str(error.filename))[1:-1]
+        return UserError(f"{file}: {error.strerror}; choose another file or folder")
+    return error

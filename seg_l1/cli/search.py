@@ -1,0 +1,30 @@
+"""Searches hyperparameters with optuna; each trial is a normal run.
+
+    seg-l1 search regularizer=l1 "regularizer.alpha=log(1e-7,1e-3)" \\
+        "optimizer.lr=log(1e-3,3e-2)" "model.width=int(8,32)" "optimizer=choice(sgd,adam)" \\
+        trials=20 [study=<folder>] [objectives=miou|miou,zeros] [pruner=median|none]
+    seg-l1 search study=<folder> [trials=40]
+
+A value log(a,b), uniform(a,b), int(a,b) or choice(a,b,...) spans the space; all other words are
+those of seg-l1 train and hold for every trial. `seed` seeds the draws too. The second form goes on
+with a study, until it has so many trials in all. The study lies in outputs/searches/: study.db,
+trials.csv, and a run directory per trial.
+
+`objectives=miou` maximises the best validation mIoU of a run, and ends a trial early that is worse
+than the median of the trials before it at the same epoch (`pruner=none`: never). `miou,zeros`
+maximises mIoU and the share of exact zeros at its epoch, and shows the Pareto front.
+
+Exit codes: 0 done, 1 no trial is complete, 2 the input was wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+from seg_l1.cli import torchrun
+
+
+def run(words: list[str]) -> int:
+    """Runs the study; returns the exit code."""
+    torchrun.refuse("a search", "start it with python, without torchrun")
+    from seg_l1.experiments.search import search
+
+    return search({key: value for key, _, value in (word.partition("=") for word in words)})

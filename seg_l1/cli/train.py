@@ -1,0 +1,142 @@
+"""`seg-l1 train`: one run, a sweep with -m, or more of either."""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from seg_l1 import distributed
+from seg_l1.cli.frame import exit_code
+from seg_l1.config.check import check_overrides
+from seg_l1.config.commands import command_line
+from seg_l1.config.compose import CONF, config_groups, group_options, plain
+from seg_l1.config.hydra_internals import run_job
+from seg_l1.config.words import parse, prepared
+from seg_l1.errors import RunError, UserError
+from seg_l1.experiments.launch import call_hydra
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+
+def help_text() -> str:
+    """Returns the groups of `conf/` with their options and the first comment line of each."""
+    lines = [
+        "seg-l1 train [group=option ...] [key=value ...]    one run",
+        "seg-l1 train -m regularizer=l1,l2 regularizer.alpha=1e-5,1e-4    a sweep",
+        "seg-l1 train resume=<run directory>    go on with a run",
+        "",
+        "groups and their options (* = default):",
+    ]
+    config = (CONF / "config.yaml").read_text("utf-8")
+    for group in config_groups():
+        default = re.search(rf"^  - {group}: \"?(\w+)", config, re.MULTILINE)
+        lines.append(f"\n{group}=")
+        options = group_options(group)
+        width = max(20, *map(len, options))
+        for option in options:
+            first = (CONF / group / f"{option}.yaml").read_text("utf-8").split("\n", 2)
+            about = first[1] if first[0].startswith("# @package") else first[0]
+            star = "*" if default and default[1] == option else " "
+            lines.append(f"  {star} {option:<{width}} {about.lstrip('# ')}")
+    lines += [
+        "",
+        "keys (all of them: seg-l1 train --cfg job):",
+        "  regularizer.alpha=1e-5 (the strength)  seed=0  trainer.epochs=20  dataset.root=...",
+        "",
+        "hydra's own flags: seg-l1 train --hydra-help",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def run(words: list[str]) -> int:
+    """Trains what `words` say; returns the exit code.
+
+    Raises:
+        UserError: if they are wrong.
+    """
+    words = [prepared(word) for word in words]
+    flags, overrides = parse(words)
+    _check_resume(flags, overrides)
+    if any(override.key_or_group == "resume" for override in overrides):
+        from seg_l1.config.resume import resumed
+
+        directory, config, typed = resumed(flags, overrides)
+        return train(config, directory, typed, resume=True)
+    if flags.cfg:
+        check_overrides(flags, overrides)
+    if flags.cfg or flags.info or flags.hydra_help or flags.shell_completion:
+        others = [word for word in words if word not in flags.overrides]
+        call_hydra([*flags.overrides, *others], lambda config: None)  # its parser wants this order
+        return 0
+    if flags.multirun:
+        from seg_l1.cli.sweep import sweep
+
+        return sweep(flags, overrides)
+    return _single(check_overrides(flags, overrides))
+
+
+def _check_resume(flags: Namespace, overrides: Sequence[Override]) -> None:
+    typed = {override.key_or_group: override for override in overrides}
+    for key in typed:
+        if re.match(r"path\b", key):
+            raise UserError(f"{key}: belongs to {command_line('path')}")
+    for key in {"resume", "resume_sweep"} & typed.keys():
+        if typed[key].is_delete() or not isinstance(typed[key].value(), str | int):
+            raise UserError(f"{typed[key].input_line}: expected a folder, as {key}=outputs/...")
+    if "resume_sweep" in typed and not flags.multirun:
+        raise UserError("resume_sweep: goes on with a sweep, which takes the flag -m")
+    if "resume" in typed and (flags.cfg or flags.info or flags.hydra_help):
+        raise UserError("resume: goes on with a run; its configuration is in its config.yaml")
+
+
+def _single(composed: DictConfig) -> int:
+    """A run in the folder, and under the conditions, that the section `hydra` asks for."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from seg_l1.runs.files import write_error
+    from seg_l1.training.run import remove_if_empty
+
+    config = plain(composed)
+
+    def task(_: Any) -> int:
+        job = HydraConfig.get()
+        directory = Path(job.runtime.output_dir)
+        if Path.cwd() in directory.parents:
+            directory = directory.relative_to(Path.cwd())
+        try:
+            return train(config, directory, list(job.overrides.task), resume=False)
+        finally:
+            remove_if_empty(directory)
+
+    try:
+        return run_job(composed, task)
+    except OSError as error:
+        raise write_error(error, error.filename) from error
+
+
+def train(config: dict[str, Any], directory: Path, overrides: list[str], *, resume: bool) -> int:
+    """Trains one run in `directory`, in all processes; returns the exit code."""
+    from seg_l1.display import terminal
+    from seg_l1.runs.directory import RunDirectory
+    from seg_l1.training.run import run
+
+    def work() -> int:
+        distributed.broadcast_object({"config": config, "resume": resume})
+        with terminal.logging_to_screen() as console:
+            try:
+                run(config, directory, overrides=overrides, resume=resume, console=console)
+            except RunError as error:
+                if not (error.can_go_on and RunDirectory(directory).last.is_file()):
+                    raise
+                again = f"go on with {command_line('train', f'resume={directory}')}"
+                raise RunError(f"{error} The last checkpoint is whole: {again}") from error
+        return 0
+
+    return exit_code(work, traceback=config["traceback"])

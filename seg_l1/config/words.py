@@ -1,0 +1,217 @@
+"""The words of a command line: what hydra's grammar makes of each, and what they are called."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from omegaconf import OmegaConf
+
+from seg_l1.config.hydra_internals import arguments_parser
+from seg_l1.errors import UserError, first_line, short
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
+MAX_LETTERS = 10_000
+"""Of one word."""
+
+MAX_JOBS = 10_000
+"""Of one sweep."""
+
+
+def parse(arguments: Sequence[str]) -> tuple[Namespace, list[Override]]:
+    """Returns hydra's flags and the parsed overrides of a command line.
+
+    Raises:
+        UserError: on an unknown flag, and on an override that cannot be read.
+    """
+    register_resolvers(arguments)
+    parser = arguments_parser()
+    parser.error = _refuse_flag  # type: ignore[method-assign]  # it would end the process
+    flags, rest = parser.parse_known_intermixed_args([prepared(word) for word in arguments])
+    unknown = [word for word in rest if word.startswith("-")]
+    if unknown:
+        raise UserError(f"{unknown[0]}: there is no such flag (see --help)")
+    if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
+        raise UserError(f"--config-dir: there is no folder '{flags.config_dir}'")
+    if flags.config_path is not None:
+        raise UserError(
+            "--config-path: conf/ stays where it is; --config-dir adds a folder of yours"
+        )
+    if flags.config_name is not None:
+        raise UserError("--config-name: there is one; write an experiment/<name>.yaml of your own")
+    if flags.experimental_rerun is not None:
+        raise UserError("--experimental-rerun: a run goes on with resume=<run directory>")
+    if flags.resolve and not flags.cfg:
+        raise UserError("--resolve: belongs to --cfg job")
+    if flags.shell_completion and not re.match("(un)?install=|query=", " ".join(flags.overrides)):
+        raise UserError("--shell-completion: expected install=<shell> or uninstall=<shell>")
+    return flags, [parse_word(word) for word in flags.overrides]
+
+
+def _refuse_flag(message: str) -> NoReturn:
+    raise UserError(f"{message} (see --help and --hydra-help)")
+
+
+def parse_word(word: str) -> Override:
+    """Returns hydra's override of one word.
+
+    Raises:
+        UserError: if it cannot be read, or is too long.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if len(word) > MAX_LETTERS:
+        raise UserError(f"{short(word)}: has {len(word)} letters, expected at most {MAX_LETTERS}")
+    try:
+        override = OverridesParser.create().parse_override(word)
+        if not override.key_or_group:
+            raise HydraException
+        return override
+    except (HydraException, RecursionError):
+        raise UserError(
+            f"{short(word)}: cannot be read. Overrides look like key=value, values with signs of"
+            " their own like \"key='a, b'\""
+        ) from None
+
+
+def prepared(word: str) -> str:
+    """Returns a word as hydra reads it: ranges written out, texts in quotes.
+
+    >>> prepared("debug=true")  # an option of a group; hydra would take it for a value
+    "debug='true'"
+    """
+    return re.sub("^debug=(true|false)$", r"debug='\1'", quoted(expand_ranges(word)))
+
+
+def quoted(word: str) -> str:
+    """Puts a value in quotes that hydra's grammar cannot read as it stands: a text, then.
+
+    >>> quoted("dataset.root=Straße (1)")
+    "dataset.root='Straße (1)'"
+    """
+    key, equals, value = word.partition("=")
+    mark = '"' if "'" in value else "'"
+    text = f"{key}={mark}{value}{mark}"
+    if not equals or key.startswith("-") or mark in value or value.endswith("\\"):
+        return word
+    return text if not _can_be_read(word) and _can_be_read(text) else word
+
+
+def _can_be_read(word: str) -> bool:
+    try:
+        parse_word(word)
+    except UserError:
+        return False
+    return True
+
+
+def expand_ranges(word: str) -> str:
+    """Writes out `key=logspace(a,b,n)`: n numbers from 10^a to 10^b, as numpy's.
+
+    >>> expand_ranges("regularizer.alpha=logspace(-7,-5,3)")
+    'regularizer.alpha=1e-07,1e-06,1e-05'
+
+    Raises:
+        UserError: if the three are not two numbers and a whole number of at least 1.
+    """
+    key, equals, inside = word.partition("=logspace(")
+    if not equals:
+        return word
+    try:
+        first, last, number = inside.removesuffix(")").split(",")
+        low, high, count = float(first), float(last), int(number)
+        if not (1 <= count <= MAX_JOBS and inside.endswith(")")):
+            raise ValueError
+        if not (abs(low) <= 300 and abs(high) <= 300):  # what a float holds; no NaN
+            raise ValueError
+    except ValueError:
+        raise UserError(
+            f"{word}: expected logspace(a,b,n), n numbers from 10^a to 10^b,"
+            " such as logspace(-7,-3,9)"
+        ) from None
+    steps = [low + (high - low) * index / max(1, count - 1) for index in range(count)]
+    return f"{key}={','.join(f'{10**step:.6g}' for step in steps)}"
+
+
+def values(override: Override) -> list[str]:
+    """Returns the values of an override as they are typed: those of a sweep, or the only one.
+
+    Raises:
+        UserError: if a sweep has none.
+    """
+    if override.is_sweep_override():
+        try:
+            return list(islice(override.sweep_string_iterator(), MAX_JOBS + 1))
+        except Exception as error:  # glob, and a range that goes nowhere
+            reason = first_line(error)
+            raise UserError(
+                f"{override.input_line}: is no list of values ({reason}); write key=a,b,c"
+            ) from None
+    value = override.value()
+    return [value if isinstance(value, str) else override.get_value_element_as_str()]
+
+
+def one_at_a_time(overrides: Sequence[Override]) -> Iterator[list[Override]]:
+    """Yields the first value of every sweep, then each other value of each, the rest at the first.
+
+    A single run has one such combination.
+    """
+
+    def single(override: Override, value: str) -> Override:
+        return parse_word(f"{str(override.input_line).split('=', 1)[0]}={value}")
+
+    first = [single(o, values(o)[0]) if o.is_sweep_override() else o for o in overrides]
+    yield first
+    for index, override in enumerate(overrides):
+        for value in values(override)[1:]:
+            yield [*first[:index], single(override, value), *first[index + 1 :]]
+
+
+def key_of(word: str) -> str:
+    """Returns the key or group that a word sets.
+
+    >>> key_of("+optimizer.foreach=true")
+    'optimizer.foreach'
+    """
+    return word.lstrip("+~").partition("=")[0]
+
+
+def slug(words: Sequence[str], bare: Sequence[str] = ()) -> str:
+    """Overrides as a folder name: no '=', ',' or blank, at most 80 characters.
+
+    Of the keys in `bare` the value alone is told.
+
+    >>> slug(["regularizer=l1", "regularizer.alpha=1e-5"])
+    'regularizer-l1_alpha-1e-5'
+    """
+    parts = []
+    for word in words:
+        key, _, value = word.lstrip("+~").partition("=")
+        if key != "resume" and not key.startswith("hydra"):
+            text = value if key in bare else f"{key.rpartition('.')[2]}-{value}"
+            text = text.replace("'", "")
+            parts.append(re.sub(r"-?[^A-Za-z0-9.+_-]+", "-", text).strip("-"))
+    return "_".join(parts)[:80] or "default"
+
+
+def register_resolvers(arguments: Sequence[str] = ()) -> None:
+    """Registers what interpolations in `conf/` call; a sweep is named after `arguments`."""
+    typed = [word for word in arguments if "=" in word and not word.startswith("-")]
+    for name, function, cached in (
+        ("slug", slug, False),
+        ("typed_slug", lambda: slug(typed), True),
+        ("short_id", lambda: secrets.token_hex(2), True),
+        ("fold_parts", lambda folds, repeats: folds * repeats if folds > 1 else 1, False),
+    ):
+        OmegaConf.register_new_resolver(name, function, use_cache=cached, replace=True)
+
+
+register_resolvers()  # whoever composes, or unpickles a job of a launcher, imports this module
