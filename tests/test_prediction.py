@@ -55,7 +55,7 @@ def test_upsampled_argmax_is_the_argmax_of_the_upsampled_scores():
 
 
 @pytest.fixture(scope="module")
-def trained_once(tmp_path_factory):
+def on_street(tmp_path_factory):
     """A folder with the run `run` on the pictures of `street`."""
     folder = tmp_path_factory.mktemp("trained")
     write_pairs(folder / "street", 12)
@@ -69,9 +69,9 @@ def trained_once(tmp_path_factory):
 
 
 @pytest.fixture
-def trained(trained_once, tmp_path, monkeypatch):
+def trained(on_street, tmp_path, monkeypatch):
     """A copy of the run."""
-    shutil.copytree(trained_once / "run", tmp_path / "run")
+    shutil.copytree(on_street / "run", tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     return tmp_path / "run"
 
