@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from seg_l1.cli.main import main
 from seg_l1.config import check, compose
-from tests.support.runs import CARD, runs
+from seg_l1.experiments import planning
+from tests.support.runs import CARD, TINY, runs
 from tests.support.standard_files import write_pairs
 
 
@@ -25,13 +26,18 @@ def _no_state():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(scope="module")
-def composed_once():
-    """What hydra makes of the same words is the same each time: this saves half of the time."""
+@pytest.fixture(scope="session", autouse=True)
+def _composed_once():
+    """What hydra makes of the same words is the same each time, but for files of one's own."""
+    compose_lines = compose.compose_lines
+    once = cache(compose_lines)
+
+    def remembered(lines, folder=None):
+        return compose_lines(lines, folder) if folder else once(tuple(lines)).copy()
+
     with pytest.MonkeyPatch.context() as patch:
-        once = cache(compose.compose_lines)
-        for module in (compose, check):
-            patch.setattr(module, "compose_lines", lambda lines, *more: once(tuple(lines), *more))
+        for module in (compose, check, planning):
+            patch.setattr(module, "compose_lines", remembered)
         yield
 
 
@@ -80,6 +86,27 @@ def finished(trained_once, tmp_path, monkeypatch) -> Trained:
     path = tmp_path / "outputs" / "runs" / trained_once.folder.name
     shutil.copytree(trained_once.folder, path)
     return Trained(path, trained_once.out)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A run, one of another model, and a sweep of two jobs."""
+    folder = tmp_path_factory.mktemp("made")
+    tiny = [*TINY, "trainer.epochs=1", "trainer.kkt_every=null"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", *tiny, "hydra.run.dir=run"]) == 0
+        assert main(["train", *tiny, "model.depth=2", "hydra.run.dir=other"]) == 0
+        assert main(["train", "-m", *tiny, "seed=0,1", "hydra.sweep.dir=sweep"]) == 0
+    return folder
+
+
+@pytest.fixture
+def copied(made, command, tmp_path):
+    """The same in the folder of the test, but for pictures and events."""
+    unread = shutil.ignore_patterns("tensorboard", "*.png")  # ten times as much as the rest
+    shutil.copytree(made, tmp_path, ignore=unread, dirs_exist_ok=True)
+    return tmp_path
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from tests.support.standard_files import WRITERS
 OPTIONS = sorted(
     f"{path.parent.name}={path.stem}" for path in CONF.glob("*/*.yaml") if path.stem[0] != "_"
 )
-pytestmark = pytest.mark.usefixtures("composed_once")
 LARGE = ("model=deeplabv3_resnet50", "model=fcn_resnet50", "model=smp")
 WITHOUT_DIGITS = [o for o in TINY if "dataset.num" not in o]
 

@@ -17,8 +17,6 @@ from tests.support.refusals import assert_refused, called
 from tests.support.runs import TINY, table
 from tests.support.standard_files import WRITERS
 
-pytestmark = pytest.mark.usefixtures("composed_once")
-
 RNG = np.random.default_rng(0)
 COLOUR = Image.fromarray(RNG.integers(0, 255, (20, 30, 3), dtype=np.uint8))
 IDS = Image.fromarray(RNG.integers(0, 2, (20, 30), dtype=np.uint8))
