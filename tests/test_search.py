@@ -24,7 +24,7 @@ from seg_l1.config.compose import compose_plain
 from seg_l1.errors import Interrupted, UserError
 from seg_l1.experiments import jobs
 from seg_l1.experiments import search as search_room
-from seg_l1.experiments.search import DEFAULTS, distribution, read_words
+from seg_l1.experiments.space import DEFAULTS, distribution, read_words
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.summary import RunSummary
 from seg_l1.training import run as run_room
@@ -238,10 +238,10 @@ def test_another_search_is_refused_with_the_difference(formula, here, capsys):
     ):
         capsys.readouterr()
         assert main([*words, *other]) == 2
-        assert said in capsys.readouterr().err
+        assert said in capsys.readouterr().out
     assert main([*words[1:], "trials=3"]) == 2
     assert (
-        "regularizer.alpha: log(1e-7,1e-3) in the study, now not given" in capsys.readouterr().err
+        "regularizer.alpha: log(1e-7,1e-3) in the study, now not given" in capsys.readouterr().out
     )
     assert len(study().trials) == 2
     assert main([*words[::-1], "trials=3", "device=cpu"]) == 0

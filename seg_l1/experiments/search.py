@@ -7,27 +7,27 @@ count before it, so that a search that was stopped goes on as if it had not been
 
 from __future__ import annotations
 
-import math
-import re
-import secrets
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_l1.config import limits
-from seg_l1.config.check import check_overrides
 from seg_l1.config.commands import command_line
-from seg_l1.config.compose import compose_plain, config_groups
-from seg_l1.config.identity import FREE, differences
-from seg_l1.config.words import parse, prepared, slug
-from seg_l1.errors import Interrupted, UserError, did_you_mean
+from seg_l1.config.compose import compose_plain
+from seg_l1.config.words import slug
+from seg_l1.errors import Interrupted, UserError
 from seg_l1.experiments import jobs
-from seg_l1.runs.files import make_folder, write_csv
-from seg_l1.runs.trust import TRUST, trusted
+from seg_l1.experiments.space import lines, overrides, read_words
+from seg_l1.experiments.study import (
+    default_folder,
+    load_optuna,
+    open_storage,
+    open_study,
+    study_words,
+)
+from seg_l1.runs.files import write_csv
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -36,21 +36,13 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from seg_l1.runs.directory import RunDirectory
-    from seg_l1.runs.files import Config
     from seg_l1.training.evaluation import Row
 
-DEFAULTS = {"trials": "20", "objectives": "miou", "pruner": "median"}
-OPTIONS = {"objectives": ("miou", "miou,zeros"), "pruner": ("median", "none")}
 OBJECTIVES = {"miou": "val/miou", "zeros": "sparsity/exact"}
 """What is maximised: the scores of a run at its best epoch."""
 
 SCORES = ("val/miou", "sparsity/exact", "gap/miou")
 """What `trials.csv` has of a trial, at its best epoch."""
-
-SPACES = (
-    "log(a,b) with 0 < a < b, uniform(a,b) with a < b, int(a,b) with whole numbers a < b,"
-    " or choice(a,b,...)"
-)
 
 
 class Pruned(Interrupted):
@@ -67,18 +59,18 @@ def search(typed: Mapping[str, str]) -> int:
     """
     from rich.console import Console
 
-    _load_optuna()
+    load_optuna()
     words = dict(typed)
     given = words.pop("study", None)
     if given == "":
         raise UserError("study: got '', expected a folder; without the key there is a new one")
     folder = Path(given) if given else None
-    words = _words(folder, words)
+    words = study_words(folder, words)
     space, config = read_words(words)
     jobs.read_data(config)
-    folder = folder or _default_folder(words)
-    with _storage(folder) as storage:
-        study = _study(storage, words, config)
+    folder = folder or default_folder(words)
+    with open_storage(folder) as storage:
+        study = open_study(storage, words, config)
         console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
         return Search(folder, words, space, config["seed"], study, console).go()
 
@@ -160,11 +152,11 @@ class Search:
         from seg_l1.runs.directory import RunDirectory
 
         short = {k: f"{v:.3g}" if isinstance(v, float) else v for k, v in trial.params.items()}
-        return RunDirectory(self.folder / f"{trial.number}_{slug(_lines(short))}")
+        return RunDirectory(self.folder / f"{trial.number}_{slug(lines(short))}")
 
     def lines(self, trial: Trial | FrozenTrial) -> list[str]:
         """The words with which `train.py` repeats the run of a trial."""
-        return _lines({**_overrides(self.words), **trial.params})
+        return lines({**overrides(self.words), **trial.params})
 
     def write_table(self) -> list[dict[str, Any]]:
         """Writes `trials.csv`; returns its rows."""
@@ -214,7 +206,7 @@ class Search:
         """Reports each epoch to optuna; the last one is paid for, so nothing ends there."""
 
         def on_epoch(row: Row) -> None:
-            trial.report(row["val/miou"], row["epoch"])
+            trial.report(row["val/miou"], int(row["epoch"]))
             if row["epoch"] < epochs and trial.should_prune():
                 raise Pruned(f"at epoch {row['epoch']} of {epochs}")
 
@@ -272,170 +264,5 @@ def describe(row: Mapping[str, Any], space: Mapping[str, Any]) -> str:
     return f"#{row['number']} {row['state'].lower()}  {drawn}: {'; '.join(told)}"
 
 
-def read_words(words: Mapping[str, str]) -> tuple[dict[str, BaseDistribution], Config]:
-    """Returns the space in `words`, and the configuration at its lower ends and first choices.
-
-    Raises:
-        UserError: if a word is not as `train.py` or a search expects it; ranges are looked at with
-            both ends, choices with all of them.
-    """
-    for key, known in OPTIONS.items():
-        if words[key] not in known:
-            hint = did_you_mean(words[key], known)
-            raise UserError(f"{key}: got '{words[key]}', expected {' or '.join(known)}.{hint}")
-    if not words["trials"].isdecimal() or int(words["trials"]) < 1:
-        raise UserError(f"trials: got '{words['trials']}', expected a whole number of at least 1")
-    typed = _overrides(words)
-    _check_keys(typed)
-    found = {key: distribution(key, value) for key, value in sorted(typed.items())}
-    space = {key: spanned for key, spanned in found.items() if spanned is not None}
-    if not space:
-        raise UserError(f"nothing to search: give a key whose value is {SPACES}")
-    for override in parse(_lines({k: v for k, v in typed.items() if k not in space}))[1]:
-        if override.is_sweep_override():
-            line = override.input_line
-            raise UserError(f"{line}: a search takes several values as choice(a,b,...)")
-    ends = {k: getattr(some, "choices", None) or (some.low, some.high) for k, some in space.items()}
-    joined = {key: ",".join(map(str, values)) for key, values in ends.items()}
-    check_overrides(*parse(["-m", *_lines({**typed, **joined})]))
-    first = {key: values[0] for key, values in ends.items()}
-    return space, compose_plain(_lines({**typed, **first}))
-
-
-def distribution(key: str, value: str) -> BaseDistribution | None:
-    """The space that `value` spans, or None for a fixed value.
-
-    Raises:
-        UserError: if it looks like a space and is none.
-    """
-    from optuna import distributions
-
-    found = re.match(r"(log|uniform|int|choice)\(", value)
-    if not found:
-        return None
-    kind, inside = found[1], value[found.end() : -1]
-    try:
-        if kind == "choice":
-            (override,) = parse([f"{key}={value}"])[1]
-            if not override.is_sweep_override():
-                raise ValueError
-            return distributions.CategoricalDistribution(list(override.sweep_string_iterator()))
-        low, high = (int(end) if kind == "int" else float(end) for end in inside.split(","))
-        if not (value.endswith(")") and low < high and math.isfinite(high - low)):
-            raise ValueError
-        if kind == "int":
-            return distributions.IntDistribution(low, high)
-        return distributions.FloatDistribution(low, high, log=kind == "log")
-    except (ValueError, OverflowError):
-        raise UserError(f"{key}={value}: expected {SPACES}") from None
-
-
-def _check_keys(typed: Mapping[str, str]) -> None:
-    """Refuses what belongs to `train.py` alone, and misspelt keys of a search, with a hint."""
-    known = {*config_groups(), *compose_plain([])}
-    for key in typed:
-        if key.startswith("-"):
-            raise UserError(f"{key}: there is no such flag (see --help)")
-        if re.match(r"[+~]*(hydra\b|resume)", key):
-            raise UserError(f"{key}: a search plans its runs and their folders; see study=<folder>")
-        if re.fullmatch(r"\w+", key) and key not in known:
-            hint = did_you_mean(key, ["study", *DEFAULTS, *known])
-            raise UserError(f"there is no key or group '{key}'.{hint}")
-
-
-def _words(folder: Path | None, typed: Mapping[str, str]) -> dict[str, str]:
-    """The words of a study: those typed, which must match those saved in `folder`, or these."""
-    described = bool(_overrides(typed))
-    fresh = folder is None or (described and not (folder / "study.db").exists())
-    saved = {} if fresh else _saved(folder)
-    if fresh and folder and folder.exists() and (folder.is_file() or any(folder.iterdir())):
-        raise UserError(f"study: '{folder}' holds something else than a study; choose another one")
-    kept = {key: saved[key] for key in saved if key == "trials" or not described}
-    words = {**DEFAULTS, **kept, **typed}
-    changes = differences(saved, words, where="study", free=(*FREE, "trials"))
-    if saved and changes:
-        raise UserError(f"study: this is not the search in {folder}", details=changes)
-    return words
-
-
-def _saved(folder: Path) -> dict[str, str]:
-    from optuna import load_study
-    from optuna.exceptions import OptunaError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        if not (folder / "study.db").is_file():
-            raise KeyError
-        with _storage(folder) as storage:
-            words = load_study(study_name="search", storage=storage).user_attrs["words"]
-    except (KeyError, OptunaError, SQLAlchemyError):
-        raise UserError(
-            f"study: '{folder}' holds no search (no readable study.db there). Give a folder of"
-            " outputs/searches, or words for a new one."
-        ) from None
-    if any("_target_" in f"{key}={value}" for key, value in words.items()) and not trusted():
-        raise UserError(
-            f"{folder / 'study.db'}: names a _target_ to be called. If you trust that file, set the"
-            f" environment variable {TRUST}=1."
-        )
-    return words
-
-
-def _study(storage: Any, words: dict[str, str], config: Config) -> Study:
-    from optuna import create_study
-    from optuna.pruners import MedianPruner, NopPruner
-
-    warmup = config["trainer"]["epochs"] // 4 + 1  # optuna counts steps from 0
-    study = create_study(
-        storage=storage,
-        study_name="search",
-        load_if_exists=True,
-        directions=["maximize"] * len(words["objectives"].split(",")),
-        pruner=NopPruner() if words["pruner"] == "none" else MedianPruner(n_warmup_steps=warmup),
-    )
-    study.set_user_attr("words", words)
-    return study
-
-
-@contextmanager
-def _storage(folder: Path) -> Iterator[Any]:
-    """The database of a study, which is made where it is missing."""
-    from optuna.storages import RDBStorage
-    from sqlalchemy import URL
-
-    make_folder(folder)
-    path = str(folder / "study.db")
-    storage = RDBStorage(URL.create("sqlite", database=path).render_as_string())
-    try:
-        yield storage
-    finally:
-        storage.remove_session()
-        storage.engine.dispose()
-
-
-def _overrides(words: Mapping[str, str]) -> dict[str, str]:
-    return {key: value for key, value in words.items() if key not in DEFAULTS}
-
-
-def _lines(words: Mapping[str, Any]) -> list[str]:
-    lines = (f"{k}={v}" if v != "" or not k.startswith("~") else k for k, v in words.items())
-    return [prepared(line) for line in lines]
-
-
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _default_folder(words: Mapping[str, str]) -> Path:
-    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{slug(_lines(_overrides(words)))}"
-    return Path("outputs/searches") / f"{name}_{secrets.token_hex(2)}"
-
-
-def _load_optuna() -> None:
-    try:
-        import optuna
-    except ImportError:
-        raise UserError(
-            "a search needs optuna: pip install optuna, or the extra [search] of this project"
-        ) from None
-    optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -44,8 +44,7 @@ class Loop:
     """Trains `model` on F = data term + α·λ(t)·R(w), and evaluates after every epoch.
 
     Attributes:
-        model: the network.
-        objective: F, of which `solver` decides what is differentiated.
+        model, objective: the network, and F, of which `solver` decides what is differentiated.
         optimizer: takes the steps.
         solver: applies the penalty in the hooks of the optimizer.
         tensors: all tensors of the network, penalized or not.
@@ -53,8 +52,7 @@ class Loop:
         train, val: batches of the two splits.
         fixed: the training batches on which the certificate of optimality is computed.
         classes: their names.
-        alpha: α.
-        schedule: optimizer step -> λ(t).
+        alpha, schedule: α, and the function optimizer step -> λ(t).
         learning_rate: optimizer step -> factor of the optimizer's own learning rates.
         settings: how long to train, how to step.
     """

@@ -1,0 +1,107 @@
+"""The study of a search: its folder, its database, and the words that describe it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seg_l1.config.identity import FREE, differences
+from seg_l1.config.words import slug
+from seg_l1.errors import UserError
+from seg_l1.experiments.space import DEFAULTS, lines, overrides
+from seg_l1.runs.files import make_folder
+from seg_l1.runs.trust import TRUST, trusted
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+    from seg_l1.runs.files import Config
+
+
+def study_words(folder: Path | None, typed: Mapping[str, str]) -> dict[str, str]:
+    """The words of a study: those typed, which must match those saved in `folder`, or these."""
+    described = bool(overrides(typed))
+    fresh = folder is None or (described and not (folder / "study.db").exists())
+    saved = {} if fresh or folder is None else _saved_words(folder)
+    if fresh and folder and folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        raise UserError(f"study: '{folder}' holds something else than a study; choose another one")
+    kept = {key: saved[key] for key in saved if key == "trials" or not described}
+    words = {**DEFAULTS, **kept, **typed}
+    changes = differences(saved, words, where="study", free=(*FREE, "trials"))
+    if saved and changes:
+        raise UserError(f"study: this is not the search in {folder}", details=changes)
+    return words
+
+
+def _saved_words(folder: Path) -> dict[str, str]:
+    from optuna import load_study
+    from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        if not (folder / "study.db").is_file():
+            raise KeyError
+        with open_storage(folder) as storage:
+            words = load_study(study_name="search", storage=storage).user_attrs["words"]
+    except (KeyError, OptunaError, SQLAlchemyError):
+        raise UserError(
+            f"study: '{folder}' holds no search (no readable study.db there). Give a folder of"
+            " outputs/searches, or words for a new one."
+        ) from None
+    if any("_target_" in f"{key}={value}" for key, value in words.items()) and not trusted():
+        raise UserError(
+            f"{folder / 'study.db'}: names a _target_ to be called. If you trust that file, set the"
+            f" environment variable {TRUST}=1."
+        )
+    return words
+
+
+def open_study(storage: Any, words: dict[str, str], config: Config) -> Study:
+    from optuna import create_study
+    from optuna.pruners import MedianPruner, NopPruner
+
+    warmup = config["trainer"]["epochs"] // 4 + 1  # optuna counts steps from 0
+    study = create_study(
+        storage=storage,
+        study_name="search",
+        load_if_exists=True,
+        directions=["maximize"] * len(words["objectives"].split(",")),
+        pruner=NopPruner() if words["pruner"] == "none" else MedianPruner(n_warmup_steps=warmup),
+    )
+    study.set_user_attr("words", words)
+    return study
+
+
+@contextmanager
+def open_storage(folder: Path) -> Iterator[Any]:
+    """The database of a study, which is made where it is missing."""
+    from optuna.storages import RDBStorage
+    from sqlalchemy import URL
+
+    make_folder(folder)
+    path = str(folder / "study.db")
+    storage = RDBStorage(URL.create("sqlite", database=path).render_as_string())
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def default_folder(words: Mapping[str, str]) -> Path:
+    name = f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{slug(lines(overrides(words)))}"
+    return Path("outputs/searches") / f"{name}_{secrets.token_hex(2)}"
+
+
+def load_optuna() -> None:
+    try:
+        import optuna
+    except ImportError:
+        raise UserError(
+            "a search needs optuna: pip install optuna, or the extra [search] of this project"
+        ) from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
