@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,8 @@ from seg_l1.cli import train as cli_train
 from seg_l1.cli.main import COMMANDS, main
 from seg_l1.errors import UserError
 from seg_l1.training.loop import Loop
-from tests.support.forks import LIMIT, comes_true
-from tests.support.processes import CASES, FAULTS, FLOAT32, train
+from tests.support.forks import LIMIT, Forked, comes_true
+from tests.support.processes import CASES, FAULTS, FLOAT32, train, train_all
 from tests.support.runs import FILES, runs, table
 
 ROOT = Path(__file__).parents[1]
@@ -130,17 +131,38 @@ def test_each_process_has_a_gpu_of_its_own_or_none(monkeypatch):
     assert chosen == [1]
 
 
+@pytest.fixture(scope="module")
+def start_ranks() -> Callable[..., list[Forked]]:
+    """Forks a command twice, each with the variables and the store that torchrun gives it."""
+    stores = []
+
+    def start_both(
+        words: list[str], *, folder: Path, command: str | Callable[[list[str]], int] = "train"
+    ) -> list[Forked]:
+        store = torch.distributed.TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+        stores.append(store)
+        shared = {
+            "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "localhost",
+            "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True",
+        }  # fmt: skip
+        prepare = [
+            partial(os.environ.update, {**shared, "RANK": rank, "LOCAL_RANK": rank})
+            for rank in ("0", "1")
+        ]
+        return [Forked(words, folder=folder, command=command, prepare=p) for p in prepare]
+
+    return start_both
+
+
 # -- in two processes, against one ----------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
+def trained(start_ranks, tmp_path_factory):
     """What two processes made of all cases of `tests.support.processes`, in one start."""
     folder = tmp_path_factory.mktemp("two")
-    code, out, err = finish(
-        start("-m", "tests.support.processes", str(folder / "all.pt"), folder=folder)
-    )
-    assert (code, out, err) == (0, "", "")
+    for rank in start_ranks([str(folder / "all.pt")], folder=folder, command=train_all):
+        assert rank.wait() == (0, "", "")
     return torch.load(folder / "all.pt", weights_only=True)
 
 
@@ -197,7 +219,9 @@ def test_several_processes_leave_one_run_with_the_numbers_of_one(command, tmp_pa
 
 
 @slow
-def test_a_run_goes_on_with_another_number_of_processes(command, tmp_path, monkeypatch):
+def test_a_run_goes_on_with_another_number_of_processes(
+    start_ranks, command, tmp_path, monkeypatch
+):
     """1 process is stopped in the midst of an epoch, 2 go on and are stopped, 1 finishes."""
     run, step = tmp_path / "run", Loop._train_step
 
@@ -210,15 +234,14 @@ def test_a_run_goes_on_with_another_number_of_processes(command, tmp_path, monke
         patched.setattr(Loop, "_train_step", stop_at_four)
         assert command(*RUN, "trainer.epochs=2000", f"hydra.run.dir={run}")[0] == 130
     summary = run / "summary.json"
-    process = start(*command_line(f"resume={run}"), folder=tmp_path)
-    reaches(
-        process, lambda: (json.loads(summary.read_text())["last"] or {"epoch": 0})["epoch"] >= 3
+    ranks = start_ranks([f"resume={run}"], folder=tmp_path)
+    ranks[0].reaches(
+        lambda: (json.loads(summary.read_text())["last"] or {"epoch": 0})["epoch"] >= 3
     )
-    os.kill(worker(process, 1), signal.SIGTERM)
-    code, _, err = finish(process)
-    assert code == 1  # that of torchrun, which names those of the processes
-    assert err.count("stopped in epoch") == 1
-    assert err.count("exitcode  : 130") == 2
+    os.kill(ranks[1].pid, signal.SIGTERM)
+    first, second = (rank.wait() for rank in ranks)
+    assert (first.code, second.code, second.err) == (130, 130, "")
+    assert first.err.count("stopped in epoch") == 1
     state = json.loads(summary.read_text())
     assert state["status"] == "interrupted"
     epochs = f"trainer.epochs={state['last']['epoch'] + 1}"
@@ -250,10 +273,9 @@ def test_a_killed_process_ends_the_others_with_a_message(tmp_path):
 
 
 @slow
-def test_a_mistake_of_the_user_is_told_once(tmp_path):
+def test_a_mistake_of_the_user_is_told_once(start_ranks, tmp_path):
     words = ["dataset=folder", "dataset.root=nowhere"]
-    code, _, err = finish(start(*command_line(*words), folder=tmp_path))
-    assert code == 1
-    assert err.count("there is no folder 'nowhere'") == 1
-    assert err.count("exitcode  : 2 ") == 2
+    first, second = (rank.wait() for rank in start_ranks(words, folder=tmp_path))
+    assert (first.code, second.code, second.err) == (2, 2, "")
+    assert first.err.count("there is no folder 'nowhere'") == 1
     assert runs(tmp_path) == []

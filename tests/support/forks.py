@@ -73,7 +73,7 @@ class Forked:
     Args:
         words: its arguments.
         folder: where it runs; by default the present one.
-        command: of `seg-l1`.
+        command: of `seg-l1`, or a function that is called with the words.
         prepare: is called in the process before the command.
     """
 
@@ -82,17 +82,16 @@ class Forked:
         words: list[str],
         *,
         folder: Path | None = None,
-        command: str = "train",
+        command: str | Callable[[list[str]], int] = "train",
         prepare: Callable[[], None] = lambda: None,
     ) -> None:
+        call = command if callable(command) else lambda words: main([command, *words])
         for module in IMPORTED:
             import_module(module)
         self._files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115
         self.pid = os.fork()
         if not self.pid:
-            _child(
-                words, folder or Path(), lambda words: main([command, *words]), prepare, self._files
-            )
+            _child(words, folder or Path(), call, prepare, self._files)
 
     def lives(self) -> bool:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None

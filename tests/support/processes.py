@@ -1,13 +1,7 @@
-"""What test_distributed starts under torchrun: short trainings, many in one start.
-
-    python -m torch.distributed.run --nproc-per-node=2 -m tests.support.processes <file>
-
-trains `CASES`, `FLOAT32` and the `FAULTS`, and saves what came of them into the file.
-"""
+"""What test_distributed trains in several processes: short trainings, many in one start."""
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -140,10 +134,12 @@ FAULTS: dict[str, tuple[list[str], Callable[[], Any]]] = {
 """Mistakes that are planted: the configuration that must show each, and how to plant it."""
 
 
-def main(file: str) -> None:
+def train_all(words: list[str]) -> int:
+    """Trains `CASES`, `FLOAT32` and the `FAULTS`; rank 0 saves what came of them into a file."""
     torch.set_num_threads(1)
     distributed.init()
-    download = Path(file).with_suffix(".downloaded")
+    (file,) = map(Path, words)
+    download = file.with_suffix(".downloaded")
     with distributed.rank_zero_first():
         if distributed.rank() == 0:
             time.sleep(0.5)
@@ -158,7 +154,3 @@ def main(file: str) -> None:
         torch.save(results, file)
     distributed.any_rank(False)  # rank 0 has saved
     distributed.shutdown(0)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])
