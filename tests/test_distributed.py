@@ -20,7 +20,7 @@ from seg_l1.cli.main import COMMANDS, main
 from seg_l1.errors import UserError
 from seg_l1.training.loop import Loop
 from tests.support.forks import LIMIT, Forked, comes_true
-from tests.support.processes import CASES, FAULTS, FLOAT32, train, train_all
+from tests.support.processes import CASES, FAULTS, FLOAT32, compose_all, train, train_all
 from tests.support.runs import FILES, runs, table
 
 ROOT = Path(__file__).parents[1]
@@ -161,6 +161,7 @@ def start_ranks() -> Callable[..., list[Forked]]:
 def trained(start_ranks, tmp_path_factory):
     """What two processes made of all cases of `tests.support.processes`, in one start."""
     folder = tmp_path_factory.mktemp("two")
+    compose_all()
     for rank in start_ranks([str(folder / "all.pt")], folder=folder, command=train_all):
         assert rank.wait() == (0, "", "")
     return torch.load(folder / "all.pt", weights_only=True)

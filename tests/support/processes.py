@@ -21,11 +21,11 @@ from seg_l1.training.build import build
 from tests.support.penalties import FIRST
 
 COMMON = [
-    "dataset.num_train=104", "dataset.num_val=43", "dataset.num_test=8", "dataset.batch_size=5",
+    "dataset.num_train=104", "dataset.num_val=23", "dataset.num_test=8", "dataset.batch_size=5",
     "dataset.image_size=[24,24]", "dataset.digits_per_scene=[1,2]", "regularizer.alpha=1e-3",
     "trainer.epochs=1", "trainer.kkt_every=null",
 ]  # fmt: skip
-"""20 steps of 5 images, of which one process has 3 and the other 2; validation of 20 + 20 + 3."""
+"""20 steps of 5 images, of which one process has 3 and the other 2; validation of 20 + 3."""
 
 UNET = ["model.width=4", "model.depth=1"]
 SHORT = [*UNET, "limit.train=30"]
@@ -75,6 +75,12 @@ FLOAT32 = {
     for optimizer, rate in (("sgd", 1e-2), ("adam", 3e-4))
 }  # fmt: skip
 """In float32, where 20 steps do not magnify rounding beyond 1e-6."""
+
+
+def compose_all() -> None:
+    """Composes what is trained, so that processes that are forked need not."""
+    for words in [*CASES.values(), *FLOAT32.values(), *(words for words, _ in FAULTS.values())]:
+        compose_plain([*COMMON, *words])
 
 
 def train(words: list[str], *, double: bool = True) -> dict[str, Any]:
