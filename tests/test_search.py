@@ -238,10 +238,10 @@ def test_another_search_is_refused_with_the_difference(formula, here, capsys):
     ):
         capsys.readouterr()
         assert main([*words, *other]) == 2
-        assert said in capsys.readouterr().out
+        assert said in capsys.readouterr().err
     assert main([*words[1:], "trials=3"]) == 2
     assert (
-        "regularizer.alpha: log(1e-7,1e-3) in the study, now not given" in capsys.readouterr().out
+        "regularizer.alpha: log(1e-7,1e-3) in the study, now not given" in capsys.readouterr().err
     )
     assert len(study().trials) == 2
     assert main([*words[::-1], "trials=3", "device=cpu"]) == 0

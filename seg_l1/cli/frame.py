@@ -13,11 +13,12 @@ from seg_l1.errors import Interrupted, RunError, UserError, first_line, is_for_u
 from seg_l1.runs.files import write_error
 
 
-def exit_code(work: Callable[[], int], *, traceback: bool = False) -> int:
+def exit_code(work: Callable[[], int], *, traceback: bool = False, to_stderr: bool = False) -> int:
     """Returns what `work` returns, or the exit code of its error, which is printed.
 
     Args:
         traceback: whether to print Python's traceback with an error.
+        to_stderr: whether the details of an error go there too, for commands that print results.
     """
     try:
         return work()
@@ -27,10 +28,12 @@ def exit_code(work: Callable[[], int], *, traceback: bool = False) -> int:
     except SystemExit as end:  # of hydra's flags, and of jobs that were asked to stop
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except Exception as error:
-        return report(error, traceback=traceback)
+        return report(error, traceback=traceback, to_stderr=to_stderr)
 
 
-def report(error: Exception, *, traceback: bool = False, prefix: str = "") -> int:
+def report(
+    error: Exception, *, traceback: bool = False, prefix: str = "", to_stderr: bool = False
+) -> int:
     """Prints an error, in a line or two or with its traceback; returns its exit code."""
     shown = _for_user(error)
     if isinstance(shown, Interrupted):
@@ -39,7 +42,7 @@ def report(error: Exception, *, traceback: bool = False, prefix: str = "") -> in
         tb.print_exception(error)
     else:
         for line in getattr(shown, "details", []):
-            sys.stdout.write(f"  {line}\n")
+            (sys.stderr if to_stderr else sys.stdout).write(f"  {line}\n")
         kind, hint = f"{type(shown).__name__}: ", " (debug=true shows where)"
         if is_for_user(shown):
             kind = hint = ""

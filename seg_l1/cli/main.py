@@ -43,7 +43,8 @@ def main(arguments: Sequence[str] | None = None, *, checkout: bool = False) -> i
     with started(checkout=checkout):
         if name == "train" and torchrun.launched() > 1:
             torchrun.run_as_rank(lambda: _run(name, words), traceback=traceback)
-        return exit_code(lambda: _run(name, words), traceback=traceback)
+        to_stderr = name not in ("train", "path")
+        return exit_code(lambda: _run(name, words), traceback=traceback, to_stderr=to_stderr)
 
 
 def train() -> int:
