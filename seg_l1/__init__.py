@@ -6,15 +6,27 @@ For other programs: `from seg_l1 import attach, Rule, penalties`.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:
+    from seg_l1 import penalties
+    from seg_l1.scope import Rule
+    from seg_l1.solvers.attach import attach
+
+__all__ = ["Rule", "attach", "penalties"]
 __version__ = "0.1.0"
 
-_ROOMS = {"attach": "seg_l1.solvers.attach", "Rule": "seg_l1.scope"}
+_MODULES = {"attach": "seg_l1.solvers.attach", "Rule": "seg_l1.scope"}
 
 
 def __getattr__(name: str) -> Any:
-    """Imports on demand: the command answers a typing error without torch."""
-    if name in _ROOMS:
-        return getattr(import_module(_ROOMS[name]), name)
+    """Imports on demand, so that the command answers a typing error without torch."""
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
+    if name in __all__:
+        return import_module(f"seg_l1.{name}")
     raise AttributeError(f"module 'seg_l1' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
