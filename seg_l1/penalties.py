@@ -19,7 +19,13 @@ from seg_l1 import prox
 
 
 class Penalty(Protocol):
-    """What a solver asks of a penalty. One that has no `prox` is for `factorized` alone."""
+    """What a solver asks of a penalty. One that has no `prox` is for `factorized` alone.
+
+    A class says what is special about it by attributes, which are false if it has none: `grouped`
+    (axis 0 counts groups), `decoupled` (the prox ignores the optimizer's metric), `scales` (the
+    prox multiplies by slowly changing numbers), `depth` (factors whose least L2 is R). `convex` is
+    true if it has none.
+    """
 
     def value(self, w: Tensor) -> Tensor:
         """R(w), a 0-d tensor of float32 or better; differentiable, with ∂|w| = 0 at w = 0."""
@@ -38,7 +44,7 @@ class Penalty(Protocol):
 
 
 class Hyperparameters:
-    """Base class of penalties with hyperparameters: dataclass fields made by `number` and `choice`.
+    """Base class of penalties with hyperparameters: fields that are made by `number` and `choice`.
 
     Raises:
         ValueError: on a value that its field does not accept; the message begins with its name.
@@ -56,7 +62,7 @@ def number(default: float, fits: Callable[[Any], bool], expected: str) -> Any:
 
     def accepted(value: Any) -> bool:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        return is_number and math.isfinite(value) and fits(value)
+        return is_number and fits(value) and math.isfinite(value)
 
     return field(default=default, metadata={"fits": accepted, "expected": expected})
 
@@ -110,9 +116,6 @@ class L2(Hyperparameters):
         mode: "loss" is the written objective under every optimizer. "decoupled" is AdamW's decay,
             w/(1 + lr·α) whatever the optimizer's metric: it belongs to no written objective
             (Loshchilov and Hutter, 2019; Zhuang et al., 2022, for its proximal form).
-
-    Raises:
-        ValueError: on another mode.
     """
 
     mode: str = choice("loss", "decoupled")
@@ -134,11 +137,7 @@ class L2(Hyperparameters):
 
 @dataclass(frozen=True)
 class ElasticNet(Hyperparameters):
-    """R(w) = l1_ratio·Σ|w| + (1 − l1_ratio)·½Σw² (Zou and Hastie, 2005; scikit-learn's constants).
-
-    Raises:
-        ValueError: if `l1_ratio` is outside [0, 1].
-    """
+    """R(w) = l1_ratio·Σ|w| + (1 − l1_ratio)·½Σw² (Zou and Hastie, 2005; as in scikit-learn)."""
 
     l1_ratio: float = number(0.5, lambda x: 0 <= x <= 1, "a number from 0 to 1")
 
@@ -159,17 +158,14 @@ class MCP(Hyperparameters):
 
     L1 at zero, nothing from `knot` on: the weights that stay are not shrunk. The literature's γ is
     knot/α; `knot` is in the unit of the weights, so that α keeps its meaning when it is swept.
-
-    Raises:
-        ValueError: if `knot` is not positive.
     """
 
     knot: float = number(0.1, *POSITIVE)
     convex = False
 
     def value(self, w: Tensor) -> Tensor:
-        size = w.to(_accumulator(w)).abs().clamp(max=self.knot)
-        return (size - size.square() / (2 * self.knot)).sum()
+        capped = w.to(_accumulator(w)).abs().clamp(max=self.knot)
+        return (capped - capped.square() / (2 * self.knot)).sum()
 
     def prox(self, w: Tensor, step: float | Tensor, *, out: Tensor | None = None) -> Tensor:
         return prox.mcp(w, step, self.knot, out=out)
@@ -185,9 +181,6 @@ class ReweightedL1(Hyperparameters):
     Candès, Wakin and Boyd (2008) solve it by a sequence of L1 problems whose ω are renewed from
     time to time. Its prox has a closed form, so here ω is up to date at every step. ω = 1 at zero:
     α is the gradient that a zero weight withstands, as for L1.
-
-    Raises:
-        ValueError: if `epsilon` is not positive.
     """
 
     epsilon: float = number(0.1, *POSITIVE)
@@ -209,9 +202,6 @@ class Bridge(Hyperparameters):
 
     depth 2 is L1; more factors give the L_q penalties with q < 1 (Frank and Friedman, 1993; Hoff,
     2017). Zero is a stationary point whatever the gradient. There is no prox: use `factorized`.
-
-    Raises:
-        ValueError: if `depth` is below 2.
     """
 
     depth: int = number(
@@ -221,8 +211,8 @@ class Bridge(Hyperparameters):
 
     def value(self, w: Tensor) -> Tensor:
         # the derivative at 0 is infinite: the 0 that the protocol wants comes from the mask
-        size = torch.where(w == 0, 1.0, w.to(_accumulator(w)).abs())
-        return (self.depth / 2 * size.pow(2 / self.depth) * (w != 0)).sum()
+        magnitude = torch.where(w == 0, 1.0, w.to(_accumulator(w)).abs())
+        return (self.depth / 2 * magnitude.pow(2 / self.depth) * (w != 0)).sum()
 
     def distance(self, w: Tensor, gradient: Tensor, strength: float) -> Tensor:
         slope = w.abs().pow(2 / self.depth - 1)
@@ -245,22 +235,18 @@ class GroupL1:
         return prox.group_soft_threshold(w, step, out=out)
 
     def distance(self, w: Tensor, gradient: Tensor, strength: float) -> Tensor:
-        rows, slopes = _rows(w), _rows(gradient)
+        rows, grads = _rows(w), _rows(gradient)
         norms = torch.linalg.vector_norm(rows, dim=1)
         strength = strength * rows.shape[1] ** 0.5
-        zero = (torch.linalg.vector_norm(slopes, dim=1) - strength).clamp_min(0)
+        zero = (torch.linalg.vector_norm(grads, dim=1) - strength).clamp_min(0)
         unit = rows / norms.clamp_min(torch.finfo(w.dtype).tiny)[:, None]
-        alive = torch.linalg.vector_norm(slopes + strength * unit, dim=1)
+        alive = torch.linalg.vector_norm(grads + strength * unit, dim=1)
         return torch.where(norms == 0, zero, alive)
 
 
 @dataclass(frozen=True)
 class SparseGroupL1(Hyperparameters):
-    """R(w) = l1_ratio·Σ|w| + (1 − l1_ratio)·Σ_g √p·‖w_g‖ (Friedman, Hastie, Tibshirani, 2010).
-
-    Raises:
-        ValueError: if `l1_ratio` is outside [0, 1].
-    """
+    """R(w) = l1_ratio·Σ|w| + (1 − l1_ratio)·Σ_g √p·‖w_g‖ (Friedman, Hastie, Tibshirani, 2010)."""
 
     l1_ratio: float = number(0.5, lambda x: 0 <= x <= 1, "a number from 0 to 1")
     grouped = True
@@ -272,14 +258,14 @@ class SparseGroupL1(Hyperparameters):
         return prox.sparse_group(w, step, self.l1_ratio, out=out)
 
     def distance(self, w: Tensor, gradient: Tensor, strength: float) -> Tensor:
-        rows, slopes = _rows(w), _rows(gradient)
+        rows, grads = _rows(w), _rows(gradient)
         norms = torch.linalg.vector_norm(rows, dim=1)
         single = strength * self.l1_ratio
         group = strength * (1 - self.l1_ratio) * rows.shape[1] ** 0.5
-        left = prox.soft_threshold(slopes, single)
-        zero = (torch.linalg.vector_norm(left, dim=1) - group).clamp_min(0)
+        rest = prox.soft_threshold(grads, single)
+        zero = (torch.linalg.vector_norm(rest, dim=1) - group).clamp_min(0)
         unit = rows / norms.clamp_min(torch.finfo(w.dtype).tiny)[:, None]
-        alive = torch.linalg.vector_norm(L1().distance(rows, slopes + group * unit, single), dim=1)
+        alive = torch.linalg.vector_norm(L1().distance(rows, grads + group * unit, single), dim=1)
         return torch.where(norms == 0, zero, alive)
 
 

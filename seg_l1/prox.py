@@ -25,7 +25,7 @@ def soft_threshold(w: Tensor, step: float | Tensor, *, out: Tensor | None = None
     """
     if isinstance(step, Tensor):
         return torch.sub(w, w.clamp(-step, step), out=out)
-    return softshrink(w, step, out=out)
+    return softshrink(w, step, out=out)  # type: ignore[call-arg]  # its stub has no `out`
 
 
 def shrink(w: Tensor, step: float | Tensor, *, out: Tensor | None = None) -> Tensor:
@@ -77,11 +77,12 @@ def log_sum(
     >>> log_sum(torch.tensor([0.5, 3.0]), 1.0, epsilon=1.0)
     tensor([0.0000, 2.7321])
     """
-    size = w.abs()
-    root = (size + epsilon).square() - 4 * step * epsilon
-    drop = 2 * step * epsilon / (size + epsilon + root.clamp_min(0).sqrt())
-    x = (size - drop).clamp_min(0)
-    gain = size.square() - (x - size).square() - 2 * step * epsilon * (x / epsilon).log1p()
+    magnitude = w.abs()
+    root = (magnitude + epsilon).square() - 4 * step * epsilon
+    drop = 2 * step * epsilon / (magnitude + epsilon + root.clamp_min(0).sqrt())
+    x = (magnitude - drop).clamp_min(0)
+    penalty = 2 * step * epsilon * (x / epsilon).log1p()
+    gain = magnitude.square() - (x - magnitude).square() - penalty
     result = torch.where((root < 0) | (gain <= 0), 0 * w, x.copysign(w))
     return result if out is None else out.copy_(result)
 
@@ -104,8 +105,8 @@ def group_soft_threshold(w: Tensor, step: float | Tensor, *, out: Tensor | None 
     inside = (len(w), *[1] * (w.ndim - 1))
     if isinstance(step, Tensor):
         threshold = (step.expand_as(w) * width).add_(TINY)
-        size = _group_norms(w, threshold).view(inside)
-        return torch.mul(w, threshold.add_(size).reciprocal_().mul_(size), out=out)
+        norms = _group_norms(w, threshold).view(inside)
+        return torch.mul(w, threshold.add_(norms).reciprocal_().mul_(norms), out=out)
     norms = torch.linalg.vector_norm(_rows(w), dim=1)
     scale = (1 - step * width / norms.add_(TINY)).clamp_min_(0)
     return torch.mul(w, scale.view(inside), out=out)
@@ -131,23 +132,23 @@ def _group_norms(w: Tensor, threshold: Tensor) -> Tensor:
     """(groups,): the root s ≥ 0 of ‖w_g/(s + threshold_g)‖ = 1, or 0 where ‖w_g/threshold_g‖ ≤ 1.
 
     Newton on 1/‖·‖ − 1, which is concave in s and nearly linear (Moré and Sorensen, 1983): two to
-    six steps. Only the CPU looks whether it may stop, since a look waits for a GPU.
+    six steps. Only on the CPU it stops early, since the check would wait for a GPU.
     """
     w, threshold = _rows(w), _rows(threshold, like=w)
     share = w / threshold
-    size = torch.linalg.vector_norm(w, dim=1)
-    size *= torch.linalg.vector_norm(share, dim=1) > 1
+    root = torch.linalg.vector_norm(w, dim=1)
+    root *= torch.linalg.vector_norm(share, dim=1) > 1
     tolerance = 0.1 * torch.finfo(w.dtype).eps ** 0.5
     for _ in range(16 if w.is_cpu else 8):
-        total = threshold + size[:, None]
+        total = threshold + root[:, None]
         torch.div(w, total, out=share)
         square = share.square().sum(1)
         slope = torch.div(share.square_(), total, out=total).sum(1).add_(TINY)
-        newton = size + square * (square.sqrt() - 1) / slope
-        before, size = size, torch.maximum(newton, size / 16)
-        if w.is_cpu and bool(((size - before).abs() <= tolerance * size).all()):
+        newton = root + square * (square.sqrt() - 1) / slope
+        before, root = root, torch.maximum(newton, root / 16)
+        if w.is_cpu and bool(((root - before).abs() <= tolerance * root).all()):
             break
-    return size
+    return root
 
 
 def _rows(w: Tensor, like: Tensor | None = None) -> Tensor:

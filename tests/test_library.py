@@ -58,7 +58,7 @@ def test_three_lines_in_a_plain_loop_on_a_torchvision_classifier():
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
-    weights = [entry.tensor for entry in solver.entries]
+    weights = [entry.tensor for entry in solver.penalized_tensors]
     assert len(weights) == 26
     assert 0.05 < sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights) < 1
     assert all((p != 0).any() for n, p in model.named_parameters() if n.endswith("bias"))
@@ -93,7 +93,7 @@ def test_strength_and_scope_can_be_chosen_and_strength_changed():
     solver.strength = 1e3
     step()
     assert zeros(net) == net[0].weight.numel()
-    assert [entry.name for entry in solver.entries] == ["0.weight"]
+    assert [entry.name for entry in solver.penalized_tensors] == ["0.weight"]
 
 
 @pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf")])
@@ -219,7 +219,7 @@ def test_weights_that_are_loaded_after_attaching_are_the_start(solver):
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_a_layer_without_gradient_is_penalised_as_if_its_gradient_were_zero(solver):
+def test_a_layer_without_gradient_is_penalized_as_if_its_gradient_were_zero(solver):
     """Whoever clears the gradients, and however: the factors keep none of an earlier step."""
     left = []
     for to_none in (True, False):

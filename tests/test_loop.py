@@ -250,7 +250,7 @@ def test_images_of_their_own_sizes_are_trained_on_in_windows(street):
 
 
 def test_an_error_in_the_certificate_is_the_one_that_is_told(command, monkeypatch, tmp_path):
-    def fail(*_):
+    def fail(*_, **__):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr("seg_l1.training.loop.gradients", fail)

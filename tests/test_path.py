@@ -23,11 +23,11 @@ from seg_l1.data.partition import group_keys
 from seg_l1.errors import UserError
 from seg_l1.experiments.path import screen, stability
 from seg_l1.experiments.path.folds import draw_folds, fold_data
-from seg_l1.experiments.path.grid import geometric, strength_for, zero_share
+from seg_l1.experiments.path.grid import alpha_for_zero_share, alpha_grid, zero_share
 from seg_l1.experiments.path.plan import Plan, lock
 from seg_l1.experiments.path.refit import blend, recalibrate
 from seg_l1.experiments.path.selection import select
-from seg_l1.experiments.path.trace import order, trace
+from seg_l1.experiments.path.warm_starts import path_order, regularization_path
 from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.solvers.frozen import Frozen
@@ -66,7 +66,7 @@ def linear_path(penalty, alphas, *, lr=0.3, steps=20_000):
                 before = now
         return {k: v.clone() for k, v in net.state_dict().items()}
 
-    return [state["weight"].flatten().numpy() for _, state in trace(alphas, fit)]
+    return [state["weight"].flatten().numpy() for _, state in regularization_path(alphas, fit)]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,8 @@ def dense_gradient():
     images, target = image_of(X), torch.from_numpy(Y).reshape(1, 1, 16, -1)
     loss = 0.5 * (net(images) - target).square().mean()
     solver = attach(torch.optim.SGD(net.parameters(), lr=1.0), net, alpha=0.0)
-    return solver.entries, list(torch.autograd.grad(loss, list(net.parameters())))
+    grads = list(torch.autograd.grad(loss, list(net.parameters())))
+    return {"tensors": solver.penalized_tensors, "grads": grads}
 
 
 @pytest.mark.parametrize(
@@ -88,9 +89,9 @@ def dense_gradient():
     ],
 )
 def test_the_path_is_that_of_lasso_path(direction, low, num, dense_gradient):
-    top = strength_for(1.0, penalties.L1(), *dense_gradient)
+    top = alpha_for_zero_share(1.0, penalties.L1(), **dense_gradient)
     assert top == pytest.approx(np.abs(X.T @ Y).max() / len(Y), rel=1e-6)
-    grid = order(geometric(top, low * top, num), direction)
+    grid = path_order(alpha_grid(top, low * top, num=num), direction)
     ours = linear_path(penalties.L1(), grid)
     _, truth, _ = lasso_path(X, Y, alphas=sorted(grid, reverse=True), tol=1e-12, max_iter=10**6)
     theirs = truth.T if direction == "down" else truth.T[::-1]
@@ -102,13 +103,13 @@ def test_the_path_is_that_of_lasso_path(direction, low, num, dense_gradient):
 def test_the_path_is_that_of_enet_path():
     ratio = 0.7
     penalty = penalties.ElasticNet(l1_ratio=ratio)
-    grid = geometric(1.0, 1e-3, 10)
+    grid = alpha_grid(1.0, 1e-3, num=10)
     _, truth, _ = enet_path(X, Y, l1_ratio=ratio, alphas=grid, tol=1e-12, max_iter=10**6)
     assert np.abs(np.array(linear_path(penalty, grid)) - truth.T).max() <= 1e-6
 
 
 def test_a_one_per_cent_wrong_penalty_is_seen(monkeypatch):
-    grid = geometric(1.0, 0.1, 2)
+    grid = alpha_grid(1.0, 0.1, num=2)
     _, truth, _ = lasso_path(X, Y, alphas=grid, tol=1e-12, max_iter=10**6)
     right = penalties.L1.prox
     monkeypatch.setattr(
@@ -118,10 +119,10 @@ def test_a_one_per_cent_wrong_penalty_is_seen(monkeypatch):
 
 
 def test_a_grid_has_equal_ratios_and_its_ends():
-    grid = geometric(1e-2, 1e-5, 7)
+    grid = alpha_grid(1e-2, 1e-5, num=7)
     assert (grid[0], grid[-1], len(grid)) == (1e-2, 1e-5, 7)
     assert np.allclose(np.diff(np.log(grid)), np.log(1e-3) / 6, atol=1e-5)
-    assert geometric(0.5, 0.1, 1) == [0.5]
+    assert alpha_grid(0.5, 0.1, num=1) == [0.5]
 
 
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 1.0])
@@ -131,28 +132,27 @@ def test_a_grid_has_equal_ratios_and_its_ends():
 def test_a_reference_strength_is_a_quantile_of_the_gradients(
     penalty, factor, share, dense_gradient
 ):
-    entries, slopes = dense_gradient
-    sizes = np.sort(slopes[0].abs().flatten().numpy())
+    sizes = np.sort(dense_gradient["grads"][0].abs().flatten().numpy())
     expected = factor * sizes[int(np.ceil(share * len(sizes))) - 1]
-    found = strength_for(share, penalty, entries, slopes)
-    assert found == pytest.approx(expected, rel=1e-6)
-    assert zero_share(penalty, entries, slopes, found) >= share
-    assert zero_share(penalty, entries, slopes, found * 0.999) < share
+    alpha = alpha_for_zero_share(share, penalty, **dense_gradient)
+    assert alpha == pytest.approx(expected, rel=1e-6)
+    assert zero_share(penalty, **dense_gradient, alpha=alpha) >= share
+    assert zero_share(penalty, **dense_gradient, alpha=alpha * 0.999) < share
 
 
 def test_the_reference_of_groups_is_that_of_the_group_lasso():
     net = nn.Conv2d(3, 4, 2, bias=False)
-    entries = attach(torch.optim.SGD(net.parameters(), lr=1.0), net, alpha=0.0).entries
-    slope = torch.randn_like(net.weight)
-    expected = float(slope.flatten(1).norm(dim=1).max()) / 12**0.5
-    found = strength_for(1.0, penalties.GroupL1(), entries, [slope])
-    assert found == pytest.approx(expected, rel=1e-5)
+    tensors = attach(torch.optim.SGD(net.parameters(), lr=1.0), net, alpha=0.0).penalized_tensors
+    grad = torch.randn_like(net.weight)
+    expected = float(grad.flatten(1).norm(dim=1).max()) / 12**0.5
+    alpha = alpha_for_zero_share(1.0, penalties.GroupL1(), tensors=tensors, grads=[grad])
+    assert alpha == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("penalty", [penalties.L2(), penalties.Bridge(depth=3)])
 def test_penalties_without_a_reference_strength_say_so(penalty, dense_gradient):
-    with pytest.raises(ValueError, match="strength"):
-        strength_for(0.5, penalty, *dense_gradient)
+    with pytest.raises(ValueError, match="alpha"):
+        alpha_for_zero_share(0.5, penalty, **dense_gradient)
 
 
 def followed(alphas, deaths=(), merits=None, **options):
@@ -164,12 +164,12 @@ def followed(alphas, deaths=(), merits=None, **options):
         return alpha
 
     merit = None if merits is None else merits.__getitem__
-    list(trace(alphas, fit, dead=lambda a: a in deaths, merit=merit, **options))
+    list(regularization_path(alphas, fit, dead=lambda a: a in deaths, merit=merit, **options))
     return calls
 
 
 def test_each_strength_starts_from_the_one_before():
-    assert order([1, 3, 2], "down") == [3, 2, 1]
+    assert path_order([1, 3, 2], "down") == [3, 2, 1]
     assert followed([3, 2, 1]) == [(3, None), (2, 3), (1, 2)]
     assert followed([3, 2, 1], warm_start=False) == [(3, None), (2, None), (1, None)]
 

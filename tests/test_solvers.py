@@ -35,18 +35,18 @@ def weight(values, dtype=torch.float32):
 
 def test_weight_decay_of_sgd_is_l2():
     options = {"lr": 0.03, "momentum": 0.9}
-    decayed, regularised = nn.Linear(5, 1), nn.Linear(5, 1)
-    regularised.load_state_dict(decayed.state_dict())
+    decayed, regularized = nn.Linear(5, 1), nn.Linear(5, 1)
+    regularized.load_state_dict(decayed.state_dict())
     x, y = torch.randn(9, 5), torch.randn(9, 1)
-    ours = torch.optim.SGD(regularised.parameters(), **options)
+    ours = torch.optim.SGD(regularized.parameters(), **options)
     theirs = torch.optim.SGD(decayed.parameters(), **options, weight_decay=0.1)
-    Subgradient(penalties.L2(), scope_of(regularised), ours, strength=0.1)
+    Subgradient(penalties.L2(), scope_of(regularized), ours, strength=0.1)
     for _ in range(20):
-        for net, optimizer in ((decayed, theirs), (regularised, ours)):
+        for net, optimizer in ((decayed, theirs), (regularized, ours)):
             optimizer.zero_grad()
             mse_loss(net(x), y).backward()
             optimizer.step()
-    torch.testing.assert_close(regularised.weight, decayed.weight)
+    torch.testing.assert_close(regularized.weight, decayed.weight)
 
 
 def test_decoupled_l2_is_the_decay_of_adamw():
@@ -107,7 +107,8 @@ def test_one_slow_tensor_does_not_hold_up_the_others():
         for w in net.parameters():
             w.grad = torch.zeros_like(w)
         optimizer.step()
-    waits = {e.name: a.interval > 1 for e, a in zip(solver.entries, solver.accounts, strict=True)}
+    steps = zip(solver.penalized_tensors, solver.pending_steps, strict=True)
+    waits = {scoped.name: step.interval > 1 for scoped, step in steps}
     assert waits == {"slow": True, "fast": False}
     assert float(net["fast"].detach()[0]) == pytest.approx(1e-3 - 3e-5)
 
@@ -119,7 +120,7 @@ def test_a_weight_beneath_the_knot_of_mcp_holds_up_nothing():
     for _ in range(3):
         net.weight.grad = torch.zeros_like(net.weight)
         optimizer.step()
-    assert solver.accounts[0].interval == 1
+    assert solver.pending_steps[0].interval == 1
     assert float(net.weight.detach()[1]) < 0.0098
 
 
@@ -129,7 +130,7 @@ def test_weights_near_the_knot_of_mcp_hold_up_little():
     solver = Proximal(penalties.MCP(knot=0.1), scope_of(net), optimizer, strength=1e-5)
     net.weight.grad = torch.zeros_like(net.weight)
     optimizer.step()
-    assert solver.accounts[0].interval <= 10
+    assert solver.pending_steps[0].interval <= 10
 
 
 ONE_EACH = [penalty for penalty in SHRINKING if penalty in FIRST.values()]
@@ -148,7 +149,10 @@ def test_float32_shrinks_as_much_as_float64(penalty, optimizer):
             net.weight.grad = torch.zeros_like(net.weight)
             step.step()
         moved[dtype] = start - net.weight.detach().double()
-        assert sum(a.owed for a in solver.accounts) <= 0.05 * 1500 * solver.strength * 1e-2
+        assert (
+            sum(step.pending for step in solver.pending_steps)
+            <= 0.05 * 1500 * solver.strength * 1e-2
+        )
     assert (moved[torch.float64] > 0).all()
     torch.testing.assert_close(moved[torch.float32], moved[torch.float64], rtol=0.15, atol=1e-7)
 
@@ -161,10 +165,10 @@ def test_groups_keep_their_meaning_when_the_strength_jumps():
         net = weight(torch.randn(6, 50).tolist(), dtype)
         optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
         solver = Proximal(penalties.GroupL1(), scope_of(net), optimizer)
-        slopes = torch.randn(2, 6, 50)
+        grads = torch.randn(2, 6, 50)
         for count in range(2):
             solver.strength = (1e-2, 50.0)[count]
-            net.weight.grad = slopes[count].to(dtype)
+            net.weight.grad = grads[count].to(dtype)
             optimizer.step()
         weights[dtype] = net.weight.detach().double()
     torch.testing.assert_close(weights[torch.float32], weights[torch.float64], rtol=1e-5, atol=1e-7)
@@ -211,7 +215,7 @@ def test_kept_thresholds_shrink_as_much_as_fresh_ones(monkeypatch):
     """Under Adam, with a rate that changes at every step and v̂ that stands still."""
     left = []
     for kept in (8, 1):
-        monkeypatch.setattr("seg_l1.solvers.proximal.lasts", lambda group, kept=kept: kept)
+        monkeypatch.setattr("seg_l1.solvers.proximal.cache_steps", lambda group, kept=kept: kept)
         net = weight([[1.0]], torch.float64)
         optimizer = torch.optim.Adam(net.parameters(), lr=0.01, betas=(0.0, 0.999))
         solver = Proximal(penalties.L1(), scope_of(net), optimizer)
@@ -366,6 +370,52 @@ def test_a_saved_state_goes_on_to_the_same_bits(solver, optimizer):
     assert torch.equal(net.weight, again.weight)
 
 
+def as_older_versions_saved_it(state):
+    """A state of `Proximal` or `Factorized` under the names that older checkpoints have."""
+    older = {"next_check": "look_at", "mean_grads": "pull"}
+    older = {older.get(name, name): value for name, value in state.items()}
+    if "caches" in older:
+        pairs = zip(older.pop("pending_steps"), older.pop("caches"), strict=True)
+        older["accounts"] = [
+            {
+                "owed": step["pending"], "waited": step["skipped"], "interval": step["interval"],
+                "kept": cache["cached"], "size": cache["scaled_lr"], "age": cache["cache_age"],
+            }
+            for step, cache in pairs
+        ]  # fmt: skip
+    return older
+
+
+@pytest.mark.parametrize("solver", [Proximal, Factorized, Frozen])
+def test_older_checkpoints_go_on_to_the_same_bits(solver):
+    """With a cached metric, and with steps that are pending."""
+    x, y = torch.randn(16, 6), torch.randn(16, 3)
+    penalty = penalties.L1() if solver is Factorized else penalties.GroupL1()
+
+    def trained(net, saved=None, steps=5):
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-6)
+        attached = solver(penalty, scope(net), optimizer, strength=1e-3)
+        for thing, state in zip((net, optimizer, attached), saved or (), strict=False):
+            thing.load_state_dict(copy.deepcopy(state))
+        for _ in range(steps):
+            optimizer.zero_grad()
+            mse_loss(net(x), y).backward()
+            optimizer.step()
+        return [copy.deepcopy(thing.state_dict()) for thing in (net, optimizer, attached)]
+
+    torch.manual_seed(1)
+    saved = trained(nn.Linear(6, 3))
+    if solver is not Factorized:
+        assert (
+            saved[2]["caches"][0]["cached"] is not None or saved[2]["pending_steps"][0]["pending"]
+        )
+    older = [*saved[:2], as_older_versions_saved_it(saved[2])]
+    assert older[2].keys() != saved[2].keys()
+    now, then = trained(nn.Linear(6, 3), saved), trained(nn.Linear(6, 3), older)
+    assert torch.equal(now[0]["weight"], then[0]["weight"])
+    assert not torch.equal(now[0]["weight"], saved[0]["weight"])
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_detached_it_is_the_plain_optimizer_again(solver):
     net, plain = nn.Linear(4, 2), nn.Linear(4, 2)
@@ -494,7 +544,7 @@ def test_a_layer_that_has_never_had_a_gradient_waits_under_adam():
         net[0](torch.ones(1, 4)).sum().backward()
         optimizer.step()
     assert torch.equal(net[1].weight, before)
-    assert solver.accounts[1].owed == 0
+    assert solver.pending_steps[1].pending == 0
     net[1](torch.ones(1, 4)).sum().backward()
     optimizer.step()
     assert not torch.equal(net[1].weight, before)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from seg_l1 import distributed
 from seg_l1.data.split import IGNORE
 from seg_l1.losses import data_term
-from seg_l1.models.drop_connect import RANDOM
+from seg_l1.models.drop_connect import STOCHASTIC_LAYERS
 from seg_l1.penalties import Penalty, Zero
 from seg_l1.scope import ScopedTensor
 from seg_l1.solvers import Solver
@@ -26,87 +26,100 @@ NAMES = ("kkt/zeros", "kkt/support", "kkt/mapping")
 def gradients(
     model: nn.Module,
     criterion: nn.Module,
+    *,
     batches: Iterable[tuple[Tensor, Tensor]],
     tensors: Sequence[ScopedTensor],
 ) -> list[Tensor]:
-    """Gradients of the data term per tensor: the mean over all labeled pixels of `batches`.
+    """Returns the gradient of the data term per tensor, the mean over the labeled pixels.
 
     Norm layers use the statistics of each batch, as in training, and their running ones stay what
     they were; nothing is dropped; `.grad` is not touched. Of several processes each gives whole
     batches of its own, and gets the mean over those of all.
+
+    Args:
+        batches: images (N, C, H, W) and masks (N, H, W).
+        tensors: the tensors to differentiate with respect to.
     """
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     modes = [(module, module.training) for module in model.modules()]
     for module, _ in modes:
-        module.training = not type(module).__name__.startswith(RANDOM)
-    weights = [entry.tensor for entry in tensors]
-    total = [torch.zeros_like(w) for w in weights]
+        module.training = not type(module).__name__.startswith(STOCHASTIC_LAYERS)
+    weights = [scoped.tensor for scoped in tensors]
+    sums = [torch.zeros_like(w) for w in weights]
     labeled = torch.zeros((), dtype=torch.int64, device=next(model.parameters()).device)
     for images, masks in batches:
         pixels = (masks != IGNORE).sum()
         with torch.enable_grad(), distributed.local_only():
             loss = data_term(criterion, model(images), masks) * pixels
-            found = torch.autograd.grad(loss, weights, allow_unused=True)
-        for mean, gradient in zip(total, found, strict=True):
-            if gradient is not None:
-                mean.add_(gradient)
+            grads = torch.autograd.grad(loss, weights, allow_unused=True)
+        for total, grad in zip(sums, grads, strict=True):
+            if grad is not None:
+                total.add_(grad)
         labeled += pixels
     for module, training in modes:
         module.training = training
     with torch.no_grad():
         for buffer, before in buffers:
             buffer.copy_(before)
-    distributed.all_reduce(labeled, *total)
-    return [mean / max(1, labeled) for mean in total]
+    distributed.all_reduce(labeled, *sums)
+    return [total / labeled.clamp_min(1) for total in sums]
 
 
 @torch.no_grad()
 def certificate(
-    penalty: Penalty, tensors: Sequence[ScopedTensor], slopes: Sequence[Tensor], strength: float
+    penalty: Penalty,
+    tensors: Sequence[ScopedTensor],
+    *,
+    grads: Sequence[Tensor],
+    strength: float,
 ) -> dict[str, float]:
-    """Returns how well the penalised `tensors`, with gradients `slopes`, fulfil the condition.
+    """Returns how well the penalized `tensors` fulfill the condition.
 
     "kkt/zeros" is the share of zero weights (or groups) for which zero is right, "kkt/support" the
     largest violation among the others, in units of strength·ω. NaN where there are none, and
     without a penalty.
+
+    Args:
+        grads: the gradient of the data term of each tensor.
+        strength: α·λ(t).
     """
-    zeros = right = 0
-    worst = [torch.zeros(())]
-    for entry, slope in zip(tensors, slopes, strict=True):
-        w = entry.groups_first
-        distance = penalty.distance(w, entry.along(slope), strength * entry.factor)
+    zeros = optimal = 0
+    largest = [torch.zeros(())]
+    for scoped, grad in zip(tensors, grads, strict=True):
+        w = scoped.groups_first
+        distance = penalty.distance(w, scoped.along(grad), strength * scoped.factor)
         alive = w != 0 if distance.shape == w.shape else (w != 0).reshape(len(w), -1).any(1)
-        right = right + (distance[~alive] == 0).sum()
+        optimal += int((distance[~alive] == 0).sum())
         zeros += int((~alive).sum())
         if bool(alive.any()) and strength and not isinstance(penalty, Zero):
-            worst.append((distance[alive].amax() / (strength * entry.factor)).cpu())
+            largest.append((distance[alive].amax() / (strength * scoped.factor)).cpu())
     return {
-        "kkt/zeros": float(right) / zeros if zeros else float("nan"),
-        "kkt/support": float(torch.stack(worst).max()) if len(worst) > 1 else float("nan"),
+        "kkt/zeros": optimal / zeros if zeros else float("nan"),
+        "kkt/support": float(torch.stack(largest).max()) if len(largest) > 1 else float("nan"),
     }
 
 
 @torch.no_grad()
-def mapping_norm(solver: Solver, slopes: Sequence[Tensor]) -> float:
+def mapping_norm(solver: Solver, grads: Sequence[Tensor]) -> float:
     """‖D·(w − w⁺)/lr‖₂ of one full step w⁺ = prox(w − lr·g/D) in the optimizer's present metric.
 
     0 at a stationary point; the gradient's norm where there is no penalty. NaN where the metric is
     unknown (as Adam's before the first step) or the penalty has no prox.
     """
-    total = torch.zeros(())
     if not hasattr(solver.penalty, "prox"):
         return float("nan")
-    for entry, slope in zip(solver.entries, slopes, strict=True):
-        group = solver.group_of(entry)
+    total = torch.zeros(())
+    for scoped, grad in zip(solver.penalized_tensors, grads, strict=True):
+        group = solver.group_of(scoped)
         try:
-            rate, count = float(group["lr"]), max(1, solver.count)
-            unit = prox_step(solver.optimizer, group, entry.tensor, rate, count)
+            lr, count = float(group["lr"]), max(1, solver.count)
+            unit = prox_step(solver.optimizer, group, scoped.tensor, lr, count)
         except TypeError:
             return float("nan")
-        if isinstance(unit, float) and unit == 0:
+        if not isinstance(unit, Tensor) and unit == 0:
             return float("nan")
-        w, unit = entry.groups_first, entry.along(unit)
-        step = unit * solver.strength * entry.factor
-        moved = w - solver.penalty.prox(w - unit * entry.along(slope), step)
+        w, unit = scoped.groups_first, scoped.along(unit)
+        step = unit * solver.strength * scoped.factor
+        moved = w - solver.penalty.prox(w - unit * scoped.along(grad), step)
         total = total + (moved / unit).square().sum().cpu()
     return float(total.sqrt())

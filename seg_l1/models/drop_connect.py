@@ -1,4 +1,4 @@
-"""Random regularisation of weights; that of activations, dropout, is part of the models."""
+"""Random regularization of weights; that of activations, dropout, is part of the models."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch.nn.functional import dropout
 
 from seg_l1.scope import ScopedTensor
 
-RANDOM = ("Dropout", "DropPath", "StochasticDepth")
-"""How the names of layers begin that draw random numbers in training."""
+STOCHASTIC_LAYERS = ("Dropout", "DropPath", "StochasticDepth")
+"""Prefixes of the class names of layers that draw random numbers in training."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,10 @@ class DropConnect:
 
     Those that stay are divided by 1 − p. A new draw, from torch's generator, at every call of a
     model in training mode; nothing in evaluation mode. Gradients reach the weights that stayed.
+
+    Attributes:
+        p: probability in [0, 1) that a weight is dropped.
+        tensors: the scope of the model; its penalized tensors are dropped from.
     """
 
     p: float
@@ -29,5 +33,5 @@ class DropConnect:
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         if self.p == 0 or not model.training:
             return model(images)
-        dropped = {e.name: dropout(e.tensor, self.p) for e in self.tensors if e.penalized}
+        dropped = {s.name: dropout(s.tensor, self.p) for s in self.tensors if s.penalized}
         return functional_call(model, dropped, (images,))

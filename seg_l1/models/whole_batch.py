@@ -10,7 +10,7 @@ from torch.nn.functional import batch_norm
 
 from seg_l1 import distributed
 from seg_l1.models import TrainingOutput
-from seg_l1.models.drop_connect import RANDOM
+from seg_l1.models.drop_connect import STOCHASTIC_LAYERS
 
 
 def convert_whole_batch(model: nn.Module, images: int) -> None:
@@ -27,7 +27,7 @@ def convert_whole_batch(model: nn.Module, images: int) -> None:
         base: type[nn.Module]
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             base = _WholeBatchNorm
-        elif kind.__name__.startswith(RANDOM):
+        elif kind.__name__.startswith(STOCHASTIC_LAYERS):
             base = _WholeBatchDropout
         else:
             continue

@@ -22,7 +22,7 @@ def attach(
     rules: Sequence[Rule] = DEFAULT_RULES,
     solver: type[Solver] = Proximal,
 ) -> Solver:
-    """From now on `optimizer.step()` minimises the loss + alpha·Σ R(w), with exact zeros.
+    """From now on `optimizer.step()` minimizes the loss + alpha·Σ R(w), with exact zeros.
 
     Returns the solver. Its `strength` is alpha, and may be changed between any two steps. Its
     `clip_grad_norm_()` takes the place of torch's, which would leave the penalty unclipped and so
@@ -30,13 +30,13 @@ def attach(
     evaluation restores zeros where float32 makes steps wait; `detach()` takes the penalty off.
 
     The scope is decided now: tensors that are frozen now, or come to the optimizer later, are not
-    penalised; those frozen later are left alone. A copy of the optimizer has no penalty. A weight
+    penalized; those frozen later are left alone. A copy of the optimizer has no penalty. A weight
     whose gradient stays 0 moves by lr·alpha/eps per step under Adam: with torch's eps=1e-8 it is
     zero at once, with 1e-5 it has time to wake.
 
     Args:
         penalty: R, L1 for None; see `seg_l1.penalties`.
-        alpha: the strength, of the objective that the optimizer minimises: where the loss is a
+        alpha: the strength, of the objective that the optimizer minimizes: where the loss is a
             mean, so is its α.
         rules: which tensors; the first rule that matches decides (`seg_l1.scope`).
         solver: how; one of `seg_l1.solvers`.

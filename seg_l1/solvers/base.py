@@ -1,10 +1,10 @@
-"""Solvers: how a penalty meets an optimizer."""
+"""What all solvers share: their place at the optimizer, refusals, clipping and saved state."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, SupportsIndex
 from weakref import WeakSet
 
 import torch
@@ -16,19 +16,25 @@ from seg_l1.scope import ScopedTensor
 
 
 class Solver:
-    """A penalty at an optimizer: from now on `optimizer.step()` carries it out.
+    """A penalty at an optimizer: from now on `optimizer.step()` applies it.
 
-    It hangs on the optimizer's own step hooks. A step that a GradScaler skips calls no hook, and
-    so skips the penalty too. A tensor that is frozen later (`requires_grad_(False)`) is left alone.
+    It uses the optimizer's own step hooks. A step that a GradScaler skips calls no hook, and so
+    skips the penalty too. A tensor that is frozen later (`requires_grad_(False)`) is left alone.
 
     Args:
         penalty: R.
-        tensors: of these the penalised ones, which the optimizer must own.
+        tensors: of these the penalized ones, which the optimizer must own.
         optimizer: it takes the step of the data term.
         strength: α·λ(t). May be changed at any time; counts from the next step on.
 
+    Attributes:
+        penalized_tensors: the tensors that the penalty acts on.
+        count: steps that the optimizer has taken with this solver; very large if it had taken
+            steps before.
+        clip_factor: by how much the gradients of the coming step were clipped.
+
     Raises:
-        TypeError: if the solver cannot carry out this penalty, or does not know the optimizer.
+        TypeError: if the solver cannot apply this penalty, or does not know the optimizer.
         ValueError: if the three do not fit together, or if one of the tensors has a penalty there.
     """
 
@@ -47,11 +53,12 @@ class Solver:
         strength: float = 0.0,
     ) -> None:
         self.penalty, self.optimizer, self.strength = penalty, optimizer, strength
-        self.entries = [entry for entry in tensors if entry.penalized]
+        self.penalized_tensors = [scoped for scoped in tensors if scoped.penalized]
         # an optimizer that has stepped before is past the filling of its momentum buffers
-        self.count = _LONG if optimizer.state else 0
+        self.count = _MANY_STEPS if optimizer.state else 0
         self.clip_factor = 1.0
         self._check()
+        self._prepare()
         self._hooks = [
             optimizer.register_step_pre_hook(self._on_start),
             optimizer.register_step_post_hook(self._on_end),
@@ -95,18 +102,28 @@ class Solver:
         return {"count": self.count, "strength": self.strength}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over a `state_dict`; its tensors are copied."""
         self.count, self.strength = state["count"], state["strength"]
 
-    def group_of(self, entry: ScopedTensor) -> dict[str, Any]:
+    def group_of(self, scoped: ScopedTensor) -> dict[str, Any]:
         """The optimizer's parameter group that holds the tensor."""
-        return self.optimizer.param_groups[self._owner[id(entry.tensor)]]
+        return self.optimizer.param_groups[self._group_index[id(scoped.tensor)]]
+
+    def scaled_lr(self, scoped: ScopedTensor) -> float:
+        """lr·strength in the tensor's parameter group."""
+        return float(self.group_of(scoped)["lr"]) * self.strength
+
+    def _prepare(self) -> None:
+        """Makes what the solver keeps per tensor; called once, when all checks have passed."""
 
     @torch.no_grad()
-    def _on_start(self, optimizer: Optimizer, words: tuple, named: dict) -> None:
+    def _on_start(
+        self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
         kind = type(self).__name__.lower()
         if self.reads_gradients and getattr(optimizer, "grad_scale", None) is not None:
             raise ValueError(f"{kind} needs true gradients: call scaler.unscale_(optimizer) first")
-        closure = words[1] if len(words) > 1 else named.get("closure")
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
         if closure is not None and not self.takes_closure:
             raise ValueError(f"{kind} does not work with optimizer.step(closure)")
         with self._clipped():
@@ -127,48 +144,52 @@ class Solver:
     @contextmanager
     def _clipped(self) -> Iterator[None]:
         """The strength of one step, beside gradients that were clipped."""
-        whole = self.strength
-        self.strength = whole * self.clip_factor
+        unclipped = self.strength
+        self.strength = unclipped * self.clip_factor
         try:
             yield
         finally:
-            self.strength = whole
+            self.strength = unclipped
 
-    def __reduce_ex__(self, protocol: int) -> NoReturn:
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError(
             "a solver belongs to its optimizer and is not copied or pickled, and a copy of the"
             " optimizer has no penalty: attach a new one there, and load this one's state_dict()"
         )
 
     def _check(self) -> None:
+        """Refuses a penalty or an optimizer that the solver cannot serve."""
         groups = self.optimizer.param_groups
-        self._owner = {id(p): index for index, group in enumerate(groups) for p in group["params"]}
+        self._group_index = {
+            id(p): index for index, group in enumerate(groups) for p in group["params"]
+        }
         kind, penalty = type(self).__name__.lower(), type(self.penalty).__name__
         others = (solver for solver in _attached if solver.optimizer is self.optimizer)
-        taken = {id(entry.tensor) for solver in others for entry in solver.entries}
-        for entry in self.entries:
-            if id(entry.tensor) not in self._owner:
-                raise ValueError(f"the optimizer does not own the penalised tensor {entry.name}")
-            if id(entry.tensor) in taken:
+        taken = {id(scoped.tensor) for solver in others for scoped in solver.penalized_tensors}
+        for scoped in self.penalized_tensors:
+            if id(scoped.tensor) not in self._group_index:
+                raise ValueError(f"the optimizer does not own the penalized tensor {scoped.name}")
+            if id(scoped.tensor) in taken:
                 raise ValueError(
-                    f"{entry.name} has a penalty at this optimizer already: call its solver's"
+                    f"{scoped.name} has a penalty at this optimizer already: call its solver's"
                     " detach() first, or change its strength"
                 )
-            if getattr(self.penalty, "grouped", False) and entry.mixed:
+            if getattr(self.penalty, "grouped", False) and scoped.no_group_reason:
                 raise ValueError(
-                    f"{penalty} needs the output channels of {entry.name}, but {entry.mixed}:"
-                    " leave it out, by Rule(penalize=False) or {penalize: false}"
+                    f"{penalty} needs the output channels of {scoped.name}, but"
+                    f" {scoped.no_group_reason}: leave it out, by Rule(penalize=False) or"
+                    " {penalize: false}"
                 )
         if any(group.get("maximize") for group in groups):
-            raise ValueError(f"the {kind} solver minimises: maximize=True makes no sense with it")
+            raise ValueError(f"the {kind} solver minimizes: maximize=True makes no sense with it")
 
-    def _needs(self, what: bool, why: str) -> None:
-        if not what:
+    def _require(self, condition: bool, why: str) -> None:
+        if not condition:
             kind, penalty = type(self).__name__.lower(), type(self.penalty).__name__
             raise TypeError(f"the {kind} solver cannot carry out {penalty}: {why}")
 
 
-_LONG = 2**31
+_MANY_STEPS = 2**31
 
 _attached: WeakSet[Solver] = WeakSet()
 """Which solvers hang on an optimizer; the optimizers' hooks keep them alive."""

@@ -8,99 +8,93 @@ is that of the written objective under momentum and Adam too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from seg_l1.penalties import Penalty
-from seg_l1.scope import ScopedTensor
 from seg_l1.solvers.base import Solver, weight_decay
 from seg_l1.solvers.metric import check_metric, prox_step
+from seg_l1.solvers.versions import Versions
 
 
 class DualAveraging(Solver):
-    """Keeps z and T of every penalised tensor: twice its memory.
+    """Keeps z and T of every penalized tensor: twice its memory.
 
     A tensor that somebody else writes into between two steps (a checkpoint, a rollback, a clamp) is
     taken as a new start, with T = 0. Writes through `.data` go unseen, and are lost.
     """
 
-    def __init__(
-        self,
-        penalty: Penalty,
-        tensors: Sequence[ScopedTensor],
-        optimizer: Optimizer,
-        *,
-        strength: float = 0.0,
-    ) -> None:
-        super().__init__(penalty, tensors, optimizer, strength=strength)
-        self.latent: list[Tensor | None] = [None] * len(self.entries)
-        self.threshold: list[float | Tensor] = [0.0] * len(self.entries)
-        self.version: list[int | None] = [None] * len(self.entries)
+    def _prepare(self) -> None:
+        weights = [scoped.tensor for scoped in self.penalized_tensors]
+        self.latent: list[Tensor | None] = [None] * len(weights)
+        self.threshold: list[float | Tensor] = [0.0] * len(weights)
+        self.versions = Versions(weights)
 
     def before_step(self) -> None:
-        """The optimizer steps from z, with the gradient at w: what it adds to w, z has got."""
-        for index, entry in enumerate(self.entries):
-            w = entry.tensor
-            if w._version != self.version[index] and not self._is_ours(index):
-                self.latent[index], self.threshold[index] = w.clone(), 0.0
-            w.copy_(self.latent[index])
+        """Puts z in place of w: the optimizer steps from z using the gradient at w."""
+        for index, scoped in enumerate(self.penalized_tensors):
+            z = self.latent[index]
+            if z is None or (self.versions.changed(index) and not self._is_own(index)):
+                z = self.latent[index] = scoped.tensor.clone()
+                self.threshold[index] = 0.0
+            scoped.tensor.copy_(z)
 
-    def _is_ours(self, index: int) -> bool:
+    def _is_own(self, index: int) -> bool:
         """Whether w is prox_T(z), as after a swap of weights that was undone."""
-        entry, z = self.entries[index], self.latent[index]
-        if z is None or z.device != entry.tensor.device:
+        scoped, z = self.penalized_tensors[index], self.latent[index]
+        if z is None or z.device != scoped.tensor.device:
             return False
-        return torch.equal(self._landing(index), entry.groups_first)
+        return torch.equal(self._prox(index), scoped.groups_first)
 
     def after_step(self) -> None:
-        for index, entry in enumerate(self.entries):
-            if not entry.tensor.requires_grad:
+        """Adds the step to T, and puts w = prox_T(z) back in place."""
+        for index, scoped in enumerate(self.penalized_tensors):
+            z = self.latent[index]
+            if z is None or not scoped.tensor.requires_grad:
                 continue
-            group = self.group_of(entry)
-            size = float(group["lr"]) * self.strength * entry.factor
-            self.latent[index].copy_(entry.tensor)
-            step = prox_step(self.optimizer, group, entry.tensor, size, self.count)
+            z.copy_(scoped.tensor)
+            scaled_lr = self.scaled_lr(scoped) * scoped.factor
+            group = self.group_of(scoped)
+            step = prox_step(self.optimizer, group, scoped.tensor, scaled_lr, self.count)
             self.threshold[index] = self.threshold[index] + step
-        self._land()
+        self._write_back()
 
     def skipped(self) -> None:
-        self._land()
+        self._write_back()
 
-    def _land(self) -> None:
-        for index, entry in enumerate(self.entries):
-            self._landing(index, out=entry.groups_first)
-            self.version[index] = entry.tensor._version
+    def _write_back(self) -> None:
+        for index, scoped in enumerate(self.penalized_tensors):
+            self._prox(index, out=scoped.groups_first)
+            self.versions.record(index)
 
-    def _landing(self, index: int, out: Tensor | None = None) -> Tensor:
-        entry = self.entries[index]
-        z, step = entry.along(self.latent[index]), entry.along(self.threshold[index])
-        return self.penalty.prox(z, step, out=out)
+    def _prox(self, index: int, out: Tensor | None = None) -> Tensor:
+        """prox_T(z)."""
+        scoped, z = self.penalized_tensors[index], self.latent[index]
+        assert z is not None
+        return self.penalty.prox(scoped.along(z), scoped.along(self.threshold[index]), out=out)
 
     def state_dict(self) -> dict[str, Any]:
         return {**super().state_dict(), "latent": self.latent, "threshold": self.threshold}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        for index, entry in enumerate(self.entries):
-            device = entry.tensor.device
+        for index, scoped in enumerate(self.penalized_tensors):
+            device = scoped.tensor.device
             latent, threshold = state["latent"][index], state["threshold"][index]
             self.latent[index] = None if latent is None else latent.to(device, copy=True)
             self.threshold[index] = (
-                threshold.to(device, copy=True) if torch.is_tensor(threshold) else threshold
+                threshold.to(device, copy=True) if isinstance(threshold, Tensor) else threshold
             )
-            self.version[index] = None if latent is None else entry.tensor._version
+        self.versions.record_all()
 
     def _check(self) -> None:
         super()._check()
-        self._needs(hasattr(self.penalty, "prox"), "it has no prox; use factorized")
+        self._require(hasattr(self.penalty, "prox"), "it has no prox; use factorized")
         convex = getattr(self.penalty, "convex", True)
-        self._needs(convex, "a running sum has no meaning for a penalty that is not convex")
+        self._require(convex, "a running sum has no meaning for a penalty that is not convex")
         coupled = not getattr(self.penalty, "decoupled", False)
-        self._needs(coupled, "a decoupled decay has no running sum; use proximal")
+        self._require(coupled, "a decoupled decay has no running sum; use proximal")
         if weight_decay(self.optimizer):
             raise ValueError(
                 "dual averaging lets the optimizer step from its running sum, which weight_decay"

@@ -1,4 +1,4 @@
-"""The factorised solver: w = u_1·…·u_D entry by entry, with a plain L2 on the factors.
+"""The factorized solver: w = u_1·…·u_D entry by entry, with a plain L2 on the factors.
 
 The least ½Σ_k u_k² over all factors of w is (D/2)·|w|^(2/D), for D = 2 that is |w|: gradient
 descent on the factors, with the coupled decay strength·u_k, solves the problem of the penalty, and
@@ -13,11 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from seg_l1.penalties import Penalty
-from seg_l1.scope import ScopedTensor
 from seg_l1.solvers.base import Solver, weight_decay
+from seg_l1.solvers.versions import Versions
 
 IMBALANCE = 0.1
 """Factors start by about this share apart. With |u| = |v| the product can never change its sign."""
@@ -27,99 +25,96 @@ AWAKE = 1e-2
 
 
 class Factorized(Solver):
-    """Trains the factors of every penalised tensor in its place.
+    """Trains the factors of every penalized tensor in its place.
 
     The tensors stay in the model, hold the product after every step, and collect the gradient of
     the data term; checkpoints are plain. The optimizer gets the factors as further parameters: move
     the model to its device and attach before `optimizer.load_state_dict`. A tensor that somebody
     else writes into between two steps is split anew; writes through `.data` go unseen.
 
-    Args:
+    Attributes:
         cut: a weight is cut when it is smaller than this share of the tensor's largest, and zero
-            fulfils the optimality condition for its gradient (a running mean).
+            fulfills the optimality condition for its gradient (a running mean).
+        depth: the number of factors.
+        factors: of each penalized tensor.
     """
 
     reads_gradients = True
+    cut = 1e-3
 
-    def __init__(
-        self,
-        penalty: Penalty,
-        tensors: Sequence[ScopedTensor],
-        optimizer: Optimizer,
-        *,
-        strength: float = 0.0,
-        cut: float = 1e-3,
-    ) -> None:
-        super().__init__(penalty, tensors, optimizer, strength=strength)
-        self.cut = cut
-        self.pull = [torch.zeros_like(entry.tensor) for entry in self.entries]
-        self.factors = [factors(entry.tensor, penalty.depth) for entry in self.entries]
-        self.version: list[int | None] = [None] * len(self.entries)
-        for entry, parts in zip(self.entries, self.factors, strict=True):
-            self.group_of(entry)["params"].extend(parts)
+    def _prepare(self) -> None:
+        weights = [scoped.tensor for scoped in self.penalized_tensors]
+        self.mean_grads = [torch.zeros_like(w) for w in weights]
+        self.factors = [factors(w, self.depth) for w in weights]
+        self.versions = Versions(weights)
+        for scoped, parts in zip(self.penalized_tensors, self.factors, strict=True):
+            self.group_of(scoped)["params"].extend(parts)
 
     def before_step(self) -> None:
+        """Gives the factors their gradients, and takes that of the product away."""
         self._split()
-        for entry, parts, pull in zip(self.entries, self.factors, self.pull, strict=True):
-            if not entry.tensor.requires_grad:
+        for index, scoped in enumerate(self.penalized_tensors):
+            parts, mean_grad = self.factors[index], self.mean_grads[index]
+            if not scoped.tensor.requires_grad:
                 for part in parts:
                     part.grad = None
                 continue
-            gradient = entry.tensor.grad
-            if gradient is None:
-                gradient = torch.zeros_like(entry.tensor)
-            pull.lerp_(gradient.nan_to_num(0, 0, 0), 0.1)  # a step may overflow, and be skipped
-            for index, part in enumerate(parts):
-                others = [other for k, other in enumerate(parts) if k != index]
-                part.grad = _product(others).mul_(gradient)
-                part.grad.add_(part, alpha=self.strength * entry.factor)
-            entry.tensor.grad = None  # so that the optimizer leaves the product alone
+            grad = scoped.tensor.grad
+            if grad is None:
+                grad = torch.zeros_like(scoped.tensor)
+            mean_grad.lerp_(grad.nan_to_num(0, 0, 0), 0.1)  # a step may overflow, and be skipped
+            for k, part in enumerate(parts):
+                part.grad = _product([*parts[:k], *parts[k + 1 :]]).mul_(grad)
+                part.grad.add_(part, alpha=self.strength * scoped.factor)
+            scoped.tensor.grad = None  # so that the optimizer leaves the product alone
 
     def _split(self) -> None:
         """Anew where weights were loaded meanwhile, or sent by DDP, or changed in any other way."""
-        for index, (entry, parts) in enumerate(zip(self.entries, self.factors, strict=True)):
-            w = entry.tensor
+        for index, scoped in enumerate(self.penalized_tensors):
+            w, parts = scoped.tensor, self.factors[index]
             if parts[0].device != w.device or parts[0].dtype != w.dtype:
                 raise ValueError(
-                    f"{entry.name} has moved since the factorized solver was attached: move the"
+                    f"{scoped.name} has moved since the factorized solver was attached: move the"
                     " model first"
                 )
-            if w._version != self.version[index] and not torch.equal(w, _product(parts)):
-                for part, value in zip(parts, factors(w, self.penalty.depth), strict=True):
+            if self.versions.changed(index) and not torch.equal(w, _product(parts)):
+                for part, value in zip(parts, factors(w, self.depth), strict=True):
                     part.copy_(value)
 
     def after_step(self) -> None:
-        for index, (entry, parts) in enumerate(zip(self.entries, self.factors, strict=True)):
-            if entry.tensor.requires_grad:
-                entry.tensor.copy_(_product(parts))
+        """Writes the product of the factors into the tensor."""
+        for scoped, parts in zip(self.penalized_tensors, self.factors, strict=True):
+            if scoped.tensor.requires_grad:
+                scoped.tensor.copy_(_product(parts))
             for part in parts:
                 part.grad = None  # it belongs to no later step, and to no norm
-            self.version[index] = entry.tensor._version
+        self.versions.record_all()
 
     @torch.no_grad()
     def flush(self) -> None:
         """Cuts in the model, not in the factors: the next step goes on from the product."""
-        for index, (entry, pull) in enumerate(zip(self.entries, self.pull, strict=True)):
-            w = entry.tensor
+        for index, scoped in enumerate(self.penalized_tensors):
+            w, mean_grad = scoped.tensor, self.mean_grads[index]
             if not w.requires_grad:
                 continue
             small = w.abs() < self.cut * w.abs().max() if w.numel() else w != w
-            right = self.penalty.distance(0 * w, pull, self.strength * entry.factor) == 0
-            w.masked_fill_(small & right, 0.0)
-            self.version[index] = w._version
+            strength = self.strength * scoped.factor
+            optimal = self.penalty.distance(0 * w, mean_grad, strength) == 0
+            w.masked_fill_(small & optimal, 0.0)
+            self.versions.record(index)
 
     def detach(self) -> None:
         super().detach()
-        for entry, parts in zip(self.entries, self.factors, strict=True):
+        for scoped, parts in zip(self.penalized_tensors, self.factors, strict=True):
             gone = {id(part) for part in parts}
-            group = self.group_of(entry)
+            group = self.group_of(scoped)
             group["params"] = [p for p in group["params"] if id(p) not in gone]
             for part in parts:
                 self.optimizer.state.pop(part, None)
 
     def state_dict(self) -> dict[str, Any]:
         factors = [[part.detach() for part in parts] for parts in self.factors]
-        return {**super().state_dict(), "factors": factors, "pull": self.pull}
+        return {**super().state_dict(), "factors": factors, "mean_grads": self.mean_grads}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -127,16 +122,16 @@ class Factorized(Solver):
         for parts, saved in zip(self.factors, state["factors"], strict=True):
             for part, value in zip(parts, saved, strict=True):
                 part.copy_(value)
-        for pull, value in zip(self.pull, state["pull"], strict=True):
-            pull.copy_(value)
-        self.version = [entry.tensor._version for entry in self.entries]
+        # older checkpoints have `pull`
+        loaded = state["mean_grads"] if "mean_grads" in state else state["pull"]
+        for mean_grad, value in zip(self.mean_grads, loaded, strict=True):
+            mean_grad.copy_(value)
+        self.versions.record_all()
 
     def _check(self) -> None:
         super()._check()
-        self._needs(
-            hasattr(self.penalty, "depth"),
-            "it is not the least L2 of factors; l1 and bridge are",
-        )
+        self.depth: int = getattr(self.penalty, "depth", 0)
+        self._require(self.depth > 0, "it is not the least L2 of factors; l1 and bridge are")
         if weight_decay(self.optimizer):
             raise ValueError(
                 "the factorized solver decays the factors itself: weight_decay would add to alpha"

@@ -19,29 +19,29 @@ class Frozen(Proximal):
     reads_gradients = True
     takes_closure = False
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self.support = [entry.tensor != 0 for entry in self.entries]
+    def _prepare(self) -> None:
+        super()._prepare()
+        self.support = [scoped.tensor != 0 for scoped in self.penalized_tensors]
 
     def before_step(self) -> None:
-        """Takes the gradients off the zeros, so that no moment of the optimizer fills there."""
-        for entry, alive in zip(self.entries, self.support, strict=True):
-            if entry.tensor.grad is not None:
-                entry.tensor.grad.mul_(alive)
+        """Zeroes gradients off the support, so that no momentum builds up there."""
+        for scoped, support in zip(self.penalized_tensors, self.support, strict=True):
+            if scoped.tensor.grad is not None:
+                scoped.tensor.grad.mul_(support)
         super().before_step()
 
     def after_step(self) -> None:
-        """Undoes what moments from before may have done to the zeros."""
-        for entry, alive in zip(self.entries, self.support, strict=True):
-            if entry.tensor.requires_grad:
-                entry.tensor.mul_(alive)
+        """Undoes what older momentum may have done to the zeros."""
+        for scoped, support in zip(self.penalized_tensors, self.support, strict=True):
+            if scoped.tensor.requires_grad:
+                scoped.tensor.mul_(support)
         super().after_step()
 
     def state_dict(self) -> dict[str, Any]:
-        return {**super().state_dict(), "support": [alive.clone() for alive in self.support]}
+        return {**super().state_dict(), "support": [s.clone() for s in self.support]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         loaded: list[Tensor] = state["support"]
-        for alive, saved in zip(self.support, loaded, strict=True):
-            alive.copy_(saved)
+        for support, saved in zip(self.support, loaded, strict=True):
+            support.copy_(saved)

@@ -19,15 +19,16 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 @singledispatch
 def prox_step(
-    optimizer: Optimizer, group: dict[str, Any], tensor: Tensor, size: float, count: int
+    optimizer: Optimizer, group: dict[str, Any], tensor: Tensor, scaled_lr: float, count: int
 ) -> float | Tensor:
-    """Returns size/D: what `size` = lr·strength becomes in the metric of `optimizer`.
+    """Returns scaled_lr/D: what lr·strength becomes in the metric of `optimizer`.
 
     0 for a tensor that the optimizer has not stepped yet and whose metric it therefore lacks.
     Register another optimizer with `@prox_step.register`; it is asked after each of its steps.
 
     Args:
         group: the parameter group of `tensor`.
+        scaled_lr: lr·strength.
         count: steps that the optimizer has taken, this one included.
 
     Raises:
@@ -47,19 +48,18 @@ def check_metric(optimizer: Optimizer) -> None:
         prox_step(optimizer, {}, torch.empty(0), 0.0, 1)
 
 
-def lasts(group: dict[str, Any]) -> int:
-    """Steps for which a metric may be kept.
+def cache_steps(group: dict[str, Any]) -> int:
+    """Steps for which a metric may be cached: up to 8, and 1 where it costs nothing.
 
-    v̂ forgets the share 1 − β₂ of itself per step, and 1 % of that is allowed in all.
-
-    A kept metric is still a metric: it moves no fixed point.
+    v̂ forgets the share 1 − β₂ of itself per step, and may forget 1 % in these steps. A cached
+    metric is still a metric: it moves no fixed point.
     """
     betas = group.get("betas")
     return 1 if betas is None else max(1, min(8, int(0.01 / max(1e-9, 1 - float(betas[1])))))
 
 
 @prox_step.register
-def _(optimizer: SGD, group: dict[str, Any], tensor: Tensor, size: float, count: int) -> float:
+def _(optimizer: SGD, group: dict[str, Any], tensor: Tensor, scaled_lr: float, count: int) -> float:
     """Heavy ball: the share of lr·g that has arrived after `count` steps of a constant g.
 
     The buffer starts with g itself and takes (1 − dampening)·g from then on; without momentum
@@ -67,18 +67,18 @@ def _(optimizer: SGD, group: dict[str, Any], tensor: Tensor, size: float, count:
     """
     beta, dampening = group["momentum"], group["dampening"]
     if beta == 0:
-        return size
+        return scaled_lr
     first = beta ** (count - 1)
     arrived = first + (1 - dampening) * (1 - first) / (1 - beta)
-    return size * (1 + beta * arrived if group["nesterov"] else arrived)
+    return scaled_lr * (1 + beta * arrived if group["nesterov"] else arrived)
 
 
 @prox_step.register(Adam)
 @prox_step.register(AdamW)
 def _(
-    optimizer: Adam, group: dict[str, Any], tensor: Tensor, size: float, count: int
+    optimizer: Adam, group: dict[str, Any], tensor: Tensor, scaled_lr: float, count: int
 ) -> float | Tensor:
-    """size/(√v̂ + ε), with v̂ = v/(1 − β₂ᵗ), in one buffer.
+    """scaled_lr/(√v̂ + ε), with v̂ = v/(1 − β₂ᵗ), in one buffer.
 
     Source of the step count: the optimizer's own, on the device where it lies (fused and
     capturable optimizers keep it beside the weights, and reading it would wait for them).
@@ -90,4 +90,4 @@ def _(
     taken = state["step"] if state["step"].is_cuda else float(state["step"])
     correction = (1 - float(group["betas"][1]) ** taken) ** 0.5
     metric = second.sqrt().add_(group["eps"] * correction)
-    return metric.reciprocal_().mul_(size * correction)
+    return metric.reciprocal_().mul_(scaled_lr * correction)

@@ -1,47 +1,60 @@
 """The proximal solver: after each optimizer step the prox of the penalty, in the same metric.
 
 w ← prox_{lr·α·λ·ω/D}(w), where D is the metric of the optimizer (`metric.py`). It lands on exact
-zeros, and its fixed points are the optima of the written objective whatever
-the optimizer (Combettes and Wajs, 2005). No autograd but for a look every `LOOK_EVERY` steps.
+zeros, and its fixed points are the optima of the written objective whatever the optimizer
+(Combettes and Wajs, 2005). It uses autograd only once every `CHECK_EVERY` steps.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
-from seg_l1.penalties import Penalty
 from seg_l1.scope import ScopedTensor
 from seg_l1.solvers.base import Solver
-from seg_l1.solvers.metric import check_metric, lasts, prox_step
+from seg_l1.solvers.metric import cache_steps, check_metric, prox_step
+from seg_l1.solvers.versions import Versions
 
-RESOLVED = 8
+MIN_ULPS = 8
 """A shrinkage counts when it is at least so many units in the last place of the weight."""
 
-LOOK_EVERY = 128
-"""Steps between two looks at the resolution: each reads all weights, and waits for the device."""
+CHECK_EVERY = 128
+"""Steps between two checks of the resolution: each reads all weights, and waits for the device."""
 
 
 @dataclass
-class Account:
-    """What one tensor owes: lr·strength of the updates that are not applied yet.
+class PendingStep:
+    """Updates of one tensor that are not applied yet, since float32 would lose them one by one.
 
-    `kept` is what was dear to compute for the size `size`, `age` updates ago, where D is a tensor:
-    size/D; or for groups t/‖x_g‖ of `prox.group_soft_threshold`, by which w ← w/(1 + kept).
+    Attributes:
+        pending: sum of lr·strength of these updates.
+        skipped: their number.
+        interval: number of updates that are applied at once.
     """
 
-    owed: float = 0.0
-    waited: int = 0
+    pending: float = 0.0
+    skipped: int = 0
     interval: int = 1
-    kept: Tensor | None = None
-    size: float = 0.0
-    age: int = 0
+
+
+@dataclass
+class CachedMetric:
+    """What was expensive to compute for one tensor, where the metric D is a tensor.
+
+    Attributes:
+        cached: scaled_lr/D; or for groups t/‖x_g‖ of `prox.group_soft_threshold`, by which
+            w ← w/(1 + cached). None if there is nothing.
+        scaled_lr: lr·strength for which it was computed.
+        cache_age: number of updates since.
+    """
+
+    cached: Tensor | None = None
+    scaled_lr: float = 0.0
+    cache_age: int = 0
 
 
 class Proximal(Solver):
@@ -50,140 +63,163 @@ class Proximal(Solver):
     In float32 0.1 − 1e-9 is 0.1: a step lr·α below the resolution of the weights would do nothing
     for ever. Where that threatens, a tensor's steps are added up and applied at once.
 
-    What is dear to compute and changes slowly is kept for some steps (`metric.lasts`): Adam's
-    1/D, and for groups in Adam's metric the factors by which they shrink; a change of lr·strength
-    scales both. Neither moves a fixed point, since there D and the norms of the groups stand still.
+    What is expensive to compute and changes slowly is cached for some steps (`cache_steps`):
+    Adam's 1/D, and for groups in Adam's metric the factors by which they shrink; a change of
+    lr·strength scales both. Neither moves a fixed point, since there D and the norms of the groups
+    stand still.
     """
 
     takes_closure = True
 
-    def __init__(
-        self,
-        penalty: Penalty,
-        tensors: Sequence[ScopedTensor],
-        optimizer: Optimizer,
-        *,
-        strength: float = 0.0,
-    ) -> None:
-        super().__init__(penalty, tensors, optimizer, strength=strength)
-        self.scales = getattr(penalty, "scales", False)
-        self.look_at = 0
-        self.accounts = [Account() for _ in self.entries]
-        self.version: list[int | None] = [None] * len(self.entries)
+    def _prepare(self) -> None:
+        weights = [scoped.tensor for scoped in self.penalized_tensors]
+        self.caches_factors: bool = getattr(self.penalty, "scales", False)
+        self.next_check = 0
+        self.pending_steps = [PendingStep() for _ in weights]
+        self.caches = [CachedMetric() for _ in weights]
+        self.versions = Versions(weights)
 
     def before_step(self) -> None:
-        """Forgets factors that were kept for weights which somebody has written since."""
-        if self.scales:
-            versions = [entry.tensor._version for entry in self.entries]
-            for account, now, then in zip(self.accounts, versions, self.version, strict=True):
-                account.kept = account.kept if now == then else None
+        """Drops the cached factors of weights that somebody has written since."""
+        if self.caches_factors:
+            for index, cache in enumerate(self.caches):
+                cache.cached = None if self.versions.changed(index) else cache.cached
 
     def after_step(self) -> None:
-        self._apply()
-        self.version = [entry.tensor._version for entry in self.entries]
-
-    def _apply(self) -> None:
-        if self.strength and self.count >= self.look_at:
-            self._look()
-        groups = self.optimizer.param_groups
-        sizes = [float(group["lr"]) * self.strength for group in groups]
-        lasting = [lasts(group) for group in groups]
-        for entry, account in zip(self.entries, self.accounts, strict=True):
-            if not entry.tensor.requires_grad:
+        """Adds the step of this update to those pending, and applies them where they are due."""
+        if self.strength and self.count >= self.next_check:
+            self._update_intervals()
+        scaled_lrs = [float(group["lr"]) * self.strength for group in self.optimizer.param_groups]
+        for index, scoped in enumerate(self.penalized_tensors):
+            step = self.pending_steps[index]
+            if not scoped.tensor.requires_grad:
                 continue
-            group = self._owner[id(entry.tensor)]
-            account.owed += sizes[group]
-            if account.owed == 0:
+            step.pending += scaled_lrs[self._group_index[id(scoped.tensor)]]
+            if step.pending == 0:
                 continue
-            account.waited += 1
-            if account.waited >= account.interval:
-                self._pay(entry, account, lasting[group])
+            step.skipped += 1
+            if step.skipped >= step.interval:
+                self._apply_pending(index)
+        self.versions.record_all()
 
     @torch.no_grad()
     def flush(self) -> None:
-        """Sets to zero what the prox would, where steps are still being added up.
+        """Sets to zero what the prox would, where steps are still pending.
 
-        The other weights stay, and so does what they owe: paid now it would be lost in rounding.
+        The other weights keep their pending shrinkage: applied now it would round to nothing.
         """
-        for entry, account in zip(self.entries, self.accounts, strict=True):
-            if account.waited and entry.tensor.requires_grad:
-                w = entry.groups_first
-                step = entry.along(self._step(entry, account.owed))
-                w.masked_fill_(self.penalty.prox(w, step) == 0, 0.0)
-            account.kept = None
+        for index, scoped in enumerate(self.penalized_tensors):
+            step = self.pending_steps[index]
+            if step.skipped and scoped.tensor.requires_grad:
+                w = scoped.groups_first
+                threshold = scoped.along(self._threshold(scoped, step.pending))
+                w.masked_fill_(self.penalty.prox(w, threshold) == 0, 0.0)
+            self.caches[index].cached = None
 
-    def _pay(self, entry: ScopedTensor, account: Account, lasting: int) -> None:
-        w, size = entry.groups_first, account.owed
-        ratio = size / account.size if account.kept is not None else 1.0
-        # factors kept for a very different size would magnify the rounding they are known with
-        far = self.scales and not 0.25 <= ratio <= 4
-        if account.kept is None or account.age >= lasting or far:
-            step = self._step(entry, size)
-            account.kept, account.size, account.age = None, size, 0
-            if self.scales and torch.is_tensor(step):
-                before = w.clone()
-                self.penalty.prox(w, entry.along(step), out=w)
-                account.kept = (before / w).sub_(1).nan_to_num_(math.inf, math.inf)
-            else:
-                self.penalty.prox(w, entry.along(step), out=w)
-                account.kept = step if torch.is_tensor(step) else None
-        elif self.scales:
-            w.div_(torch.add(w.new_ones(()), account.kept, alpha=ratio))
+    def _apply_pending(self, index: int) -> None:
+        scoped, step, cache = (
+            self.penalized_tensors[index], self.pending_steps[index], self.caches[index]
+        )  # fmt: skip
+        w, scaled_lr = scoped.groups_first, step.pending
+        ratio = scaled_lr / cache.scaled_lr if cache.cached is not None else 1.0
+        # factors cached for a very different lr·strength would magnify their rounding error
+        far = self.caches_factors and not 0.25 <= ratio <= 4
+        if cache.cached is None or cache.cache_age >= cache_steps(self.group_of(scoped)) or far:
+            self._apply_and_cache(index, scaled_lr)
+        elif self.caches_factors:
+            w.div_(torch.add(w.new_ones(()), cache.cached, alpha=ratio))
         else:
-            if size != account.size:
-                account.kept.mul_(ratio)
-                account.size = size
-            self.penalty.prox(w, entry.along(account.kept), out=w)
-        account.age += 1
-        account.owed, account.waited = 0.0, 0
+            if scaled_lr != cache.scaled_lr:
+                cache.cached.mul_(ratio)
+                cache.scaled_lr = scaled_lr
+            self.penalty.prox(w, scoped.along(cache.cached), out=w)
+        cache.cache_age += 1
+        step.pending, step.skipped = 0.0, 0
 
-    def _step(self, entry: ScopedTensor, size: float) -> float | Tensor:
-        size *= entry.factor
+    def _apply_and_cache(self, index: int, scaled_lr: float) -> None:
+        scoped, cache = self.penalized_tensors[index], self.caches[index]
+        w, threshold = scoped.groups_first, self._threshold(scoped, scaled_lr)
+        cache.cached, cache.scaled_lr, cache.cache_age = None, scaled_lr, 0
+        if not isinstance(threshold, Tensor):
+            self.penalty.prox(w, threshold, out=w)
+        elif self.caches_factors:
+            before = w.clone()
+            self.penalty.prox(w, scoped.along(threshold), out=w)
+            cache.cached = (before / w).sub_(1).nan_to_num_(math.inf, math.inf)
+        else:
+            self.penalty.prox(w, scoped.along(threshold), out=w)
+            cache.cached = threshold
+
+    def _threshold(self, scoped: ScopedTensor, scaled_lr: float) -> float | Tensor:
+        """The step of the prox, in the optimizer's metric unless the penalty is decoupled."""
+        scaled_lr *= scoped.factor
         if getattr(self.penalty, "decoupled", False):
-            return size
-        return prox_step(self.optimizer, self.group_of(entry), entry.tensor, size, self.count)
+            return scaled_lr
+        group = self.group_of(scoped)
+        return prox_step(self.optimizer, group, scoped.tensor, scaled_lr, self.count)
 
     def state_dict(self) -> dict[str, Any]:
-        accounts = [dict(vars(account)) for account in self.accounts]
-        return {**super().state_dict(), "look_at": self.look_at, "accounts": accounts}
+        return {
+            **super().state_dict(),
+            "next_check": self.next_check,
+            "pending_steps": [dict(vars(step)) for step in self.pending_steps],
+            "caches": [dict(vars(cache)) for cache in self.caches],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
-        self.look_at = state["look_at"]
-        self.accounts = [Account(**account) for account in state["accounts"]]
-        for entry, account in zip(self.entries, self.accounts, strict=True):
-            if account.kept is not None:
-                account.kept = account.kept.to(entry.tensor.device, copy=True)
-        self.version = [entry.tensor._version for entry in self.entries]
+        state = _renamed(state)
+        self.next_check = state["next_check"]
+        self.pending_steps = [PendingStep(**step) for step in state["pending_steps"]]
+        self.caches = [CachedMetric(**cache) for cache in state["caches"]]
+        for scoped, cache in zip(self.penalized_tensors, self.caches, strict=True):
+            if cache.cached is not None:
+                cache.cached = cache.cached.to(scoped.tensor.device, copy=True)
+        self.versions.record_all()
 
     def _check(self) -> None:
         super()._check()
-        self._needs(hasattr(self.penalty, "prox"), "it has no prox; use the factorized solver")
+        self._require(hasattr(self.penalty, "prox"), "it has no prox; use the factorized solver")
         check_metric(self.optimizer)
 
-    def _look(self) -> None:
+    def _update_intervals(self) -> None:
         """Finds for each tensor the steps to add up, so that its slowest weight moves at all.
 
-        A weight moves by step·|∂R| per update, so it takes RESOLVED·eps·|w| / (step·|∂R|) updates
-        to move by `RESOLVED` units in its last place. Where ∂R nearly vanishes, as for MCP beneath
+        A weight moves by step·|∂R| per update, so it takes MIN_ULPS·eps·|w| / (step·|∂R|) updates
+        to move by `MIN_ULPS` units in its last place. Where ∂R nearly vanishes, as for MCP beneath
         its knot, little is lost: |∂R| counts as at least 10 % of its largest, or not at all.
         """
-        needed = [self._updates(entry).float() for entry in self.entries]
-        for account, updates in zip(self.accounts, torch.stack(needed).tolist(), strict=True):
-            account.interval = max(1, math.ceil(min(updates, 1e6)))
-        self.look_at = self.count + LOOK_EVERY
+        needed = [self._updates(scoped).float() for scoped in self.penalized_tensors]
+        for step, updates in zip(self.pending_steps, torch.stack(needed).tolist(), strict=True):
+            step.interval = max(1, math.ceil(min(updates, 1e6)))
+        self.next_check = self.count + CHECK_EVERY
 
-    def _updates(self, entry: ScopedTensor) -> Tensor:
-        size = float(self.group_of(entry)["lr"]) * self.strength
+    def _updates(self, scoped: ScopedTensor) -> Tensor:
+        """The updates, as a 0-d tensor, in which the slowest weight moves by `MIN_ULPS`."""
         with torch.enable_grad():
-            w = entry.groups_first.detach().requires_grad_()
+            w = scoped.groups_first.detach().requires_grad_()
             value = self.penalty.value(w)
-        step = self._step(entry, size)
-        resting = not torch.is_tensor(step) and step == 0
-        if resting or entry.tensor.numel() == 0 or not value.requires_grad:
+        threshold = self._threshold(scoped, self.scaled_lr(scoped))
+        resting = not isinstance(threshold, Tensor) and threshold == 0
+        if resting or scoped.tensor.numel() == 0 or not value.requires_grad:
             return torch.ones((), device=w.device)
-        (pull,) = torch.autograd.grad(value, w)
-        pull = torch.where(pull == 0, math.inf, pull.abs().clamp_min(0.1 * pull.abs().amax()))
-        moved = entry.along(step) * pull
-        updates = RESOLVED * torch.finfo(w.dtype).eps * w.detach().abs() / moved
+        (subgrad,) = torch.autograd.grad(value, w)
+        least = 0.1 * subgrad.abs().amax()
+        subgrad = torch.where(subgrad == 0, math.inf, subgrad.abs().clamp_min(least))
+        moved = scoped.along(threshold) * subgrad
+        updates = MIN_ULPS * torch.finfo(w.dtype).eps * w.detach().abs() / moved
         return updates.nan_to_num(0, 0, 0).amax()
+
+
+def _renamed(state: dict[str, Any]) -> dict[str, Any]:
+    """The state under the names of today; older checkpoints have `accounts`."""
+    if "accounts" not in state:
+        return state
+    pending = {"pending": "owed", "skipped": "waited", "interval": "interval"}
+    cache = {"cached": "kept", "scaled_lr": "size", "cache_age": "age"}
+    accounts = state["accounts"]
+    return {
+        "next_check": state["look_at"],
+        "pending_steps": [{new: a[old] for new, old in pending.items()} for a in accounts],
+        "caches": [{new: a[old] for new, old in cache.items()} for a in accounts],
+    }

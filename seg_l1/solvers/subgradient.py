@@ -20,17 +20,17 @@ class Subgradient(Solver):
     def before_step(self) -> None:
         if self.strength == 0:
             return
-        for entry in self.entries:
-            value = self.strength * entry.factor * self.penalty.value(entry.groups_first)
+        for scoped in self.penalized_tensors:
+            value = self.strength * scoped.factor * self.penalty.value(scoped.groups_first)
             if not value.requires_grad:
                 continue
-            (gradient,) = torch.autograd.grad(value, entry.tensor)
-            if entry.tensor.grad is None:
-                entry.tensor.grad = gradient
+            (subgrad,) = torch.autograd.grad(value, scoped.tensor)
+            if scoped.tensor.grad is None:
+                scoped.tensor.grad = subgrad
             else:
-                entry.tensor.grad.add_(gradient)
+                scoped.tensor.grad.add_(subgrad)
 
     def _check(self) -> None:
         super()._check()
         coupled = not getattr(self.penalty, "decoupled", False)
-        self._needs(coupled, "a decoupled decay is no part of the loss; use proximal")
+        self._require(coupled, "a decoupled decay is no part of the loss; use proximal")

@@ -249,13 +249,13 @@ class Loop:
 
     def _certificate(self, lam: float) -> Row:
         """Returns the certificate of optimality on the fixed sample; NaN where none is due."""
-        every, penalized = self.settings.kkt_every, self.solver.entries
-        if not (every and penalized and (self.epoch % every == 0 or self.finished)):
+        every, tensors = self.settings.kkt_every, self.solver.penalized_tensors
+        if not (every and tensors and (self.epoch % every == 0 or self.finished)):
             return dict.fromkeys(NAMES, float("nan"))
         batches = self.fixed[distributed.rank() :: distributed.size()]
-        grads = gradients(self.model, self.objective.criterion, batches, penalized)
+        grads = gradients(self.model, self.objective.criterion, batches=batches, tensors=tensors)
         self.solver.strength = strength = self.alpha * lam
-        row = certificate(self.objective.penalty, penalized, grads, strength)
+        row = certificate(self.objective.penalty, tensors, grads=grads, strength=strength)
         return {**row, "kkt/mapping": mapping_norm(self.solver, grads)}
 
     def evaluate(self, batches: Batches) -> tuple[Row, Tensor]:

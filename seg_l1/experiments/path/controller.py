@@ -25,7 +25,7 @@ from seg_l1.experiments.jobs import complete, read_data
 from seg_l1.experiments.launch import call_hydra
 from seg_l1.experiments.path import figures, refit, screen, stability
 from seg_l1.experiments.path.folds import draw_folds
-from seg_l1.experiments.path.grid import geometric, strength_for
+from seg_l1.experiments.path.grid import alpha_for_zero_share, alpha_grid
 from seg_l1.experiments.path.job import progress, task
 from seg_l1.experiments.path.plan import Plan, lock
 from seg_l1.experiments.path.selection import Selection, select
@@ -185,22 +185,25 @@ def find_alpha_range(plan: Plan, data: SegmentationData) -> None:
     complete(config, words, record, data=images)
     loop = build(config, images, pretrained=False).loop
     loop.model.load_state_dict(record.model_state("last"))
-    penalised = loop.solver.entries
-    slopes = gradients(loop.model, loop.objective.criterion, loop.fixed, penalised)
+    tensors = loop.solver.penalized_tensors
+    grads = gradients(loop.model, loop.objective.criterion, batches=loop.fixed, tensors=tensors)
     penalty, settings = loop.objective.penalty, plan.settings
     shares = {"low": settings["low"], "high": settings["high"], "last_survivor": 1.0}
     try:
-        found = {k: strength_for(s, penalty, penalised, slopes) for k, s in shares.items()}
+        ends = {
+            name: alpha_for_zero_share(share, penalty, tensors=tensors, grads=grads)
+            for name, share in shares.items()
+        }
     except ValueError as error:
         name = type(penalty).__name__
         raise UserError(f"path: {error} with {name}; give path.alphas=[...]") from None
-    alphas = geometric(found["high"], found["low"], settings["num"])
+    alphas = alpha_grid(ends["high"], ends["low"], num=settings["num"])
     if len(set(alphas)) < len(alphas):
         raise UserError(
             f"path.low, path.high: both give {alphas[0]:g}; take them further apart, or give"
             " path.alphas=[...]"
         )
-    plan.amend(alphas=alphas, reference=found)
+    plan.amend(alphas=alphas, reference=ends)
 
 
 def _launch(plan: Plan, launcher: list[str]) -> bool:

@@ -11,7 +11,7 @@ from seg_l1.errors import RunError, UserError
 from seg_l1.experiments.jobs import complete, read_data
 from seg_l1.experiments.launch import jobs_at_a_time, stopping_the_launcher
 from seg_l1.experiments.path.plan import Job, Plan, lock
-from seg_l1.experiments.path.trace import trace
+from seg_l1.experiments.path.warm_starts import regularization_path
 from seg_l1.runs.directory import RunDirectory
 
 
@@ -79,7 +79,7 @@ def _trace(plan: Plan, fit: Callable[..., RunDirectory], until: float | None = N
         told = sum(bool(value) for name, value in last.items() if name.startswith("val/iou/"))
         return last["sparsity/exact"] == 1 or told <= 1
 
-    points = trace(
+    points = regularization_path(
         alphas,
         fit,
         dead=dead,

@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from seg_l1.display import terminal
 from seg_l1.errors import UserError
 from seg_l1.experiments.path.folds import fold_data, without_test
-from seg_l1.experiments.path.trace import order
+from seg_l1.experiments.path.warm_starts import path_order
 from seg_l1.experiments.sweep import COLUMNS
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.files import make_folder, write_csv, write_json
@@ -101,7 +101,7 @@ class Plan:
     @property
     def order(self) -> list[float]:
         """The strengths in the order in which they are trained."""
-        return order(self.alphas or [], self.settings["direction"])
+        return path_order(self.alphas or [], self.settings["direction"])
 
     @property
     def epochs(self) -> int:

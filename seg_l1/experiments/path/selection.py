@@ -1,4 +1,4 @@
-"""Choosing a strength from the scores of folds: the best one, and the one-standard-error rule."""
+"""Choosing alpha from the scores of folds: the best one, and the one-standard-error rule."""
 
 from __future__ import annotations
 
@@ -12,10 +12,14 @@ SMALLER_IS_BETTER = ("loss",)
 
 @dataclass(frozen=True)
 class Selection:
-    """What the scores of several folds say about the strengths; see `select`.
+    """What the scores of several folds say about the values of alpha; see `select`.
 
-    `mean` and `error` are per strength, NaN where a fold has no score; `best` and `one_se` are
-    positions in `alphas`. Without several folds `error` is NaN and `one_se` is `best`.
+    Attributes:
+        alphas: the values, in any order.
+        mean: the mean score of each alpha, NaN where a fold has no score.
+        error: its standard error; NaN without several folds too.
+        best: position of the best alpha in `alphas`.
+        one_se: position of the choice by the one-standard-error rule; `best` without several folds.
     """
 
     alphas: list[float]
@@ -28,26 +32,27 @@ class Selection:
 def select(
     alphas: Sequence[float], scores: np.ndarray, *, folds: int, metric: str = "miou"
 ) -> Selection:
-    """Returns mean and standard error per strength, and both choices.
+    """Returns mean and standard error of each alpha, and both choices.
 
-    The best strength has the best mean (of equals the largest). The one-standard-error choice is
-    the largest strength whose mean is no more than one standard error of the best one away from it
+    The best alpha has the best mean (of equals the largest). The one-standard-error choice is the
+    largest alpha whose mean is no more than one standard error of the best one away from it
     (Breiman, Friedman, Olshen & Stone 1984, 3.4.3), so it is never smaller than the best. The
     standard error is sd/√K with ddof = 1; repeated folds enter the sd and not K, since they hold
     the same images.
 
     Args:
-        scores: (repeats · folds, strengths), NaN where a path ended before. A strength that lacks
-            a score is not chosen.
+        scores: (repeats · folds, alphas), NaN where a path ended before. An alpha that lacks a
+            score is not chosen.
         folds: K.
+        metric: name of the score.
 
     Raises:
-        ValueError: if no strength has all its scores.
+        ValueError: if no alpha has all its scores.
     """
     scores = np.asarray(scores, dtype=float)
     complete = np.isfinite(scores).all(0)
     if not complete.any():
-        raise ValueError("no strength has a score on every fold")
+        raise ValueError("no alpha has a score on every fold")
     mean = np.where(complete, scores.mean(0), np.nan)
     error = np.full(len(alphas), np.nan)
     if folds > 1:

@@ -17,7 +17,7 @@ from seg_l1.runs.files import write_bytes, write_csv
 
 
 def jaccard(supports: Tensor) -> float:
-    """The mean over all pairs of |A ∩ B| / |A ∪ B|; two empty supports are equal.
+    """Returns the mean over all pairs of runs of |A ∩ B| / |A ∪ B|; two empty supports are equal.
 
     Args:
         supports: bool (runs, ...), at least two runs.
@@ -29,9 +29,9 @@ def jaccard(supports: Tensor) -> float:
 
 
 def by_chance(supports: Tensor) -> float:
-    """What `jaccard` would be about if each run drew as many weights by lot, pair by pair.
+    """Returns what `jaccard` would be about if each run drew as many weights at random.
 
-    E|A ∩ B| = p·q and E|A ∪ B| = p + q − p·q for shares p and q.
+    Pair by pair E|A ∩ B| = p·q and E|A ∪ B| = p + q − p·q for shares p and q.
     """
     shares = supports.flatten(1).double().mean(1).tolist()
     pairs = [(p * q, p + q - p * q) for p, q in combinations(shares, 2)]
@@ -39,9 +39,10 @@ def by_chance(supports: Tensor) -> float:
 
 
 def supports(plan: Plan, alpha: float) -> dict[str, Tensor]:
-    """bool (jobs, ...) per penalised tensor, output channels first: the weights that are not 0.
+    """Returns bool (jobs, ...) per penalized tensor, output channels first: which weights survive.
 
-    They are those at the end of the runs at this strength, of all jobs that reached it.
+    These are the weights that are not 0 at the end of the runs at `alpha`, of the jobs that reached
+    it.
     """
     position = plan.order.index(alpha)
     runs = [plan.point_run(job, position) for job in plan.jobs]

@@ -1,0 +1,31 @@
+"""Which weights somebody other than the solver has written since it last did."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+class Versions:
+    """Compares the versions of tensors, which torch counts up at every in-place write.
+
+    A checkpoint that is loaded, a rollback or a clamp is noticed; a write through `.data` is not.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self._tensors = tensors
+        self._recorded: list[int | None] = [None] * len(tensors)
+
+    def record(self, index: int) -> None:
+        """Takes the tensor at a position as it is now."""
+        self._recorded[index] = self._tensors[index]._version
+
+    def record_all(self) -> None:
+        """Takes all tensors as they are now."""
+        for index in range(len(self._tensors)):
+            self.record(index)
+
+    def changed(self, index: int) -> bool:
+        """Whether the tensor was written since it was recorded, or was never recorded."""
+        return self._tensors[index]._version != self._recorded[index]
