@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
+from hydra.utils import get_class
+
 from seg_l1.config.compose import CONF
+from seg_l1.config.hyperparameters import options
 from seg_l1.config.limits import LIMITS
 
 PAGE = Path(__file__).with_name("keys.md")
@@ -90,9 +94,18 @@ def group_section(group: Path) -> str:
 
 
 def _row(key: Key, owners: str = "") -> str:
-    accepted = LIMITS[key.name][2] if key.name in LIMITS else ""
+    accepted = LIMITS[key.name][2] if key.name in LIMITS else _accepted_by_class(key.name)
     default = f"`{_cell(key.default)}`" if key.default else ""
     return f"| `{key.name}` | {default} |{owners} {_cell(key.comment)} | {_cell(accepted)} |"
+
+
+def _accepted_by_class(name: str) -> str:
+    """What the class of a penalty accepts for a hyperparameter."""
+    for option in options(CONF):
+        for entry in fields(get_class(option.target)) if option.defaults else ():
+            if name == f"regularizer.{entry.name}":
+                return str(entry.metadata["expected"])
+    return ""
 
 
 def _cell(text: str) -> str:

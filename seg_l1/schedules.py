@@ -46,7 +46,7 @@ class Ramp:
 class Decay:
     """λ(t) = 0 before `start`, then from `multiple` > 0 to 1, geometrically, within `length` steps.
 
-    Starting strong is what a regularisation path from sparse to dense does.
+    A large start is what a regularization path from sparse to dense has.
     """
 
     start: int

@@ -138,7 +138,7 @@ def test_a_sweep_runs_every_job_in_its_own_folder(command, tmp_path):
     )
     assert (code, err) == (0, "")
     paths = runs(tmp_path)
-    assert len(paths) == 3  # none has no strength
+    assert len(paths) == 3  # none has no alpha
     assert len({path.parent for path in paths}) == 1
     assert paths[0].parent.parent == tmp_path / "outputs" / "sweeps"
     assert [path.name[:2] for path in paths] == ["0_", "2_", "3_"]

@@ -114,7 +114,7 @@ def test_two_factors_solve_the_lasso_of_the_same_alpha(name, optimizer):
     assert agrees(PROBLEMS[name], w), gap(PROBLEMS[name], w)
 
 
-def test_a_factorised_weight_may_change_its_sign():
+def test_a_factorized_weight_may_change_its_sign():
     start = Linear(LASSO.shape).weight.detach()
     assert (start * LASSO.optimum < 0).sum() >= 3
     assert agrees(LASSO, solve(LASSO, "sgd", solver=Factorized, steps=1500), 1e-6)

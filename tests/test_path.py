@@ -37,7 +37,7 @@ from tests.support.runs import TINY, table
 
 pytestmark = pytest.mark.usefixtures("undrawn")
 SMALL = [*TINY, "dataset.num_train=20", "path.num=3", "regularizer=l1", "path.folder=p"]
-"""A path of three strengths on tiny digits scenes."""
+"""A path of three alphas on tiny digits scenes."""
 
 
 def image_of(samples: np.ndarray) -> torch.Tensor:
@@ -46,7 +46,7 @@ def image_of(samples: np.ndarray) -> torch.Tensor:
 
 
 def linear_path(penalty, alphas, *, lr=0.3, steps=20_000):
-    """Our path on a 1×1 convolution without bias: the weights at each strength."""
+    """Our path on a 1×1 convolution without bias: the weights at each alpha."""
     images, target = image_of(X), torch.from_numpy(Y).reshape(1, 1, 16, -1)
 
     def fit(alpha, start):
@@ -129,7 +129,7 @@ def test_a_grid_has_equal_ratios_and_its_ends():
 @pytest.mark.parametrize(
     ("penalty", "factor"), [(penalties.L1(), 1.0), (penalties.ElasticNet(l1_ratio=0.25), 4.0)]
 )
-def test_a_reference_strength_is_a_quantile_of_the_gradients(
+def test_a_reference_alpha_is_a_quantile_of_the_gradients(
     penalty, factor, share, dense_gradient
 ):
     sizes = np.sort(dense_gradient["grads"][0].abs().flatten().numpy())
@@ -150,13 +150,13 @@ def test_the_reference_of_groups_is_that_of_the_group_lasso():
 
 
 @pytest.mark.parametrize("penalty", [penalties.L2(), penalties.Bridge(depth=3)])
-def test_penalties_without_a_reference_strength_say_so(penalty, dense_gradient):
+def test_penalties_without_a_reference_alpha_say_so(penalty, dense_gradient):
     with pytest.raises(ValueError, match="alpha"):
         alpha_for_zero_share(0.5, penalty, **dense_gradient)
 
 
 def followed(alphas, deaths=(), merits=None, **options):
-    """(strength, start) of every fit; the state of a fit is its strength."""
+    """(alpha, start) of every fit; the state of a fit is its alpha."""
     calls = []
 
     def fit(alpha, start):
@@ -168,7 +168,7 @@ def followed(alphas, deaths=(), merits=None, **options):
     return calls
 
 
-def test_each_strength_starts_from_the_one_before():
+def test_each_alpha_starts_from_the_one_before():
     assert path_order([1, 3, 2], "down") == [3, 2, 1]
     assert followed([3, 2, 1]) == [(3, None), (2, 3), (1, 2)]
     assert followed([3, 2, 1], warm_start=False) == [(3, None), (2, None), (1, None)]
@@ -204,11 +204,11 @@ def test_the_choices_are_those_of_the_textbook():
     assert alphas[select(alphas, 1 - wide, folds=4, metric="loss").one_se] == 1e-4
 
 
-def test_of_equals_the_larger_strength_is_best():
+def test_of_equals_the_larger_alpha_is_best():
     assert select([1e-6, 1e-4, 1e-5], np.full((3, 3), 0.5), folds=3).best == 1
 
 
-def test_a_strength_that_lacks_a_score_is_not_chosen():
+def test_an_alpha_that_lacks_a_score_is_not_chosen():
     scores = np.array([[np.nan, 0.4, 0.3], [0.9, 0.5, 0.3]])
     found = select([3.0, 2.0, 1.0], scores, folds=2)
     assert (found.best, found.one_se) == (1, 1)
@@ -605,7 +605,7 @@ def test_a_failed_run_is_named_and_tried_again(path, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["regularizer=none"], "no strength to choose"),
+        (["regularizer=none"], "no alpha to choose"),
         (["regularizer.alpha=1e-5"], "path.alphas=[...]"),
         (["-m"], "without -m"),
         (["resume=x"], "the same command again"),

@@ -1,16 +1,16 @@
-"""Chooses the strength: a warm-started path, K-fold cross-validation, selection, refit.
+"""Chooses alpha: a warm-started path, K-fold cross-validation, selection, refit.
 
     seg-l1 path regularizer=l1 [path.folds=5] [path.num=10] [any words of seg-l1 train]
     seg-l1 path regularizer=l1 path.folds=5 hydra/launcher=joblib hydra.launcher.n_jobs=2
 
-Trains one network after the other along a grid of strengths, each from the weights of the one
-before, on the validation split or on K folds of the training images; chooses a strength by the
-best mean or by the one-standard-error rule (path.rule); and trains the network at that strength on
+Trains one network after the other along a grid of alphas, each from the weights of the one
+before, on the validation split or on K folds of the training images; chooses an alpha by the
+best mean or by the one-standard-error rule (path.rule); and trains the network at that alpha on
 all training images. The keys are in conf/path/default.yaml. The same command again goes on where
 it was stopped or killed, and shows the result where it is complete.
 
 Writes into outputs/paths/<what was typed>/ (path.folder=... for another place): path.json (the
-plan), a run directory per fold and strength, path.csv, selection.json, path.png, stability.csv,
+plan), a run directory per fold and alpha, path.csv, selection.json, path.png, stability.csv,
 stability.png, and the run directory refit/ (and relaxed/ with path.relax_epochs=...).
 
 Exit codes: 0 done, 1 a run failed, 2 the input was wrong, 130 interrupted.

@@ -1,6 +1,6 @@
 """The metric of an optimizer: how far one unit of gradient moves a weight.
 
-An optimizer whose steady step is w ← w − lr·g/D minimises f + strength·R only if the prox that
+An optimizer whose steady step is w ← w − lr·g/D minimizes f + strength·R only if the prox that
 follows takes the same metric: its step is lr·strength/D, coordinate by coordinate. D is 1 for
 SGD, 1 − β for heavy-ball momentum, √v̂ + ε for Adam (Duchi, Hazan, Singer, 2011; Yun, Lozano,
 Yang, 2021).

@@ -178,7 +178,7 @@ STEPS = {name: 1500 if name.startswith("a") else 1000 for name in OPTIMIZERS}
 
 
 class Linear(nn.Module):
-    """A weight, and the scope that penalises it."""
+    """A weight, and the scope that penalizes it."""
 
     def __init__(self, shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The path as a command: strengths, folds, selection, refit; each step goes on where it stopped."""
+"""The path as a command: grid, folds, selection, refit; each step goes on where it stopped."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ def _compose_path(flags: Namespace, overrides: Sequence[Override]) -> dict[str, 
         raise UserError("hydra.job.chdir: the jobs of a path share its folder; leave it out")
     if regularizer["penalty"]["_target_"].endswith(".Zero"):
         raise UserError(
-            "regularizer=none: has no strength to choose; give regularizer=l1 or another"
+            "regularizer=none: has no alpha to choose; give regularizer=l1 or another"
         )
     if settings["alphas"] and len(set(settings["alphas"])) < len(settings["alphas"]):
-        raise UserError("path.alphas: names a strength twice")
+        raise UserError("path.alphas: names a value twice")
     penalty = instantiate("regularizer.penalty", regularizer["penalty"])
     if settings["relax_epochs"] and not hasattr(penalty, "prox"):
         raise UserError(f"path.relax_epochs: {type(penalty).__name__} has no prox to keep zeros by")
@@ -239,7 +239,7 @@ def _select(plan: Plan) -> Selection:
     try:
         found = select(falling, scores, folds=folds, metric=settings["metric"])
     except ValueError as error:
-        raise UserError(f"path: {error}; give smaller strengths, as path.alphas=[...]") from None
+        raise UserError(f"path: {error}; give smaller values, as path.alphas=[...]") from None
     chosen = falling[getattr(found, settings["rule"])]
     means = {k: np.mean(plan.scores(k), axis=0).tolist() for k in ("sparsity/exact", "gap/miou")}
     content = {

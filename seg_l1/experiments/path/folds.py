@@ -1,4 +1,4 @@
-"""K folds of the training images: drawn once, before the first strength."""
+"""K folds of the training images: drawn once, before the first run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One job of a path: the strengths one after the other on one fold, each a run of its own."""
+"""One job of a path: one alpha after the other on one fold, each a run of its own."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def follow(plan: Plan, job: Job, *, refit_at: float | None = None, parallel: int
     """Trains the points of `job` that are missing; returns "completed" or "failed".
 
     Args:
-        refit_at: the strength that the path ends with; its run is `plan.refit`, which is scored on
+        refit_at: the alpha that the path ends with; its run is `plan.refit`, which is scored on
             the test split too.
 
     Raises:

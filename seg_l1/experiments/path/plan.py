@@ -1,7 +1,7 @@
-"""The plan of a path, in its folder: strengths, folds, and how far each of its runs is.
+"""The plan of a path, in its folder: grid, folds, and how far each of its runs is.
 
 `path.json` says what was planned; how far it is, the run directories say: `<job>/<point>/`, with a
-job per fold (or repeat) and a point per strength. So that no process has to know of another.
+job per fold (or repeat) and a point per alpha. So that no process has to know of another.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Plan:
         return cls(folder)
 
     def amend(self, **content: Any) -> None:
-        """Writes down and takes over what is new: the strengths, or the keys that are free."""
+        """Writes down and takes over what is new: the grid, or the keys that are free."""
         before = json.loads(self.file.read_text("utf-8"))
         write_json(self.file, {**before, **content})
         for name, value in content.items():
@@ -100,7 +100,7 @@ class Plan:
 
     @property
     def order(self) -> list[float]:
-        """The strengths in the order in which they are trained."""
+        """The values of alpha in the order in which they are trained."""
         return path_order(self.alphas or [], self.settings["direction"])
 
     @property
@@ -120,7 +120,7 @@ class Plan:
 
     @property
     def refit(self) -> RunDirectory:
-        """The run at the chosen strength on all training images."""
+        """The run at the chosen alpha on all training images."""
         return RunDirectory(self.path / "refit")
 
     @property
@@ -159,7 +159,7 @@ class Plan:
         return fold_data(whole, job.validation)
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row per point: job, strength, and the row of its run with `sweep.COLUMNS`."""
+        """A row per point: job, alpha, and the row of its run with `sweep.COLUMNS`."""
         rows: list[dict[str, Any]] = []
         for job in self.jobs:
             for position, alpha in enumerate(self.order):
@@ -173,7 +173,7 @@ class Plan:
         return rows
 
     def table(self, jobs: list[Job]) -> list[dict[str, Any]]:
-        """A row per point: its strength, and `SCORES` of its last epoch, None where it has none."""
+        """A row per point: its alpha, and `SCORES` of its last epoch, None where it has none."""
         rows = []
         for job in jobs:
             for position, alpha in enumerate(self.order):
@@ -189,7 +189,7 @@ class Plan:
         return rows
 
     def scores(self, name: str) -> np.ndarray:
-        """(jobs, strengths), falling strengths: a score of the last epochs, NaN where none is."""
+        """(jobs, alphas), by falling alpha: a score of the last epochs, NaN where none is."""
         table = {(row["job"], row["alpha"]): row[name] for row in self.table(self.jobs)}
         falling = sorted(self.alphas or [], reverse=True)
         values = [[table[job.name, alpha] for alpha in falling] for job in self.jobs]

@@ -1,4 +1,4 @@
-"""The network at the chosen strength: on all training images, then relaxed on its support."""
+"""The network at the chosen alpha: on all training images, then relaxed on its support."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
 def refit(plan: Plan, data: Any, chosen: float) -> None:
     """Makes `plan.refit`, and `plan.relaxed` if `path.relax_epochs` asks for it.
 
-    The refit follows the path on all training images down (or up) to the chosen strength, since
+    The refit follows the path on all training images down (or up) to the chosen alpha, since
     that is how the scores came about that it was chosen by. The validation split picks its best
     epoch; the test split is scored once.
 
     Raises:
         RunError: if a run of it fails.
-        UserError: if the path on all images ends before the chosen strength.
+        UserError: if the path on all images ends before the chosen alpha.
     """
     follow(plan, plan.whole, refit_at=chosen)
     if not plan.refit.best.is_file():
         raise UserError(
             f"path: on all images it collapses before {chosen:g}; give path.direction=down, or"
-            " smaller strengths as path.alphas=[...]"
+            " smaller values as path.alphas=[...]"
         )
     if plan.settings["relax_epochs"]:
         _relax(plan, data)
@@ -55,8 +55,8 @@ def _relax(plan: Plan, data: Any) -> None:
     ]
 
     def relax(loop: Loop) -> None:
-        penalised = plan.refit.model_state("best")
-        blend(loop.model, penalised, plan.settings["relax_blend"])
+        penalized = plan.refit.model_state("best")
+        blend(loop.model, penalized, plan.settings["relax_blend"])
         recalibrate(loop.model, loop.train)
 
     complete(config, words, plan.relaxed, data=data, after_training=relax)
@@ -66,7 +66,7 @@ def _relax(plan: Plan, data: Any) -> None:
 def blend(model: nn.Module, other: dict[str, torch.Tensor], share: float) -> None:
     """Moves the parameters of `model` to share·other + (1 − share)·model.
 
-    With the penalised weights as `other` this is the γ of the relaxed lasso as glmnet has it.
+    With the penalized weights as `other` this is the γ of the relaxed lasso as glmnet has it.
     """
     for name, parameter in model.named_parameters():
         parameter.lerp_(other[name].to(parameter), share)
