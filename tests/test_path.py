@@ -129,9 +129,7 @@ def test_a_grid_has_equal_ratios_and_its_ends():
 @pytest.mark.parametrize(
     ("penalty", "factor"), [(penalties.L1(), 1.0), (penalties.ElasticNet(l1_ratio=0.25), 4.0)]
 )
-def test_a_reference_alpha_is_a_quantile_of_the_gradients(
-    penalty, factor, share, dense_gradient
-):
+def test_a_reference_alpha_is_a_quantile_of_the_gradients(penalty, factor, share, dense_gradient):
     sizes = np.sort(dense_gradient["grads"][0].abs().flatten().numpy())
     expected = factor * sizes[int(np.ceil(share * len(sizes))) - 1]
     alpha = alpha_for_zero_share(share, penalty, **dense_gradient)

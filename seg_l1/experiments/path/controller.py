@@ -86,9 +86,7 @@ def _compose_path(flags: Namespace, overrides: Sequence[Override]) -> dict[str, 
     if any(o.key_or_group == "hydra.job.chdir" for o in overrides):
         raise UserError("hydra.job.chdir: the jobs of a path share its folder; leave it out")
     if regularizer["penalty"]["_target_"].endswith(".Zero"):
-        raise UserError(
-            "regularizer=none: has no alpha to choose; give regularizer=l1 or another"
-        )
+        raise UserError("regularizer=none: has no alpha to choose; give regularizer=l1 or another")
     if settings["alphas"] and len(set(settings["alphas"])) < len(settings["alphas"]):
         raise UserError("path.alphas: names a value twice")
     penalty = instantiate("regularizer.penalty", regularizer["penalty"])
