@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 
 import numpy as np
@@ -15,8 +14,7 @@ from safetensors.torch import load_file
 from seg_l1.errors import UserError
 from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
-from seg_l1.training import recorder
-from seg_l1.training.loop import Loop
+from tests.support.forks import Forked, signal_at
 from tests.support.runs import CARD, FILES, TINY, runs, same_bits, table
 
 
@@ -147,26 +145,15 @@ def test_a_sweep_runs_every_job_in_its_own_folder(command, tmp_path):
     assert none["sparsity/exact"] == 0 < weak["sparsity/exact"] < strong["sparsity/exact"]
 
 
-def stop_at(monkeypatch, step, number):
-    """Sends the process a signal in the middle of that optimizer step."""
-    right = Loop._train_step
-
-    def train_step(self, batches):
-        if self.step == step:
-            signal.raise_signal(number)
-        return right(self, batches)
-
-    monkeypatch.setattr(Loop, "_train_step", train_step)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_goes_on_to_the_same_end(number, finished, command, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        stop_at(patch, 5, number)
-        code, _, err = command(*CARD, "hydra.run.dir=part")
-    assert code == 130
-    assert "go on with seg-l1 train resume=part" in err
+def test_a_stopped_run_goes_on_to_the_same_end(number, finished, command, tmp_path):
+    """Stopped within its second epoch."""
+    strike = signal_at(number, "last.pt", 2)
+    ended = Forked([*CARD, "hydra.run.dir=part"], prepare=strike).wait()
+    assert ended.code == 130
+    assert "go on with seg-l1 train resume=part" in ended.err
+    assert checkpoints.load(tmp_path / "part/checkpoints/last.pt")["loop"]["batch"] == 1
     summary = json.loads((tmp_path / "part" / "summary.json").read_text())
     assert summary["status"] == "interrupted"
     assert len(table(tmp_path / "part" / "metrics.csv")) == 1
@@ -188,21 +175,11 @@ def test_a_stopped_run_goes_on_to_the_same_end(number, finished, command, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sweep", [False, True])
-def test_who_asks_to_stop_in_the_last_validation_is_heard(sweep, command, tmp_path, monkeypatch):
-    from seg_l1.training.recorder import Recorder
-
-    right = Recorder.record_epoch
-
-    def stop(self, row):
-        right(self, row)
-        if row["epoch"] == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
+def test_who_asks_to_stop_at_the_end_of_the_last_epoch_is_heard(sweep, command, tmp_path):
     words = ["-m", "seed=0,1", "hydra.sweep.dir=it"] if sweep else ["hydra.run.dir=it"]
-    with monkeypatch.context() as patch:
-        patch.setattr(Recorder, "record_epoch", stop)
-        code, _, err = command(*words, *TINY)
-    assert code == 130 and "go on with" in err
+    strike = signal_at(signal.SIGTERM, "metrics.csv", 2)
+    ended = Forked([*words, *TINY], prepare=strike).wait()
+    assert ended.code == 130 and "go on with" in ended.err
     assert len(list(tmp_path.rglob("last.pt"))) == 1
     again = ["-m", "resume_sweep=it"] if sweep else ["resume=it"]
     assert command(*again)[0] == 0
@@ -225,31 +202,6 @@ def test_a_damaged_best_checkpoint_is_said_before_anything_is_written(finished, 
     assert code == 2 and "does not hold the best epoch" in err
     code, _, err = command(f"resume={path}", "--cfg", "job")
     assert code == 2 and "config.yaml" in err
-
-
-@pytest.mark.slow
-def test_a_run_that_died_while_writing_goes_on_from_the_epoch_before(
-    finished, command, tmp_path, monkeypatch
-):
-    right = recorder.Recorder.save
-
-    def dies(self):
-        if self.loop.epoch == 2:
-            raise RuntimeError("the lights went out")
-        right(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(recorder.Recorder, "save", dies)
-        code, _, err = command(*CARD, "hydra.run.dir=part")
-    assert (code, "the lights went out" in err) == (1, True)
-    assert command("resume=part")[0] == 0
-    states = [
-        checkpoints.load(run / "checkpoints" / "last.pt")
-        for run in (finished[0], tmp_path / "part")
-    ]
-    assert same_bits(*({**state, "config": None} for state in states))
-    rows = table(tmp_path / "part" / "metrics.csv")
-    assert [row["epoch"] for row in rows] == ["1", "2"]
 
 
 def test_a_loss_that_explodes_keeps_the_last_good_checkpoint(command, tmp_path):

@@ -11,6 +11,7 @@ from seg_l1.config import limits
 from seg_l1.config.compose import CONF, compose_plain, config_groups
 from seg_l1.errors import UserError
 from seg_l1.training.build import build, load_data
+from tests.support.runs import take_step
 
 
 def options(group, without=()):
@@ -95,8 +96,7 @@ def takes_a_step(words):
         assert str(error).split(".")[0] in {*config_groups(), "loss (Dice)"}
         return False
     before = [p.detach().clone() for p in loop.model.parameters()]
-    batches = loop.train.epoch()
-    loop._train_step([next(batches)])
+    take_step(loop)
     after = list(loop.model.parameters())
     assert all(torch.isfinite(p).all() for p in after)
     assert any((a != b).any() for a, b in zip(before, after, strict=True))

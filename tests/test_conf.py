@@ -10,7 +10,7 @@ from seg_l1.config.compose import CONF, compose_plain
 from seg_l1.config.hyperparameters import hyperparameters, options
 from seg_l1.config.identity import flatten
 from seg_l1.training.build import build, load_data
-from tests.support.runs import TINY
+from tests.support.runs import TINY, take_step
 from tests.support.standard_files import WRITERS
 
 OPTIONS = sorted(
@@ -46,7 +46,7 @@ def test_option_is_built_and_takes_a_step(option, street):
     limits.check(config)
     loop = build(config, load_data(config)).loop
     before = [p.detach().clone() for p in loop.model.parameters()]
-    loop._train_step([next(loop.train.epoch())])
+    take_step(loop)
     after = list(loop.model.parameters())
     assert any((a != b).any() for a, b in zip(before, after, strict=True))
 

@@ -18,8 +18,7 @@ from seg_l1 import distributed
 from seg_l1.cli import train as cli_train
 from seg_l1.cli.main import COMMANDS, main
 from seg_l1.errors import UserError
-from seg_l1.training.loop import Loop
-from tests.support.forks import LIMIT, Forked, comes_true
+from tests.support.forks import LIMIT, Forked, comes_true, signal_at
 from tests.support.processes import CASES, FAULTS, FLOAT32, compose_all, train, train_all
 from tests.support.runs import FILES, runs, table
 
@@ -220,20 +219,12 @@ def test_several_processes_leave_one_run_with_the_numbers_of_one(command, tmp_pa
 
 
 @slow
-def test_a_run_goes_on_with_another_number_of_processes(
-    start_ranks, command, tmp_path, monkeypatch
-):
+def test_a_run_goes_on_with_another_number_of_processes(start_ranks, command, tmp_path):
     """1 process is stopped in the midst of an epoch, 2 go on and are stopped, 1 finishes."""
-    run, step = tmp_path / "run", Loop._train_step
-
-    def stop_at_four(loop, batches):
-        if loop.step == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return step(loop, batches)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Loop, "_train_step", stop_at_four)
-        assert command(*RUN, "trainer.epochs=2000", f"hydra.run.dir={run}")[0] == 130
+    run = tmp_path / "run"
+    words = [*RUN, "trainer.epochs=2000", f"hydra.run.dir={run}"]
+    strike = signal_at(signal.SIGTERM, "last.pt", 2)
+    assert Forked(words, prepare=strike).wait().code == 130
     summary = run / "summary.json"
     ranks = start_ranks([f"resume={run}"], folder=tmp_path)
     ranks[0].reaches(

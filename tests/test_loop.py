@@ -15,7 +15,7 @@ from seg_l1.models.tiles import tiled
 from seg_l1.runs import checkpoints
 from seg_l1.training.build import build, load_data
 from seg_l1.training.loop import Diverged, Stopped
-from tests.support.runs import TINY, same_bits
+from tests.support.runs import TINY, same_bits, take_step
 
 
 def experiment(*overrides, data=None):
@@ -147,7 +147,7 @@ def test_the_penalty_is_not_divided_by_the_scale_of_mixed_precision(data):
     loops = [experiment(*options, data=data).loop for _ in range(2)]
     loops[1].scaler = torch.amp.GradScaler("cpu", init_scale=65536.0, enabled=True)
     for loop in loops:
-        loop._train_step([next(loop.train.epoch())])
+        take_step(loop)
     assert loops[1].scaler.get_scale() == 65536
     for one, other in zip(*(loop.model.parameters() for loop in loops), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
@@ -188,10 +188,9 @@ def test_a_step_that_the_scaler_skips_skips_the_prox(data):
 
     loop.scaler = Scaler("cpu", init_scale=1.0)
     loop.autocast = torch.autocast("cpu", enabled=False)
-    batches = loop.train.epoch()
-    loop._train_step([next(batches)])
+    take_step(loop)
     assert steps == []
-    loop._train_step([next(batches)])
+    take_step(loop)
     assert steps == [1.0]
 
 

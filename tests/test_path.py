@@ -582,16 +582,16 @@ def test_the_same_command_goes_on_after_a_kill(folded, path, tmp_path, moment):
 def test_a_failed_run_is_named_and_tried_again(path, tmp_path, monkeypatch):
     from seg_l1.training.loop import Diverged, Loop
 
-    right = Loop._train_step
+    right = Loop.rows
 
-    def wrong(self, batches):
+    def wrong(self, *hooks):
         if self.alpha == 1e-4:
             raise Diverged("planted")
-        return right(self, batches)
+        return right(self, *hooks)
 
     words = [*SMALL, "path.alphas=[1e-3,1e-4,1e-5]"]
     with monkeypatch.context() as patch:
-        patch.setattr(Loop, "_train_step", wrong)
+        patch.setattr(Loop, "rows", wrong)
         code, _, err = path(*words)
     assert code == 1 and "planted" in err and "01_alpha-0.0001" in err
     assert [row["status"] for row in Plan(tmp_path / "p").table(Plan(tmp_path / "p").jobs)] == [

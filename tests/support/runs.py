@@ -6,7 +6,10 @@ import csv
 import io
 from pathlib import Path
 
+import pytest
 import torch
+
+from seg_l1.training.loop import Loop, Stopped
 
 TINY = [
     "dataset.num_train=16",
@@ -38,6 +41,12 @@ def runs(folder: Path) -> list[Path]:
 def table(path: Path) -> list[dict[str, str]]:
     """The rows of a CSV file."""
     return list(csv.DictReader(io.StringIO(path.read_text("utf-8"))))
+
+
+def take_step(loop: Loop) -> None:
+    """Trains for one optimizer step."""
+    with pytest.raises(Stopped):
+        next(loop.rows(should_stop=lambda: True))
 
 
 def same_bits(one, other):
