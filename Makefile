@@ -17,6 +17,7 @@ test-fast: $(INSTALLED)  ## the tests that take no more than two minutes in all
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 check: lint test  ## what CI runs
 
