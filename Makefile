@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-PARALLEL := -n auto --maxprocesses 4 --dist loadfile  # a file of tests per core at a time
+PARALLEL := -n auto --maxprocesses 4 --dist worksteal  # which shares out the tests to the end
 
 demo: $(INSTALLED)  ## install, and run the main job on the default data
 	$(BIN)/python train.py regularizer=l1 regularizer.alpha=3e-5
@@ -11,7 +11,7 @@ demo: $(INSTALLED)  ## install, and run the main job on the default data
 test: $(INSTALLED)  ## all tests
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-fast: $(INSTALLED)  ## the tests that take no more than two minutes in all
+test-fast: $(INSTALLED)  ## the tests that take 90 seconds in all on two cores
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 lint: $(INSTALLED)

@@ -41,7 +41,9 @@ def test_a_run_leaves_the_files_of_the_contract(finished, tmp_path):
 def test_the_table_of_classes_agrees_with_the_summary(finished):
     path, _ = finished
     summary = json.loads((path / "summary.json").read_text())
-    for row in table(path / "per_class.csv"):
+    rows = table(path / "per_class.csv")
+    assert [row["class"] for row in rows] == ["background", *map(str, range(10))]
+    for row in rows:
         for split, scores in (("val", summary["best"]), ("test", summary["test"])):
             expected = scores[f"{split}/iou/{row['class']}"]
             assert float(row[f"{split}_iou"]) == pytest.approx(expected)

@@ -49,6 +49,7 @@ def test_a_group_counts_the_root_of_its_size():
 def test_the_derivative_of_the_value_is_finite_at_zero(option):
     w = torch.zeros(3, 4, requires_grad=True)
     value = FIRST[option].value(w)
+    assert value.requires_grad != isinstance(FIRST[option], penalties.Zero)
     if value.requires_grad:
         value.backward()
         assert (w.grad == 0).all()
