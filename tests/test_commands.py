@@ -90,8 +90,8 @@ def test_what_a_run_prints_can_be_typed_where_it_runs(tmp_path):
         assert (done.returncode, done.stderr) == (0, "")
         (log,) = folder.glob("it/*/train.log")
         text = done.stdout + log.read_text()
-        shown = ("seg-l1 report it", "seg-l1 train -m dataset")
-        script = ("python scripts/report.py it", "python train.py -m dataset")
+        shown = ("seg-l1 report it", "seg-l1 train -m seed=0")
+        script = ("python scripts/report.py it", "python train.py -m seed=0")
         for installed, checkout in zip(shown, script, strict=True):
             assert (installed in text, checkout in text) == (
                 place == "installed",
