@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from seg_l1.cli import torchrun
 from seg_l1.config.check import check_overrides
 from seg_l1.config.commands import command_line
-from seg_l1.config.compose import plain
+from seg_l1.config.compose import config_folders, plain
 from seg_l1.config.words import parse
 from seg_l1.errors import Interrupted, UserError
 from seg_l1.experiments.launch import call_hydra, jobs_at_a_time, stopping_the_launcher
@@ -47,7 +47,7 @@ def sweep(flags: Namespace, overrides: Sequence[Override]) -> int:
     words += ["-cd", flags.config_dir] if flags.config_dir else []
     with SweepScreen(record):
         try:
-            call_hydra([*(typed or record.typed), *words], task)
+            call_hydra([*(typed or record.typed), *words], task, folders=config_folders(flags))
         except (KeyboardInterrupt, SystemExit):
             again = command_line("train", "-m", f"resume_sweep={record.path}")
             raise Interrupted(f"go on with: {again}") from None

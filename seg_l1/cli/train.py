@@ -14,7 +14,7 @@ from seg_l1 import distributed
 from seg_l1.cli.frame import exit_code
 from seg_l1.config.check import check_overrides
 from seg_l1.config.commands import command_line
-from seg_l1.config.compose import CONF, config_groups, group_options, plain
+from seg_l1.config.compose import CONF, config_folders, config_groups, group_options, plain
 from seg_l1.config.hydra_internals import run_job
 from seg_l1.config.words import parse, prepared
 from seg_l1.errors import RunError, UserError
@@ -73,7 +73,8 @@ def run(words: list[str]) -> int:
         check_overrides(flags, overrides)
     if flags.cfg or flags.info or flags.hydra_help or flags.shell_completion:
         others = [word for word in words if word not in flags.overrides]
-        call_hydra([*flags.overrides, *others], lambda config: None)  # its parser wants this order
+        arguments = [*flags.overrides, *others]  # hydra's parser wants this order
+        call_hydra(arguments, lambda config: None, folders=config_folders(flags))
         return 0
     if flags.multirun:
         from seg_l1.cli.sweep import sweep
