@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
+import seg_l1
 from seg_l1 import Rule, attach, penalties
 from seg_l1.solvers import metric
 from seg_l1.solvers.dual_averaging import DualAveraging
@@ -62,6 +63,13 @@ def test_three_lines_in_a_plain_loop_on_a_torchvision_classifier():
     assert len(weights) == 26
     assert 0.05 < sum(int((w == 0).sum()) for w in weights) / sum(w.numel() for w in weights) < 1
     assert all((p != 0).any() for n, p in model.named_parameters() if n.endswith("bias"))
+
+
+def test_what_the_package_offers_is_listed_and_can_be_had():
+    assert set(seg_l1.__all__) <= set(dir(seg_l1))
+    assert [getattr(seg_l1, name) for name in seg_l1.__all__] == [Rule, attach, penalties]
+    with pytest.raises(AttributeError, match="no attribute 'atach'"):
+        _ = seg_l1.atach
 
 
 @pytest.mark.slow
