@@ -21,14 +21,19 @@ lint: $(INSTALLED)
 
 check: lint test  ## what CI runs
 
-wheel: $(INSTALLED)  ## build a wheel, and run its command in an empty folder
+wheel: $(INSTALLED)  ## build a wheel, and run its commands in an empty folder
 	set -e; tmp=$$(mktemp -d); python=$$PWD/$(BIN)/python; \
 	$$python -m pip wheel -q --no-deps -w $$tmp/dist .; \
 	$$python -m pip install -q --no-deps --target $$tmp/site $$tmp/dist/*.whl; \
-	mkdir $$tmp/empty; cd $$tmp/empty; \
-	PYTHONPATH=$$tmp/site $$tmp/site/bin/seg-l1-train debug=limit trainer.epochs=1 > log; \
-	PYTHONPATH=$$tmp/site $$python -c "from seg_l1.config.compose import CONF; print(CONF)" | grep -q $$tmp; \
-	test -f outputs/runs/*/summary.json; rm -r $$tmp; echo "the wheel works"
+	mkdir $$tmp/empty; cd $$tmp/empty; export PYTHONPATH=$$tmp/site PATH=$$tmp/site/bin:$$PATH; \
+	$$python -c "from seg_l1.config.compose import CONF; print(CONF)" | grep -q $$tmp; \
+	seg-l1 --help | grep -q predict; seg-l1-train --help | grep -q "seg-l1 train"; \
+	seg-l1 train debug=limit trainer.epochs=1 hydra.run.dir=run > log; \
+	grep -q "seg-l1 train -m" log; test -f run/summary.json; \
+	seg-l1 report run > log; test -f run/report/report.html; \
+	seg-l1 evaluate run=run | grep -q miou; \
+	seg-l1 predict run=run input=run/preview.png output=new > log; test -f new/shares.csv; \
+	cd /; rm -r $$tmp; echo "the wheel works"
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
