@@ -51,7 +51,7 @@ def report(
 
 
 def _for_user(error: Exception) -> Exception:
-    """Puts what hydra and the system report into words for the user."""
+    """Converts errors of hydra and the system into errors with a message for the user."""
     if type(error).__module__.partition(".")[0] in ("hydra", "omegaconf"):
         return UserError(first_line(error))
     if isinstance(error, OSError) and error.filename:

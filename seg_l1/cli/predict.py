@@ -3,9 +3,9 @@
     seg-l1 predict run=<run directory> input=<folder or file> output=<folder>
                    [device=...] [tile=512]
 
-Writes, under the names of the pictures: output/masks/*.png (the grey value is the class id),
+Writes, under the names of the pictures: output/masks/*.png (the gray value is the class id),
 output/overlays/*.png, output/shares.csv (share of the pixels per class, confidence) and
-output/classes.csv (id, name, colour). `tile` is the side, in pixels, of the tiles in which large
+output/classes.csv (id, name, color). `tile` is the side, in pixels, of the tiles in which large
 pictures are read by a run with dataset.image_size=null; other runs resize them.
 
 Exit codes: 0 done, 1 some pictures could not be read (the others are done), 2 the input was wrong,

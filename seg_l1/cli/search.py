@@ -6,13 +6,13 @@
     seg-l1 search study=<folder> [trials=40]
 
 A value log(a,b), uniform(a,b), int(a,b) or choice(a,b,...) spans the space; all other words are
-those of seg-l1 train and hold for every trial. `seed` seeds the draws too. The second form goes on
-with a study, until it has so many trials in all. The study lies in outputs/searches/: study.db,
+those of seg-l1 train and hold for every trial. `seed` seeds the draws too. The second form resumes
+a study until it has that many trials. A study is written to outputs/searches/: study.db,
 trials.csv, and a run directory per trial.
 
-`objectives=miou` maximises the best validation mIoU of a run, and ends a trial early that is worse
+`objectives=miou` maximizes the best validation mIoU of a run, and ends a trial early that is worse
 than the median of the trials before it at the same epoch (`pruner=none`: never). `miou,zeros`
-maximises mIoU and the share of exact zeros at its epoch, and shows the Pareto front.
+maximizes mIoU and the share of exact zeros at its epoch, and shows the Pareto front.
 
 Exit codes: 0 done, 1 no trial is complete, 2 the input was wrong, 130 interrupted.
 """

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def sweep(flags: Namespace, overrides: Sequence[Override]) -> int:
-    """Plans a sweep, or goes on with one, and has hydra launch its jobs; returns the exit code.
+    """Plans or resumes a sweep and launches its jobs through hydra; returns the exit code.
 
     Raises:
         UserError: if what was typed is wrong; nothing has been written then.
@@ -78,7 +78,7 @@ def _open_sweep(flags: Namespace, overrides: Sequence[Override], *, folder: str 
     if record is not None and typed is record.typed:
         for config in configs:
             check_targets(config, record.file)
-    read_data(configs[0])  # what is wrong with the data is wrong for all: said before anything runs
+    read_data(configs[0])  # errors in the data concern all jobs, so they are reported first
     if record is None:
         return Sweep.create(sweep_folder(flags, folder), typed, jobs)
     if changes := record.differences(jobs, configs, typed):

@@ -98,7 +98,7 @@ def _check_resume(flags: Namespace, overrides: Sequence[Override]) -> None:
 
 
 def _single(composed: DictConfig) -> int:
-    """A run in the folder, and under the conditions, that the section `hydra` asks for."""
+    """Trains one run in the directory, and with the settings, of the section `hydra`."""
     from hydra.core.hydra_config import HydraConfig
 
     from seg_l1.runs.files import write_error

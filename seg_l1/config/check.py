@@ -1,6 +1,6 @@
-"""What the user typed, checked: a hint for every slip.
+"""Checks of what the user typed, with a hint for every mistake.
 
-Hydra lets `+typo=1` pass and has no hint for a misspelt option or group.
+Hydra accepts `+typo=1` and has no hint for a misspelled option or group.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def check_overrides(flags: Namespace, overrides: Sequence[Override]) -> DictConf
         try:
             return composer(chosen)
         except UserError:
-            check_keys()  # says it better
+            check_keys()  # has the better message
             raise
 
     if not all(map(_is_plain, others)):
@@ -142,7 +142,9 @@ def _check_keys(overrides: Sequence[Override], config: DictConfig) -> None:
         inside = dict(flatten({key: value})) if key in parents else {key: value}
         for name, one in inside.items():
             if name in known:
-                _check_value(override, name, one)  # before hydra has words of its own about it
+                _check_value(
+                    override, name, one
+                )  # before hydra rejects it with a message of its own
             elif not _accepts(config, name):
                 raise UserError(_unknown(name, known))
             elif not (override.is_add() or override.is_force_add()):

@@ -1,4 +1,4 @@
-"""Overrides to a configuration: the one place that has hydra compose."""
+"""Composes a configuration from overrides; the only module that calls hydra for it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def compose_lines(lines: Sequence[str], folder: Path | None = None) -> DictConfi
         raise
     except RecursionError:
         raise UserError(f"a value or a defaults list {_ENDLESS}") from None
-    except Exception as error:  # whatever it is, it comes from what was typed or a person's YAML
+    except (
+        Exception
+    ) as error:  # any error here comes from the overrides or from a YAML of the user's
         cause = f" ({first_line(error.__cause__)})" if error.__cause__ else ""
         raise UserError(f"{first_line(error)}{cause}") from error
 

@@ -1,4 +1,4 @@
-"""Which keys make a run another run, and which leave it the run that it was."""
+"""Which keys identify a run, and which may change without making it another run."""
 
 from __future__ import annotations
 

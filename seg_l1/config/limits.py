@@ -1,4 +1,4 @@
-"""What each value of a configuration may be: read before anything is built."""
+"""Accepted values of configuration keys, checked before anything is built."""
 
 from __future__ import annotations
 

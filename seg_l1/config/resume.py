@@ -1,4 +1,4 @@
-"""What may be typed beside `resume=`: nothing that would make it another run."""
+"""Resuming a run: checks that nothing typed would make it another run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from seg_l1.runs.trust import check_targets
 
 
 def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any], list[str]]:
-    """Returns directory, configuration and first overrides of the run to go on with.
+    """Returns directory, configuration and original overrides of the run to resume.
 
-    The configuration is the saved one; hydra has no part in it.
+    The configuration is the saved one; hydra is not involved.
 
     Raises:
         UserError: if there is no such run, or if something was typed that makes it another run.
@@ -55,7 +55,7 @@ def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any],
 
 
 def _same_option(run: Path, group: str, option: str, config: dict[str, Any]) -> None:
-    """Lets `model=unet` pass beside the resume of a U-Net."""
+    """Accepts an option that matches the run, such as `model=unet` for a U-Net."""
     try:
         now = compose_plain([f"{group}={option}"]).get(group, {})
     except UserError:

@@ -187,7 +187,8 @@ def key_of(word: str) -> str:
 def slug(words: Sequence[str], bare: Sequence[str] = ()) -> str:
     """Overrides as a folder name: no '=', ',' or blank, at most 80 characters.
 
-    Of the keys in `bare` the value alone is told.
+    Args:
+        bare: keys of which only the value appears.
 
     >>> slug(["regularizer=l1", "regularizer.alpha=1e-5"])
     'regularizer-l1_alpha-1e-5'

@@ -44,7 +44,7 @@ def start_lines(
     processes: int,
     folder: Path,
 ) -> list[str]:
-    """Returns what is said of a run before its first step."""
+    """Returns the lines that are printed before the first step of a run."""
     penalized = sum(entry.penalized for entry in tensors)
     shared = f" in {processes} processes" if processes > 1 else ""
     return [

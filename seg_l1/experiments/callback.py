@@ -1,4 +1,4 @@
-"""What hydra calls while a sweep runs."""
+"""Hydra callbacks of a sweep."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from seg_l1.errors import RunError, UserError
 
 
 class KeepTable(Callback):
-    """Keeps `sweep.json` and `sweep.csv` current, in whatever process a job ends."""
+    """Updates `sweep.json` and `sweep.csv` after every job, in the process of that job."""
 
     def on_job_end(self, config: Any, job_return: Any, **kwargs: Any) -> None:
         from hydra.types import RunMode
@@ -19,8 +19,10 @@ class KeepTable(Callback):
         from seg_l1.experiments.sweep import Sweep
 
         if config.hydra.mode == RunMode.MULTIRUN:
-            job_return.cfg = job_return.hydra_cfg = None  # hydra keeps it till the last job's end
+            job_return.cfg = job_return.hydra_cfg = (
+                None  # hydra would keep it until the last job has ended
+            )
             try:
                 Sweep(Path(config.hydra.sweep.dir)).update()
-            except (UserError, RunError):  # somebody else's launcher, without a plan; a full disk
+            except (UserError, RunError):  # a sweep without a plan, or a full disk
                 pass

@@ -1,4 +1,4 @@
-"""One job of a sweep, in whatever process the launcher gave it."""
+"""Runs one job of a sweep, in the process that the launcher chose."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from seg_l1.training.loop import Loop
 
 _data: tuple[str, SegmentationData] | None = None
-"""What the last job of this process read: the next one mostly needs the same."""
+"""Data of the last job of this process, which the next one usually needs too."""
 
 _threads: int | None = None
-"""Threads that torch takes by itself in this process."""
+"""Number of threads that torch uses by default in this process."""
 
 
 def run_job(
     sweep: Sweep, index: int, config: Config, overrides: list[str], *, parallel: int = 1
 ) -> str:
-    """Runs job `index`, or goes on with it where it was interrupted; returns its status.
+    """Runs or resumes job `index`; returns its status.
 
-    Nothing happens for a job that is done, or the same as another, or after a failure of another
-    under `sweep.on_error=stop`. An error is written into the job's own log and summary.
+    A job is skipped if it is completed, if it is the same run as another job, or if another job has
+    failed under `sweep.on_error=stop`. Errors are written to the log and summary of the job.
 
     Args:
-        parallel: jobs at a time; without `trainer.threads` each gets its share of the cores.
+        parallel: number of concurrent jobs; without `trainer.threads` they share the cores evenly.
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, when everything is saved.
@@ -63,7 +63,7 @@ def complete(
     data: SegmentationData | None = None,
     after_training: Callable[[Loop], None] | None = None,
 ) -> None:
-    """Runs what `record` is to hold, or goes on with it; nothing happens where it is complete.
+    """Runs or resumes the run in `record`; does nothing if it is completed.
 
     Args:
         data: None = what `read_data` gives.
@@ -98,13 +98,13 @@ def complete(
         except Interrupted:
             raise
         except Exception as error:
-            with suppress(UserError, RunError):  # a full disk has no room for the reason
+            with suppress(UserError, RunError):  # the disk may be full
                 record.write_failure(error)
             raise RunError(f"{described(error)} (see {record.log})") from error
 
 
 def reset(config: Config, parallel: int) -> None:
-    """Leaves nothing of the job before in this process but what was read."""
+    """Frees what the previous job left in this process, except the cached data."""
     import gc
 
     import torch
@@ -120,19 +120,19 @@ def reset(config: Config, parallel: int) -> None:
 
 
 def read_data(config: Config) -> SegmentationData:
-    """The data of `config`; those that the job before read are not read again."""
+    """Returns the data of `config`, from the cache if the previous job has read them."""
     global _data
     from seg_l1.training.build import data_key, load_data
 
     key = data_key(config)
     if _data is None or _data[0] != key:
-        _data = None  # so that two never lie in memory
+        _data = None  # so that two data sets are never in memory
         _data = (key, load_data(config))
     return _data[1]
 
 
 def _clear(path: Path) -> None:
-    """Removes what an attempt left that cannot go on."""
+    """Removes the directory of a run that cannot be resumed."""
     import shutil
 
     if path.exists():

@@ -1,4 +1,4 @@
-"""Handing jobs to hydra, whose launchers spread them over cores or machines."""
+"""Starts jobs through hydra, whose launchers distribute them over cores or machines."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def call_hydra(
 
 
 def jobs_at_a_time() -> int:
-    """How many jobs the launcher of this job runs in parallel, as far as it says so."""
+    """Returns how many jobs the launcher runs in parallel, 1 if it does not say."""
     from hydra.core.hydra_config import HydraConfig
 
     count = HydraConfig.get().launcher.get("n_jobs") or 1
@@ -50,7 +50,7 @@ def jobs_at_a_time() -> int:
 
 @contextmanager
 def stopping_the_launcher() -> Iterator[None]:
-    """Context manager: a job that was asked to stop ends its launcher too.
+    """Context manager: an interrupted job ends its launcher too.
 
     Raises:
         SystemExit: in place of Interrupted; any other exception is the failure of one job.
@@ -62,7 +62,7 @@ def stopping_the_launcher() -> Iterator[None]:
 
 
 def _job_folder(sweep: str, number: int) -> str:
-    """The folder that the plan has for a job."""
+    """Returns the planned folder of a job."""
     from seg_l1.experiments.sweep import Sweep
 
     return Sweep(Path(sweep)).jobs[number].folder

@@ -1,4 +1,4 @@
-"""What a sweep will do, before its first job: hydra's own product of the values that were typed."""
+"""Plans a sweep before its first job, with hydra's own product of the swept values."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""A search: optuna draws hyperparameters, each trial is a normal run, weak ones are pruned.
+"""Hyperparameter search: optuna draws them, each trial is a run, weak trials are pruned.
 
-A study is a folder that holds `study.db` (optuna's), `trials.csv` and a run directory per trial;
-one process at a time works on it. What a trial draws depends on the seed and on the trials that
-count before it, so that a search that was stopped goes on as if it had not been.
+A study is a folder with `study.db` (optuna's), `trials.csv` and a run directory per trial; one
+process at a time works on it. What a trial draws depends only on the seed and on the trials that
+counted before it, so that an interrupted search continues as if it had not been interrupted.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ if TYPE_CHECKING:
     from seg_l1.training.evaluation import Row
 
 OBJECTIVES = {"miou": "val/miou", "zeros": "sparsity/exact"}
-"""What is maximised: the scores of a run at its best epoch."""
+"""What is maximized: scores of a run at its best epoch."""
 
 SCORES = ("val/miou", "sparsity/exact", "gap/miou")
-"""What `trials.csv` has of a trial, at its best epoch."""
+"""Scores in `trials.csv`, at the best epoch of a trial."""
 
 
 class Pruned(Interrupted):
-    """The trial falls behind the others; its run is saved and could go on."""
+    """Raised when a trial is worse than the others; its run is saved and can be resumed."""
 
 
 def search(typed: Mapping[str, str]) -> int:
-    """Runs the study that the words `typed` describe, or goes on with it; returns the exit code.
+    """Runs or resumes the study that the arguments `typed` describe; returns the exit code.
 
     Keys are `study`, those of `DEFAULTS`, and those of `train.py`, whose values may be `SPACES`.
 
@@ -77,7 +77,7 @@ def search(typed: Mapping[str, str]) -> int:
 
 @dataclass
 class Search:
-    """The study in `folder`, from its `words`, which span `space`."""
+    """The study in `folder`; its arguments `words` define the search `space`."""
 
     folder: Path
     words: dict[str, str]
@@ -109,12 +109,12 @@ class Search:
         return 0 if self.best() else 1
 
     def counted(self) -> list[FrozenTrial]:
-        """The trials that came to their own end; those that were stopped are drawn again."""
+        """Returns the trials that ended by themselves; interrupted ones are drawn again."""
         trials = self.study.get_trials(deepcopy=False)
         return [t for t in trials if t.values is not None or "error" in t.user_attrs]
 
     def best(self) -> list[FrozenTrial]:
-        """The best trial, or all on the Pareto front by falling mIoU; [] where none is complete."""
+        """Returns the best trial, or the Pareto front by falling mIoU; [] if none is complete."""
         if all(trial.state.name != "COMPLETE" for trial in self.counted()):
             return []
         if len(self._objectives) == 1:
@@ -155,7 +155,7 @@ class Search:
         return RunDirectory(self.folder / f"{trial.number}_{slug(lines(short))}")
 
     def lines(self, trial: Trial | FrozenTrial) -> list[str]:
-        """The words with which `train.py` repeats the run of a trial."""
+        """Returns the overrides with which `train.py` repeats the run of a trial."""
         return lines({**overrides(self.words), **trial.params})
 
     def write_table(self) -> list[dict[str, Any]]:
@@ -166,7 +166,7 @@ class Search:
         return rows
 
     def _row(self, trial: FrozenTrial) -> dict[str, Any]:
-        """What is known of a trial; the scores are those of the best epoch."""
+        """Returns the row of a trial, with the scores of its best epoch."""
         run = self.run(trial)
         known = run.read_summary(missing_ok=True).row((*SCORES, "last_epoch"))
         stopped = "stopped, and drawn again" if trial.state.name == "FAIL" else None
@@ -203,7 +203,7 @@ class Search:
         return [summary.score(OBJECTIVES[name]) for name in self._objectives]
 
     def _pruning(self, trial: Trial, epochs: int) -> Callable[[Row], None]:
-        """Reports each epoch to optuna; the last one is paid for, so nothing ends there."""
+        """Reports each epoch to optuna, which may prune the trial after any but the last."""
 
         def on_epoch(row: Row) -> None:
             trial.report(row["val/miou"], int(row["epoch"]))
@@ -255,13 +255,13 @@ class Search:
 
 
 def describe(row: Mapping[str, Any], space: Mapping[str, Any]) -> str:
-    """One line about a trial that has ended."""
+    """Returns one line about a trial that has ended."""
     drawn = " ".join(f"{key}={_short(row[key])}" for key in space)
-    told = [row["error"]] if row["error"] else []
+    parts = [row["error"]] if row["error"] else []
     if row["val/miou"] is not None:
         zeros = f"{100 * row['sparsity/exact']:.1f} % zeros"
-        told.insert(0, f"mIoU val {row['val/miou']:.4f}, {zeros}")
-    return f"#{row['number']} {row['state'].lower()}  {drawn}: {'; '.join(told)}"
+        parts.insert(0, f"mIoU val {row['val/miou']:.4f}, {zeros}")
+    return f"#{row['number']} {row['state'].lower()}  {drawn}: {'; '.join(parts)}"
 
 
 def _short(value: Any) -> str:

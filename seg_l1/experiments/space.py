@@ -1,4 +1,4 @@
-"""The space of a search: which words of a command span it, and which hold for every trial."""
+"""The search space: which arguments define it, and which are the same for every trial."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ SPACES = (
 
 
 def read_words(words: Mapping[str, str]) -> tuple[dict[str, BaseDistribution], Config]:
-    """Returns the space in `words`, and the configuration at its lower ends and first choices.
+    """Returns the search space, and the configuration at its lower ends and first choices.
 
     Raises:
-        UserError: if a word is not as `train.py` or a search expects it; ranges are looked at with
-            both ends, choices with all of them.
+        UserError: if `train.py` or a search does not accept an argument; both ends of a range and
+            all choices are checked.
     """
     for key, known in OPTIONS.items():
         if words[key] not in known:
@@ -62,10 +62,10 @@ def _ends(spanned: Any) -> Sequence[Any]:
 
 
 def distribution(key: str, value: str) -> BaseDistribution | None:
-    """The space that `value` spans, or None for a fixed value.
+    """Returns the distribution that `value` describes, or None for a fixed value.
 
     Raises:
-        UserError: if it looks like a space and is none.
+        UserError: if it looks like a distribution and is not valid.
     """
     from optuna import distributions
 
@@ -91,7 +91,7 @@ def distribution(key: str, value: str) -> BaseDistribution | None:
 
 
 def _check_keys(typed: Mapping[str, str]) -> None:
-    """Refuses what belongs to `train.py` alone, and misspelt keys of a search, with a hint."""
+    """Rejects options of `train.py` that a search does not have, and misspelled keys."""
     known = {*config_groups(), *compose_plain([])}
     for key in typed:
         if key.startswith("-"):

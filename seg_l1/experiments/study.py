@@ -1,4 +1,4 @@
-"""The study of a search: its folder, its database, and the words that describe it."""
+"""The study of a search: its folder, its database, and the arguments that describe it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def study_words(folder: Path | None, typed: Mapping[str, str]) -> dict[str, str]:
-    """The words of a study: those typed, which must match those saved in `folder`, or these."""
+    """Returns the arguments of a study: those typed, which must match those saved, or the saved."""
     described = bool(overrides(typed))
     fresh = folder is None or (described and not (folder / "study.db").exists())
     saved = {} if fresh or folder is None else _saved_words(folder)
@@ -78,7 +78,7 @@ def open_study(storage: Any, words: dict[str, str], config: Config) -> Study:
 
 @contextmanager
 def open_storage(folder: Path) -> Iterator[Any]:
-    """The database of a study, which is made where it is missing."""
+    """Context manager: the database of a study, created if it is missing."""
     from optuna.storages import RDBStorage
     from sqlalchemy import URL
 

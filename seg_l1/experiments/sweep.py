@@ -1,8 +1,8 @@
-"""A sweep: its jobs, which of them mean the same run, and how far each is.
+"""A sweep: its jobs, which of them are the same run, and the progress of each.
 
-A sweep is a folder that holds `sweep.json` (what was planned, and how far it is), `sweep.csv` (the
-same as a table) and a run directory per job. Whoever changes something writes both files anew from
-what the run directories say, so that no process has to know of another.
+A sweep is a folder with `sweep.json` (the plan and its progress), `sweep.csv` (the same as a table)
+and a run directory per job. A process that changes something rewrites both files from the run
+directories, so that processes need not know of each other.
 """
 
 from __future__ import annotations
@@ -23,15 +23,19 @@ COLUMNS = (
     "epochs", "last_epoch", "epoch", "val/miou", "test/miou", "gap/miou", "sparsity/exact",
     "sparsity/groups", "wall_time_s",
 )  # fmt: skip
-"""What a sweep shows of a run, see `RunSummary.row`; the scores are those of the best epoch."""
+"""Columns for each run, see `RunSummary.row`; the scores are those of the best epoch."""
 
 
 @dataclass(frozen=True)
 class Job:
     """One combination of a sweep.
 
-    `swept` are the values that differ between jobs, `same_as` the index of an earlier job that
-    means the same run, so that this one is not trained.
+    Attributes:
+        index: position in the sweep.
+        folder: name of its run directory.
+        overrides: its overrides.
+        swept: the values that differ between jobs, by key.
+        same_as: index of an earlier job that is the same run, so that this one is not trained.
     """
 
     index: int
@@ -61,7 +65,7 @@ class Sweep:
 
     @classmethod
     def create(cls, path: Path, typed: Sequence[str], jobs: Sequence[Job]) -> Sweep:
-        """Makes the folder and writes the plan.
+        """Creates the folder and writes the plan.
 
         Raises:
             UserError: if there is a sweep already, or the folder cannot be made.
@@ -79,11 +83,11 @@ class Sweep:
         return sweep
 
     def run(self, index: int) -> RunDirectory:
-        """The run directory of job `index`, or of the job that it is the same as."""
+        """Returns the run directory of job `index`, or of the job that is the same run."""
         return RunDirectory(self.path / self.jobs[index].folder)
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row per job: its plan, and the row of its run with `COLUMNS`."""
+        """Returns a row per job: its plan, and the `COLUMNS` of its run."""
         runs = [self.run(job.index).read_summary(missing_ok=True) for job in self.jobs]
         pairs = zip(self.jobs, runs, strict=True)
         return [{**asdict(job), **run.row(COLUMNS)} for job, run in pairs]
@@ -101,7 +105,7 @@ class Sweep:
     def differences(
         self, jobs: Sequence[Job], configs: Sequence[Mapping[str, Any]], typed: Sequence[str] = ()
     ) -> list[str]:
-        """What `jobs`, with their `configs`, would change about this sweep.
+        """Returns how `jobs` with `configs` differ from this sweep.
 
         Args:
             typed: what was typed now; see `identity.differences`.
@@ -124,7 +128,7 @@ class Sweep:
         return [f"job {indices[0]}{more[line]}, {line}" for line, indices in changed.items()]
 
     def _check(self) -> None:
-        """Refuses a plan that is none: folders of jobs are emptied, and lie nowhere else."""
+        """Rejects an invalid plan; job folders must lie in the sweep, since they may be emptied."""
         words = [*self.typed]
         if not self.jobs or not all(isinstance(word, str) for word in words):
             raise ValueError("no jobs, or typed words that are none")
@@ -139,7 +143,7 @@ class Sweep:
 
 
 def went_wrong(row: Mapping[str, Any]) -> bool:
-    """Whether a job ended in an error; one that was asked to stop is interrupted without any."""
+    """Returns whether a job ended in an error; one that was asked to stop did not."""
     return row["status"] in ("failed", "interrupted") and bool(row["error"])
 
 

@@ -33,7 +33,7 @@ def load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: there is no such checkpoint.")
     try:
-        with warnings.catch_warnings():  # of torch, about files that are none of its own
+        with warnings.catch_warnings():  # torch warns about files that are not checkpoints
             warnings.simplefilter("ignore")
             state = torch.load(path, map_location="cpu", weights_only=True)
         if not isinstance(state, dict):

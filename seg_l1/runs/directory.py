@@ -25,7 +25,7 @@ from seg_l1.scope import Rule, ScopedTensor
 
 
 class RunDirectory:
-    """Paths, readers and writers of one run; files are replaced whole: no reader sees half of one.
+    """Paths, readers and writers of one run; every file is replaced atomically.
 
     Attributes:
         path: the folder of the run.
@@ -65,7 +65,7 @@ class RunDirectory:
         self.log = self.path / "train.log"
 
     def create(self) -> None:
-        """Makes the folders; what an attempt left that has no checkpoint yet is written over.
+        """Creates the folders; files of an attempt without a checkpoint are overwritten.
 
         Raises:
             UserError: if they cannot be made, or if the folder holds a run already.
@@ -81,7 +81,7 @@ class RunDirectory:
             raise UserError(f"{error} Choose another hydra.run.dir.") from error
 
     def tidy(self) -> None:
-        """Removes what a killed process was writing."""
+        """Removes temporary files of a killed process."""
         for path in self.path.rglob(".*.tmp"):
             path.unlink(missing_ok=True)
 
@@ -144,7 +144,7 @@ class RunDirectory:
         files.write_json(self.splits, {"indices": indices, "names": names})
 
     def read_summary(self, *, missing_ok: bool = False) -> RunSummary:
-        """How far the run is, and its scores.
+        """Returns the summary: progress and scores.
 
         Args:
             missing_ok: a run without a summary, or with a damaged one, has the status "pending".

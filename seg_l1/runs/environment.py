@@ -1,4 +1,4 @@
-"""Where a run was made: what a rerun would have to match."""
+"""The environment of a run, which a rerun would have to match."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The summary of a run: how far it is, what it scored, what it cost."""
+"""The summary of a run: its progress, scores and cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Scores = dict[str, float]
 """Columns of `metrics.csv` and their values, such as "val/miou": 0.81."""
 
 STATUSES = ("running", "completed", "interrupted", "failed")
-"""What a run says of itself; an interrupted one can go on."""
+"""Status of a run; an interrupted one can be resumed."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What a file may name to be called: runs and checkpoints may come from anybody."""
+"""Which `_target_` names a file may contain: runs and checkpoints may be untrusted."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ TARGETS = {
     "scheduler": r"seg_l1\.schedules\.[A-Z]\w+",
     "regularizer.penalty": r"seg_l1\.penalties\.[A-Z]\w+",
 }
-"""What a configuration in a file may name to be called, unless `TRUST` is set."""
+"""Accepted `_target_` names of configurations in files, unless `TRUST` is set."""
 
 TRUST = "SEG_L1_TRUST"
 
 
 def check_targets(config: Mapping[str, Any], source: object) -> None:
-    """Refuses the configuration in the file `source` if it would call what is not this program's.
+    """Rejects the configuration in the file `source` if it would call foreign code.
 
-    Whoever runs a command trusts it; a run or checkpoint may come from anybody.
+    What a user types is trusted; a run or checkpoint may come from anybody.
 
     Raises:
         UserError: naming the section and what it would call, unless `trusted`.
@@ -42,12 +42,12 @@ def check_targets(config: Mapping[str, Any], source: object) -> None:
 
 
 def trusted() -> bool:
-    """Whether the user trusts the files that are read, by the environment variable `TRUST`."""
+    """Returns whether the user trusts all files, by the environment variable `TRUST`."""
     return os.environ.get(TRUST) == "1"
 
 
 def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (dotted key of the section, name) of all that would be called."""
+    """Yields (dotted key of the section, `_target_` name) for all nodes."""
     items = node.items() if isinstance(node, Mapping) else enumerate(node)
     for key, value in items:
         if key == "_target_":

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Context manager: yields a function that tells whether SIGINT or SIGTERM has arrived.
+    """Context manager: yields a function that returns whether SIGINT or SIGTERM has arrived.
 
     A second SIGINT raises KeyboardInterrupt, as Python does by default.
     """

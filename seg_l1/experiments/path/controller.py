@@ -1,4 +1,4 @@
-"""The path as a command: grid, folds, selection, refit; each step goes on where it stopped."""
+"""Runs a path: grid, folds, selection, refit; each step can be resumed."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ FREE_ON_PATHS = (*(key for key in FREE if key != "trainer.kkt_images"), "path.fo
 
 
 def run_path(flags: Namespace, overrides: Sequence[Override]) -> int:
-    """Follows the path that was typed, or goes on with it; returns the exit code.
+    """Runs or resumes a path; returns the exit code.
 
     Raises:
         UserError: if the input is wrong, or if no usable range of alpha can be derived from the
             unpenalized network.
-        RunError: if a run fails that the path cannot do without.
+        RunError: if a run fails that the path needs.
         Interrupted: if it was asked to stop; all is saved.
     """
     lines = [str(override.input_line) for override in overrides]
@@ -98,7 +98,7 @@ def _compose_path(flags: Namespace, overrides: Sequence[Override]) -> dict[str, 
 
 
 def _default_folder(config: dict[str, Any], words: list[str]) -> Path:
-    """A folder that the same command finds again."""
+    """Returns a folder named after the configuration, so that the same command finds it again."""
     digest = hashlib.sha256(meaning(config, free=FREE_ON_PATHS).encode()).hexdigest()
     kept = [word for word in words if key_of(word) not in FREE_ON_PATHS]
     return Path("outputs/paths") / f"{slug(kept)}_{digest[:6]}"
@@ -122,9 +122,9 @@ def exclusive(folder: Path) -> Iterator[None]:
 def open_plan(
     folder: Path, config: dict[str, Any], words: list[str], data: SegmentationData
 ) -> Plan:
-    """The plan in `folder`, which must be the same, or a new one."""
+    """Returns the plan in `folder`, which must match, or a new one."""
     if not (folder / "path.json").exists():
-        # hidden files are what a kill leaves of a plan
+        # hidden files may be left by a process that was killed
         if any(not p.name.startswith(".") for p in folder.iterdir()):
             raise UserError(f"path.folder: '{folder}' holds something else; choose another one")
         settings, dataset, folds = config["path"], config["dataset"], []
@@ -205,7 +205,7 @@ def find_alpha_range(plan: Plan, data: SegmentationData) -> None:
 
 
 def _launch(plan: Plan, launcher: list[str]) -> bool:
-    """Has hydra launch the jobs that are missing, again where a process was killed."""
+    """Launches the missing jobs through hydra, again if a process was killed."""
     words = [word for word in plan.words if not word.startswith("path.folder=")]
     words += [f"path.folder='{plan.path}'", f"hydra.sweep.dir='{plan.path}'"]
     words += ["hydra.sweep.subdir=.", *launcher]
@@ -218,7 +218,7 @@ def _launch(plan: Plan, launcher: list[str]) -> bool:
             over = ("completed", "failed")
             try:
                 call_hydra([*words, f"path.job={','.join(map(str, missing))}", "-m"], task)
-                break  # what is missing now has said why
+                break  # jobs that are still missing have printed their errors
             except (KeyboardInterrupt, SystemExit):  # a job was asked to stop
                 raise KeyboardInterrupt from None
             except UserError:
@@ -229,7 +229,7 @@ def _launch(plan: Plan, launcher: list[str]) -> bool:
 
 
 def _select(plan: Plan) -> Selection:
-    """Chooses, and writes `selection.json`."""
+    """Selects an alpha and writes `selection.json`."""
     settings, falling = plan.settings, sorted(plan.alphas or [], reverse=True)
     name = f"val/{settings['metric']}"
     scores = plan.scores(name)

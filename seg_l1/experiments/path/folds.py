@@ -54,8 +54,8 @@ def draw_folds(
 def fold_data(data: SegmentationData, validation: Sequence[int]) -> SegmentationData:
     """The data of one fold: `validation` are positions in "train", the others are trained on.
 
-    What is measured on training images (mean, class shares) is measured on those left. There is no
-    test split: it is for the network that is chosen.
+    Statistics of the training images (mean, class shares) are those of the remaining images. The
+    test split is left out: it is reserved for the selected network.
     """
     train = data.splits["train"]
     held = set(validation)
@@ -66,7 +66,7 @@ def fold_data(data: SegmentationData, validation: Sequence[int]) -> Segmentation
 
 
 def without_test(data: SegmentationData) -> SegmentationData:
-    """The same data, the test split left aside."""
+    """Returns the data without the test split."""
     return replace(data, splits={k: v for k, v in data.splits.items() if k != "test"})
 
 

@@ -1,4 +1,4 @@
-"""One job of a path: one alpha after the other on one fold, each a run of its own."""
+"""One job of a path: a run for each alpha in turn, on one fold."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from seg_l1.runs.directory import RunDirectory
 
 
 def task(cfg: Any) -> str:
-    """A job as hydra's launchers call it: `cfg.path` says which, `path.json` all else."""
+    """Entry point for hydra's launchers: `cfg.path` names the job, `path.json` holds the rest."""
     plan = Plan(Path(cfg.path.folder))
     try:
         with stopping_the_launcher():
             return follow(plan, plan.jobs[cfg.path.job], parallel=jobs_at_a_time())
-    except UserError as error:  # the data have changed, or are gone
+    except UserError as error:  # the data have changed, or are missing
         sys.stderr.write(f"error: {error}\n")
         return "failed"
 
@@ -55,7 +55,7 @@ def follow(plan: Plan, job: Job, *, refit_at: float | None = None, parallel: int
 
 
 def progress(plan: Plan, job: Job) -> str:
-    """How far a job is, from its run directories: "completed", "failed" or "pending"."""
+    """Returns the status of a job: "completed", "failed" or "pending"."""
 
     def look(alpha: float, before: RunDirectory | None) -> RunDirectory:
         record = plan.point_run(job, plan.order.index(alpha))
@@ -68,7 +68,7 @@ def progress(plan: Plan, job: Job) -> str:
 
 
 def _trace(plan: Plan, fit: Callable[..., RunDirectory], until: float | None = None) -> str:
-    """Follows the path with `fit`; a network is dead when all is zero, or it tells one class."""
+    """Follows the path with `fit`; a network is dead if it is all zero or predicts one class."""
     settings, alphas = plan.settings, plan.order
     if until is not None:
         first = 0 if settings["warm_start"] else alphas.index(until)
@@ -76,8 +76,8 @@ def _trace(plan: Plan, fit: Callable[..., RunDirectory], until: float | None = N
 
     def dead(record: RunDirectory) -> bool:
         last = record.read_summary().last
-        told = sum(bool(value) for name, value in last.items() if name.startswith("val/iou/"))
-        return last["sparsity/exact"] == 1 or told <= 1
+        predicted = sum(bool(value) for name, value in last.items() if name.startswith("val/iou/"))
+        return last["sparsity/exact"] == 1 or predicted <= 1
 
     points = regularization_path(
         alphas,
@@ -100,4 +100,4 @@ def _trace(plan: Plan, fit: Callable[..., RunDirectory], until: float | None = N
 
 
 class _Missing(Exception):
-    """A run is not there yet."""
+    """Raised where a run does not exist yet."""

@@ -1,7 +1,7 @@
-"""The plan of a path, in its folder: grid, folds, and how far each of its runs is.
+"""The plan of a path: grid, folds, and the progress of its runs.
 
-`path.json` says what was planned; how far it is, the run directories say: `<job>/<point>/`, with a
-job per fold (or repeat) and a point per alpha. So that no process has to know of another.
+`path.json` holds the plan. The progress is read from the run directories `<job>/<point>/`, with a
+job per fold (or repeat) and a point per alpha, so that processes need not know of each other.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SCORES = (
     "epoch", "val/miou", "val/dice", "val/loss", "gap/miou", "sparsity/exact", "sparsity/groups",
     "kkt/zeros", "kkt/support", "kkt/mapping",
 )  # fmt: skip
-"""What is told of a point, of its last epoch."""
+"""Scores of a point, at its last epoch."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Plan:
 
     @classmethod
     def create(cls, folder: Path, **content: Any) -> Plan:
-        """Makes the folder and writes `content`: words, config, fingerprint, folds, alphas."""
+        """Creates the folder and writes `content`: words, config, fingerprint, folds, alphas."""
         make_folder(folder)
         write_json(folder / "path.json", {"reference": {}, **content})
         return cls(folder)
 
     def amend(self, **content: Any) -> None:
-        """Writes down and takes over what is new: the grid, or the keys that are free."""
+        """Updates the plan, in the file too: the grid, or keys that may change."""
         before = json.loads(self.file.read_text("utf-8"))
         write_json(self.file, {**before, **content})
         for name, value in content.items():
@@ -203,9 +203,9 @@ class Plan:
 
 @contextmanager
 def lock(folder: Path, name: str, *, wait: bool) -> Iterator[None]:
-    """Holds the file lock `name` of a path, which ends with the process that holds it.
+    """Context manager: holds the file lock `name` of a path, which ends with its process.
 
-    So a job that outlived the process that launched it is waited for, not doubled.
+    A job that outlived the process that launched it is thus waited for, not duplicated.
 
     Raises:
         UserError: if another process holds it, unless `wait`.

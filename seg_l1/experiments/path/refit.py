@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def refit(plan: Plan, data: Any, chosen: float) -> None:
     """Makes `plan.refit`, and `plan.relaxed` if `path.relax_epochs` asks for it.
 
-    The refit follows the path on all training images down (or up) to the chosen alpha, since
-    that is how the scores came about that it was chosen by. The validation split picks its best
+    The refit follows the path on all training images to the chosen alpha, as the runs did whose
+    scores it was chosen by. The validation split picks its best
     epoch; the test split is scored once.
 
     Raises:
@@ -74,7 +74,7 @@ def blend(model: nn.Module, other: dict[str, torch.Tensor], share: float) -> Non
 
 @torch.no_grad()
 def recalibrate(model: nn.Module, batches: Batches) -> None:
-    """Measures the statistics of all batch-norm layers anew: the mean over one epoch of batches."""
+    """Recomputes the statistics of all batch-norm layers: the mean over one epoch of batches."""
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     momenta = [layer.momentum for layer in layers]
     model.eval()
