@@ -18,21 +18,44 @@ Exit codes: 0 done, 1 a run failed, 2 the input was wrong, 130 interrupted.
 
 from __future__ import annotations
 
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from seg_l1.cli import torchrun
 from seg_l1.config.check import check_overrides
+from seg_l1.config.compose import plain
 from seg_l1.config.words import parse
 from seg_l1.errors import UserError
 
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
 
 def run(words: list[str]) -> int:
-    """Follows the path; returns the exit code."""
+    """Runs or resumes the path; returns the exit code."""
     torchrun.refuse("a path", "start it with python, without torchrun")
     flags, overrides = parse(words)
-    for override in overrides:
-        if override.is_sweep_override():
-            line = override.input_line
-            raise UserError(f"{line}: a path takes one value; alphas are path.alphas=[...]")
-    check_overrides(flags, overrides)  # a typo is answered without torch
-    from seg_l1.experiments.path.controller import run_path
+    _check(flags, overrides)
+    config = plain(check_overrides(flags, overrides))
+    from seg_l1.experiments.path.controller import run_path  # torch is imported after the checks
 
-    return run_path(flags, overrides)
+    return run_path(config, overrides)
+
+
+def _check(flags: Namespace, overrides: Sequence[Override]) -> None:
+    """Rejects flags and overrides that a path does not support."""
+    if flags.multirun or flags.config_dir or flags.config_name:
+        raise UserError(
+            "path: launches its jobs by itself, without -m, --config-dir, --config-name"
+        )
+    for override in overrides:
+        key, line = override.key_or_group, override.input_line
+        if key in ("resume", "resume_sweep", "start", "path.job"):
+            raise UserError(f"{key}: a path plans its runs; the same command again goes on with it")
+        if override.is_sweep_override():
+            raise UserError(f"{line}: a path takes one value; alphas are path.alphas=[...]")
+        if key == "regularizer.alpha":
+            raise UserError("regularizer.alpha: is what a path looks for; give path.alphas=[...]")
+        if key == "hydra.job.chdir":
+            raise UserError("hydra.job.chdir: the jobs of a path share its folder; leave it out")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -13,9 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seg_l1.config.check import check_overrides
 from seg_l1.config.commands import command_line
-from seg_l1.config.compose import plain
 from seg_l1.config.identity import FREE, differences, flatten, meaning
 from seg_l1.config.words import key_of, slug
 from seg_l1.data.split import SegmentationData
@@ -46,8 +43,11 @@ FREE_ON_PATHS = (*(key for key in FREE if key != "trainer.kkt_images"), "path.fo
 """Keys that may change when a path goes on; the images of the certificate set the alphas too."""
 
 
-def run_path(flags: Namespace, overrides: Sequence[Override]) -> int:
+def run_path(config: dict[str, Any], overrides: Sequence[Override]) -> int:
     """Runs or resumes a path; returns the exit code.
+
+    Args:
+        config: the checked configuration that `overrides` compose.
 
     Raises:
         UserError: if the input is wrong, or if no usable range of alpha can be derived from the
@@ -58,7 +58,7 @@ def run_path(flags: Namespace, overrides: Sequence[Override]) -> int:
     lines = [str(override.input_line) for override in overrides]
     launcher = [line for line in lines if re.match(r"hydra\b", key_of(line))]
     words = [line for line in lines if line not in launcher]
-    config = _compose_path(flags, overrides)
+    _check_path(config)
     data = read_data(config)
     folder = Path(config["path"]["folder"] or _default_folder(config, words))
     with exclusive(folder):
@@ -69,22 +69,9 @@ def run_path(flags: Namespace, overrides: Sequence[Override]) -> int:
             raise Interrupted(f"go on with: {command_line('path', *lines)}") from None
 
 
-def _compose_path(flags: Namespace, overrides: Sequence[Override]) -> dict[str, Any]:
-    """Composes the configuration; raises UserError for options that a path does not support."""
-    if flags.multirun or flags.config_dir or flags.config_name:
-        raise UserError(
-            "path: launches its jobs by itself, without -m, --config-dir, --config-name"
-        )
-    for override in overrides:
-        key = override.key_or_group
-        if key in ("resume", "resume_sweep", "start", "path.job"):
-            raise UserError(f"{key}: a path plans its runs; the same command again goes on with it")
-    config = plain(check_overrides(flags, overrides))
+def _check_path(config: dict[str, Any]) -> None:
+    """Rejects configurations that a path does not support."""
     settings, regularizer = config["path"], config["regularizer"]
-    if any(o.key_or_group == "regularizer.alpha" for o in overrides):
-        raise UserError("regularizer.alpha: is what a path looks for; give path.alphas=[...]")
-    if any(o.key_or_group == "hydra.job.chdir" for o in overrides):
-        raise UserError("hydra.job.chdir: the jobs of a path share its folder; leave it out")
     if regularizer["penalty"]["_target_"].endswith(".Zero"):
         raise UserError("regularizer=none: has no alpha to choose; give regularizer=l1 or another")
     if settings["alphas"] and len(set(settings["alphas"])) < len(settings["alphas"]):
@@ -94,7 +81,6 @@ def _compose_path(flags: Namespace, overrides: Sequence[Override]) -> dict[str, 
         raise UserError(f"path.relax_epochs: {type(penalty).__name__} has no prox to keep zeros by")
     if not settings["alphas"] and settings["low"] >= settings["high"]:
         raise UserError("path.low: must be below path.high")
-    return config
 
 
 def _default_folder(config: dict[str, Any], words: list[str]) -> Path:
