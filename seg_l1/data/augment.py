@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torchvision.transforms import v2
-from torchvision.transforms.v2.functional import resize
 from torchvision.tv_tensors import Image, Mask
 
+from seg_l1.data.resample import resize_images, resize_masks
 from seg_l1.data.split import IGNORE
 
 
@@ -61,13 +61,12 @@ class Augmentation:
         )
 
     def _change(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        pair = (Image(images), Mask(masks))
         height, width = masks.shape[-2:]
         low, high = self.scale
         factor = low * (high / low) ** float(torch.rand(()))
         if factor != 1:
             size = [max(1, round(side * factor)) for side in (height, width)]
-            pair = tuple(resize(part, size) for part in pair)
+            images, masks = resize_images(images, size), resize_masks(masks, size)
         margin = [round(self.shift * width), round(self.shift * height)]
         cut = v2.RandomCrop(
             self.crop or (height, width),
@@ -75,4 +74,4 @@ class Augmentation:
             pad_if_needed=True,
             fill={Image: 0, Mask: IGNORE},
         )
-        return self.finish(*cut(*pair))
+        return self.finish(*cut(Image(images), Mask(masks)))

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset
 
+from seg_l1.data.resample import resize_ids, resize_picture
 from seg_l1.data.split import IGNORE, SegmentationData, Split, TensorSplit, describe
 from seg_l1.data.workers import follow_parent
 from seg_l1.errors import UserError, first_line
@@ -94,8 +95,7 @@ class FileSplit:
         if (ids == UNKNOWN).any():
             values = np.unique(np.asarray(mask, dtype=np.uint8)[ids == UNKNOWN])
             raise UserError(f"{mask_path}: {_bad_values(values, self.lookup)}")
-        height, width = self.image_size or ids.shape
-        ids = np.array(Image.fromarray(ids).resize((width, height), Image.Resampling.NEAREST))
+        ids = resize_ids(ids, self.image_size or ids.shape)
         return as_tensor(image, self.channels, self.image_size), torch.from_numpy(ids)
 
 
@@ -281,5 +281,5 @@ def as_tensor(picture: Picture, channels: int, image_size: tuple[int, int] | Non
     """Returns uint8 (channels, H, W), grayscale or RGB, resized (bilinear) if a size is given."""
     height, width = image_size or (picture.height, picture.width)
     picture = picture.convert("RGB" if channels == 3 else "L")
-    pixels = np.array(picture.resize((width, height), Image.Resampling.BILINEAR))
+    pixels = np.array(resize_picture(picture, (height, width)))
     return torch.from_numpy(pixels.reshape(height, width, channels)).movedim(-1, 0)

@@ -12,9 +12,10 @@ import torch
 from PIL import Image
 from PIL.Image import Image as Picture
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, pad
+from torch.nn.functional import pad
 
 from seg_l1.data.files import SUFFIXES, as_tensor, open_picture
+from seg_l1.data.resample import resize_scores
 from seg_l1.display.pictures import overlay, palette
 from seg_l1.errors import UserError
 from seg_l1.models.tiles import tiled, tiles
@@ -230,7 +231,7 @@ def _upsampled_argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
     best = torch.full(size, -torch.inf, dtype=logits.dtype, device=logits.device)
     ids = torch.zeros(size, dtype=torch.uint8, device=logits.device)
     for index, one in enumerate(logits[0]):
-        score = interpolate(one[None, None], size, mode="bilinear")[0, 0]
+        score = resize_scores(one[None, None], size)[0, 0]
         ids[score > best] = index
         best = torch.maximum(best, score)
     return ids
