@@ -80,6 +80,7 @@ SCRIPT_WORDS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", SCRIPT_WORDS, ids=lambda case: ascii(" ".join(case))[1:60])
 def test_words_of_the_scripts_that_make_no_sense(case, copied, capsys):
     Image.new("RGB", (9, 9)).save(copied / "a.png")

@@ -152,6 +152,7 @@ VALUES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("typed", VALUES, ids=lambda typed: ascii(typed)[1:40])
 def test_a_value_that_makes_no_sense_is_named_with_what_is_expected(typed, command, tmp_path):
     key = typed.lstrip("+~").partition("=")[0]
@@ -264,6 +265,7 @@ WORDS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("typed", WORDS, ids=lambda typed: ascii(" ".join(typed))[1:50])
 def test_words_that_make_no_sense_get_a_hint(typed, command, tmp_path):
     assert_refused(command(*typed), WORDS[typed], tmp_path)
@@ -306,6 +308,7 @@ BUILT = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("typed", BUILT, ids=lambda typed: ascii(" ".join(typed))[1:50])
 def test_what_cannot_be_built_is_refused_before_anything_is_written(typed, command, tmp_path):
     tiny = [word for word in TINY if word.split("=")[0] not in " ".join(typed)]

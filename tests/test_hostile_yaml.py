@@ -58,6 +58,7 @@ def write_own(folder, files):
         path.write_text(text, "utf-8", errors="surrogateescape")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", YAML, ids=lambda text: ascii(text)[1:50])
 def test_a_yaml_of_ones_own_that_is_wrong_is_named(text, command, tmp_path):
     write_own(tmp_path, {"experiment/mine.yaml": GLOBAL + text})

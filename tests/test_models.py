@@ -54,6 +54,7 @@ def test_default_scope_covers_every_tensor_of_an_option(name):
     assert free <= {"BatchNorm2d", "_BatchNorm", "GroupNorm"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIONS)
 def test_facts_of_a_run_can_be_taken_of_every_option(name):
     net, image = option(name), torch.zeros(1, 3, 37, 53)
@@ -176,6 +177,7 @@ def test_seed_cnn_says_which_size_it_was_built_for():
         SeedCNN(1, 2, image_size=(28, 28), width=2, hidden=4)(torch.zeros(1, 1, 32, 32))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TORCHVISION)
 def test_torchvision_model_is_that_of_torchvision(name):
     from torchvision.models import get_model
