@@ -37,6 +37,7 @@ def _has_key(option, override):
     return not key.startswith("model.") or key in dict(flatten(compose_plain([option])))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "option",
     [pytest.param(o, marks=pytest.mark.slow) if o in LARGE else o for o in OPTIONS],

@@ -17,6 +17,8 @@ from seg_l1.config.compose import CONF
 from seg_l1.runs.trust import TARGETS, TRUST
 from tests.support.refusals import assert_refused, called
 
+pytestmark = pytest.mark.slow
+
 
 class Evil:
     def __reduce__(self):

@@ -315,6 +315,7 @@ def test_what_cannot_be_built_is_refused_before_anything_is_written(typed, comma
     assert_refused(command(*tiny, *typed), BUILT[typed], tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "value"),
     [

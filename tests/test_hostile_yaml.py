@@ -93,6 +93,7 @@ OWN_OPTIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", OWN_OPTIONS)
 def test_options_of_ones_own_that_are_wrong_are_named(case, command, tmp_path):
     files, typed, words = OWN_OPTIONS[case]

@@ -34,6 +34,7 @@ def option(name, *overrides, channels=3, classes=5, size=(37, 53)):
     return build_model(config, channels, classes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_option_gives_a_score_per_class_and_pixel_for_odd_sizes(name, channels):
