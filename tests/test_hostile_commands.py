@@ -33,7 +33,7 @@ SCRIPT_WORDS = {
     ("predict", "run=run input=loop.png output=o"): ["input", "loop.png"],
     ("predict", "run=run input=a.png output=a.png"): ["a.png", "cannot be written"],
     ("predict", "run=run input=a.png output=/proc/x"): ["/proc/x", "cannot be written"],
-    ("predict", "run=run input=pictures output=pictures/o"): ["output", "another place"],
+    ("predict", "run=run input=pictures output=pictures/o"): ["output", "another folder"],
     ("predict", "run=run input=a.png output=o tile=0"): ["tile", "at least 64"],
     ("predict", "run=run input=a.png output=o tile=²"): ["tile", "at least 64"],
     ("predict", "run=run input=a.png output=o tile=1e3"): ["tile", "at least 64"],

@@ -442,7 +442,7 @@ def test_pictures_to_predict_are_named_too(street, command, tmp_path, capsys):
     (source / "loop.png").symlink_to("loop.png")
     code, out, err = called("predict", ["run=run", "input=in", "output=out"], capsys)
     assert code == 1
-    assert "1 of 3 pictures" in out
+    assert "1 of 3 images predicted" in out
     assert "text.png: cannot be read" in err
     assert "two.png: cannot be read as an image (it holds 2 pictures" in err
     with Image.open(tmp_path / "out/masks/é b.png") as mask:

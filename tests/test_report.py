@@ -103,7 +103,7 @@ def write_run(template):
 
 @pytest.fixture
 def write_sweep(write_run):
-    """Writes a sweep in which `none` is trained once per seed: its other α mean the same run."""
+    """Writes a sweep in which `none` is trained once per seed: its other α are the same run."""
 
     def write(
         root, regularizers=("none", "l1", "l2"), alphas=(1e-6, 1e-5), seeds=(0, 1, 2), **more

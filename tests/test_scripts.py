@@ -37,7 +37,8 @@ def test_evaluate_refuses_other_classes_and_files_that_the_splits_were_not_drawn
     assert command(*folder, *words, "hydra.run.dir=run")[0] == 0
     run = f"run={tmp_path / 'run'}"
     assert evaluate(run) == 0
-    capsys.readouterr()
+    assert evaluate(run, "split=test") == 2
+    assert "no test split" in (err := capsys.readouterr().err) and "test_fraction=0.2" in err
     grown = tmp_path / "grown"
     shutil.copytree(street, grown)
     for kind in ("images", "masks"):
@@ -58,6 +59,8 @@ def test_evaluate_normalises_as_the_run_did(street, command, tmp_path, capsys):
     words = [word for word in TINY if "dataset.num" not in word and "epochs" not in word]
     root = f"dataset.root={tmp_path / 'data'}"
     assert command("dataset=folder", root, *words, "trainer.epochs=8", "hydra.run.dir=run")[0] == 0
+    assert evaluate(f"run={tmp_path / 'run'}", "split=test") == 2
+    assert "add test/images and test/masks" in capsys.readouterr().err
     scores = []
     for factor in (1.0, 0.3):
         for path in (tmp_path / "data").rglob("images/*.png"):

@@ -103,10 +103,11 @@ def test_a_run_records_ledger_and_certificate(command, tmp_path):
     assert summary["shrinkage"] == [
         "L1 with alpha=0.001", "clipping of gradients at clip_norm=0.01 in 100 % of the steps"
     ]  # fmt: skip
-    assert any("feed a norm layer" in note for note in summary["notes"])
+    assert any("followed by a normalization layer" in note for note in summary["notes"])
     assert summary["certificate"]["epoch"] == 4
     for name in ("kkt/zeros", "kkt/support", "kkt/mapping"):
         assert summary["certificate"][name] == pytest.approx(float(rows[-1][name]))
     assert 0 < summary["certificate"]["kkt/zeros"] <= 1
     assert "optimality condition, epoch 4" in out
-    assert "feed a norm layer" in out
+    assert "followed by a normalization layer" in out
+    assert "regularization: L1 with alpha=0.001, and clipping" in out

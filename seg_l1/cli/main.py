@@ -16,12 +16,12 @@ from seg_l1.config.commands import command_line, started
 from seg_l1.errors import UserError, did_you_mean
 
 COMMANDS = {
-    "train": "train one network, or with -m a sweep; go on with either",
+    "train": "train one network, or a sweep with -m; resume either",
     "path": "choose alpha: a regularization path, cross-validation, and a refit",
     "search": "search hyperparameters with optuna",
     "report": "compare runs and sweeps: tables, figures and tests in one HTML file",
     "evaluate": "score the best weights of a run on a split",
-    "predict": "predict the classes of new pictures",
+    "predict": "segment new images with a trained network",
 }
 """Each is the function `run(words)` of a module of this package, whose docstring is its help."""
 

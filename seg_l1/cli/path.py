@@ -6,7 +6,7 @@
 Trains one network after the other along a grid of alphas, each from the weights of the one
 before, on the validation split or on K folds of the training images; chooses an alpha by the
 best mean or by the one-standard-error rule (path.rule); and trains the network at that alpha on
-all training images. The keys are in conf/path/default.yaml. The same command again goes on where
+all training images. The keys are in conf/path/default.yaml. The same command again resumes where
 it was stopped or killed, and shows the result where it is complete.
 
 Writes into outputs/paths/<what was typed>/ (path.folder=... for another place): path.json (the

@@ -1,14 +1,14 @@
-"""Predicts the classes of pictures with the best weights of a run; its data are not needed.
+"""Segments new images with the best weights of a run; the training data is not needed.
 
     seg-l1 predict run=<run directory> input=<folder or file> output=<folder>
                    [device=...] [tile=512]
 
-Writes, under the names of the pictures: output/masks/*.png (the gray value is the class id),
+Writes, under the names of the images: output/masks/*.png (the gray value is the class id),
 output/overlays/*.png, output/shares.csv (share of the pixels per class, confidence) and
 output/classes.csv (id, name, color). `tile` is the side, in pixels, of the tiles in which large
-pictures are read by a run with dataset.image_size=null; other runs resize them.
+images are read by a run with dataset.image_size=null; other runs resize them.
 
-Exit codes: 0 done, 1 some pictures could not be read (the others are done), 2 the input was wrong,
+Exit codes: 0 done, 1 some images could not be read (the others are done), 2 the input was wrong,
 130 interrupted.
 """
 
@@ -40,7 +40,7 @@ def run(words: list[str]) -> int:
     if tile is not None and predictor.image_size is not None:
         height, width = predictor.image_size
         sys.stderr.write(
-            f"note: pictures are resized to {height}x{width}, as in training, so that tile has no"
+            f"note: images are resized to {height}x{width}, as in training, so that tile has no"
             " effect; it is for runs with dataset.image_size=null\n"
         )
     console = Console(stderr=True)
@@ -48,7 +48,7 @@ def run(words: list[str]) -> int:
     bar = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     total = 0
     with bar as progress:
-        pictures = progress.add_task("pictures", total=None)
+        pictures = progress.add_task("images", total=None)
 
         def on_file(done: int, count: int) -> None:
             nonlocal total
@@ -59,5 +59,6 @@ def run(words: list[str]) -> int:
     for line in unreadable:
         sys.stderr.write(f"skipped: {line}\n")
     read = total - len(unreadable)
-    sys.stdout.write(f"{read} of {total} pictures: masks, overlays, shares.csv in {output}\n")
+    written = f"masks, overlays and shares.csv are in {output}"
+    sys.stdout.write(f"{read} of {total} images predicted: {written}\n")
     return 1 if unreadable else 0

@@ -31,5 +31,6 @@ def run(words: list[str]) -> int:
     found = report.collect(folders)
     page = report.write(found, Path(typed.get("output") or Path(folders[0]) / "report"))
     left_out = f", {len(found.unfinished)} without a result" if found.unfinished else ""
-    sys.stdout.write(f"{len(found.runs)} runs{left_out}: {page}\n")
+    count = f"{len(found.runs)} run{'s' * (len(found.runs) != 1)}"
+    sys.stdout.write(f"wrote {page} ({count}{left_out})\n")
     return 0

@@ -29,7 +29,10 @@ def help_text() -> str:
     lines = [
         "seg-l1 train [group=option ...] [key=value ...]    one run",
         "seg-l1 train -m regularizer=l1,l2 regularizer.alpha=1e-5,1e-4    a sweep",
-        "seg-l1 train resume=<run directory>    go on with a run",
+        "seg-l1 train resume=<run directory>    resume a run",
+        "",
+        "keys (all of them: seg-l1 train --cfg job):",
+        "  regularizer.alpha=1e-5 (the strength)  seed=0  trainer.epochs=20  dataset.root=...",
         "",
         "groups and their options (* = default):",
     ]
@@ -44,14 +47,7 @@ def help_text() -> str:
             about = first[1] if first[0].startswith("# @package") else first[0]
             star = "*" if default and default[1] == option else " "
             lines.append(f"  {star} {option:<{width}} {about.lstrip('# ')}")
-    lines += [
-        "",
-        "keys (all of them: seg-l1 train --cfg job):",
-        "  regularizer.alpha=1e-5 (the strength)  seed=0  trainer.epochs=20  dataset.root=...",
-        "",
-        "hydra's own flags: seg-l1 train --hydra-help",
-        "",
-    ]
+    lines += ["", "hydra's own flags: seg-l1 train --hydra-help", ""]
     return "\n".join(lines)
 
 

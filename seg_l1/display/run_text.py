@@ -52,7 +52,7 @@ def start_lines(
         f" {summary.penalised_weights:,} in {penalized} of {len(tensors)} tensors are penalized"
         f" (scope.csv); {(summary.multiply_adds or 0) / 1e6:.0f} M multiply-adds per image,"
         f" on {device}{shared}",
-        f"what shrinks weights: {', and '.join(summary.shrinkage) or 'nothing'}",
+        f"regularization: {', and '.join(summary.shrinkage) or 'none'}",
         *(f"note: {note}" for note in summary.notes),
         f"run: {folder}",
     ]

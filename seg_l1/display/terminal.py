@@ -174,9 +174,9 @@ def data_text(data: SegmentationData) -> str:
 
 
 def _per_class(title: str, classes: Sequence[str], *, values: Sequence[str]) -> str:
-    """Returns a title and "class value" pairs, wrapped."""
-    pairs = [f"{name}\0{value}" for name, value in zip(classes, values, strict=True)]
-    text = f"{title}: " + "  ".join(pairs)
+    """Returns a title and "class: value" pairs, wrapped between pairs."""
+    pairs = [f"{name}: {value}" for name, value in zip(classes, values, strict=True)]
+    text = f"{title}: " + ", ".join(pair.replace(" ", "\0") for pair in pairs)
     wrapped = fill(text, 100, subsequent_indent="  ", break_on_hyphens=False)
     return wrapped.replace("\0", " ")
 
@@ -208,7 +208,8 @@ def certificate_text(row: dict[str, float]) -> str:
     if not math.isnan(zeros):
         parts.append(f"{100 * zeros:.1f} % of the zeros satisfy it")
     if not math.isnan(support):
-        parts.append(f"the other weights violate it by up to {support:.2g} times alpha")
+        largest = f"{float(f'{support:.2g}'):g}"
+        parts.append(f"for the other weights the residual is at most {largest} alpha")
     if not parts:
         return ""
     return f"optimality condition, epoch {row['epoch']:.0f}: {'; '.join(parts)}"

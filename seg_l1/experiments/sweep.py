@@ -1,8 +1,9 @@
 """A sweep: its jobs, which of them are the same run, and the progress of each.
 
-A sweep is a folder with `sweep.json` (the plan and its progress), `sweep.csv` (the same as a table)
-and a run directory per job. A process that changes something rewrites both files from the run
-directories, so that processes need not know of each other.
+A sweep is a folder with `sweep.json` (its jobs and their state), `sweep.csv` (the same as a table)
+and a run directory per job; `planning` decides which jobs there are. A process that changes
+something rewrites both files from the run directories, so that processes need not know of each
+other.
 """
 
 from __future__ import annotations

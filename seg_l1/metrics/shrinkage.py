@@ -89,9 +89,8 @@ def _scales(tensors: Sequence[ScopedTensor], scale_invariant: set[str]) -> list[
     remarks = []
     if invariant:
         remarks.append(
-            f"{len(invariant)} of {len(penalized)} penalized tensors feed a norm layer, which"
-            " removes their scale: there the penalty selects zeros, and otherwise only raises the"
-            " effective learning rate; compare zeros, not norms"
+            f"{len(invariant)} of {len(penalized)} penalized tensors are followed by a"
+            " normalization layer, so compare their zeros, not their norms (docs/objective.md)"
         )
     if scales:
         remarks.append(

@@ -22,17 +22,17 @@ def attach(
     rules: Sequence[Rule] = DEFAULT_RULES,
     solver: type[Solver] = Proximal,
 ) -> Solver:
-    """From now on `optimizer.step()` minimizes the loss + alpha·Σ R(w), with exact zeros.
+    """After this call, `optimizer.step()` minimizes the loss + alpha·Σ R(w), with exact zeros.
 
     Returns the solver. Its `strength` is alpha, and may be changed between any two steps. Its
     `clip_grad_norm_()` takes the place of torch's, which would leave the penalty unclipped and so
-    raise α. Its `state_dict()`, strength included, belongs into the checkpoint; `flush()` before an
-    evaluation restores zeros where float32 makes steps wait; `detach()` takes the penalty off.
+    raise α. Its `state_dict()`, strength included, belongs in the checkpoint; `flush()` before an
+    evaluation restores zeros where float32 makes steps wait; `detach()` removes the penalty.
 
     The scope is decided now: tensors that are frozen now, or come to the optimizer later, are not
     penalized; those frozen later are left alone. A copy of the optimizer has no penalty. A weight
     whose gradient stays 0 moves by lr·alpha/eps per step under Adam: with torch's eps=1e-8 it is
-    zero at once, with 1e-5 it has time to wake.
+    zero at once, with 1e-5 it can become nonzero again.
 
     Args:
         penalty: R, L1 for None; see `seg_l1.penalties`.

@@ -195,11 +195,12 @@ def _predict_picture(
 
 def _check_target(source: Path, target: Path) -> None:
     if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"output: '{target}' lies in the input folder, choose another place")
+        raise UserError(f"output: '{target}' lies in the input folder; choose another folder")
     for kind in ("masks", "overlays"):
         if (target / kind).exists() and not (target / "shares.csv").is_file():
             raise UserError(
-                f"output: '{target / kind}' exists, and is no prediction's; choose another place"
+                f"output: '{target / kind}' already exists and was not written by predict;"
+                " choose another folder"
             )
 
 
@@ -214,7 +215,7 @@ def _find(source: Path) -> list[Path]:
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
     )
     if not files:
-        raise UserError(f"input: no picture lies in '{source}' ({', '.join(sorted(SUFFIXES))})")
+        raise UserError(f"input: there is no image in '{source}' ({', '.join(sorted(SUFFIXES))})")
     return files
 
 

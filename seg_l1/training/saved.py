@@ -79,6 +79,12 @@ def _check_data(data: SegmentationData, classes: list[Any], fingerprint: str) ->
 
 def _chosen_split(data: SegmentationData, split: str | None) -> str:
     split = split or ("test" if "test" in data.splits else "val")
+    if split == "test" and split not in data.splits:
+        drawn, given = "train with dataset.test_fraction=0.2", "add test/images and test/masks"
+        raise UserError(
+            "split: this data set has no test split; use split=val, or"
+            f" {drawn if data.indices else given}"
+        )
     if split not in data.splits:
         raise UserError(f"split: there is no '{split}', only {', '.join(data.splits)}")
     if split == "train":

@@ -165,7 +165,8 @@ def find_alpha_range(plan: Plan, data: SegmentationData) -> None:
     record = RunDirectory(plan.path / "reference")
     images = plan.data(data, plan.whole)
     words = [*plan.words, "regularizer.alpha=0", f"trainer.epochs={plan.epochs}"]
-    terminal.say(f"training the dense network for {plan.epochs} epochs to find the range of alpha")
+    length = f"{plan.epochs} epoch{'s' * (plan.epochs != 1)}"
+    terminal.say(f"training the dense network for {length} to find the range of alpha")
     complete(config, words, record, data=images)
     loop = build(config, images, pretrained=False).loop
     loop.model.load_state_dict(record.model_state("last"))

@@ -28,9 +28,10 @@ class PathScreen(SweepScreen):
 
 def choice(plan: Plan, selection: Selection, *, chosen: float) -> str:
     """Returns the table of the alphas: mean, standard error, zeros, gap, and the selection."""
-    title = f"val {plan.settings['metric']}, mean over {len(plan.jobs)}"
-    if len(plan.jobs) == 1:
-        title = f"val {plan.settings['metric']}"
+    metric = {"miou": "mIoU", "dice": "Dice"}.get(plan.settings["metric"], plan.settings["metric"])
+    title = f"validation {metric}"
+    if len(plan.jobs) > 1:
+        title += f", mean over {len(plan.jobs)}"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     relative = plan.reference.get("last_survivor")
     columns = ["alpha", *(["alpha/last survivor"] if relative else []), "mean"]
@@ -73,7 +74,7 @@ def closing(plan: Plan) -> str:
             "  selection.json  path.csv  path.png"
             + ("  stability.csv  stability.png" if len(plan.jobs) > 1 else ""),
             "\nnext:",
-            f"  {predict} input=<folder of pictures> output=<folder>",
+            f"  {predict} input=<folder of images> output=<folder>",
             f"  {command_line('report', plan.path)}",
             f"  tensorboard --logdir {shlex.quote(str(plan.path))}",
         ]
