@@ -112,19 +112,27 @@ def test_names_folders_sizes_and_shares_are_kept(trained, tmp_path, capsys):
     captured = capsys.readouterr()
     assert "broken.png: cannot be read" in captured.err
     assert "6 of 7 pictures" in captured.out
-    names = [f"a/{kind}/00{index}.png.png" for kind in ("images", "masks") for index in (0, 1)]
-    names += ["grey.jpg.png", "grey.png.png"]
+    names = [f"a/{kind}/00{index}.png" for kind in ("images", "masks") for index in (0, 1)]
+    names += ["grey.png", "grey_jpg.png"]
     for kind in ("masks", "overlays"):
         found = sorted(p.relative_to(out / kind).as_posix() for p in (out / kind).rglob("*.png"))
         assert found == names
     assert np.array(Image.open(out / "masks" / names[0])).shape == (33, 47)
     rows = table(out / "shares.csv")
     assert [row["file"] for row in rows][-2:] == ["grey.jpg", "grey.png"]
-    for row, name in zip(rows, names, strict=True):
+    for row, name in zip(rows, [*names[:4], names[5], names[4]], strict=True):
         ids = np.array(Image.open(out / "masks" / name))
         assert float(row["car"]) == pytest.approx((ids == 1).mean(), abs=1e-6)
         assert float(row["road"]) + float(row["car"]) == pytest.approx(1, abs=1e-5)
     assert [row["class"] for row in table(out / "classes.csv")] == ["road", "car"]
+
+
+def test_no_output_has_two_suffixes_and_none_takes_the_place_of_another():
+    names = ["a.jpg", "a.png", "A.png", "a_jpg.tif", "b.PNG", "c.d.png", "x/a.jpg", "x/a.jpeg"]
+    named = prediction._names([Path(name) for name in names])
+    assert [name.as_posix() for name in named] == [
+        "a_jpg.png", "a.png", "A_png.png", "a_jpg_tif.png", "b.png", "c.d.png", "x/a.png",
+        "x/a_jpeg.png"]  # fmt: skip
 
 
 def test_one_file_is_predicted_in_tiles(trained, tmp_path, capsys):

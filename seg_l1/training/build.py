@@ -80,6 +80,8 @@ def load_data(config: Config) -> SegmentationData:
         UserError: naming what is wrong with the data.
     """
     spec = {k: v for k, v in config["dataset"].items() if k not in _BATCH_KEYS}
+    if config["limit"]["val_is_train"] and "val_fraction" in spec:
+        spec["val_fraction"] = None
     try:
         data = instantiate("dataset", spec)
     except OSError as error:
