@@ -15,6 +15,8 @@ more than 8 bits tifffile; a missing one is named.
 from __future__ import annotations
 
 import argparse
+import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
@@ -23,7 +25,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageSequence
-from torchvision.io import read_image
 
 from seg_l1.data.images import CONVERTIBLE, SUFFIXES, open_picture, stem_of, suffix_of
 from seg_l1.errors import UserError, first_line
@@ -99,8 +100,10 @@ def read(path: Path) -> list[np.ndarray]:
         if kind in _READERS:
             return _READERS[kind](path)
         with Image.open(path) as picture:
-            if picture.format == "PNG":
-                return [np.moveaxis(read_image(str(path)).numpy(), 0, -1).squeeze()]
+            if picture.format == "PNG" and picture.mode in ("RGB", "RGBA"):
+                return [_deep_png(path)]
+            if picture.format == "PPM":
+                return [_netpbm(path.read_bytes())]
             pages = list(_pages(picture))
             return pages or _tiff(path)
     except UserError:
@@ -120,6 +123,38 @@ def _pages(picture: Image.Image) -> Iterator[np.ndarray]:
         yield np.array(page)
 
 
+def _deep_png(path: Path) -> np.ndarray:
+    """Returns the values of a color PNG of 16 bits.
+
+    Pillow unpacks one byte of each value: the upper one as "RGB;16B", which is how it opens the
+    file, and the lower one when it is told that the bytes are swapped.
+    """
+    halves = []
+    for order in ("B", "L"):
+        with Image.open(path) as picture:
+            rawmode = f"{picture.mode};16B"
+            if [tile[3] for tile in picture.tile] != [rawmode]:
+                raise ValueError("it is gray with an alpha band of 16 bits")
+            picture.tile = [(*picture.tile[0][:3], f"{rawmode[:-1]}{order}")]  # type: ignore[list-item]
+            halves.append(np.asarray(picture).astype(np.uint16))
+    return 256 * halves[0] + halves[1]
+
+
+def _netpbm(content: bytes) -> np.ndarray:
+    """Returns the values of a PGM or PPM file, of which Pillow would keep 8 bits."""
+    header = re.match(rb"(P[2356])" + 3 * rb"(?:\s|#[^\n]*\n)+(\d+)" + rb"\s", content)
+    if header is None:
+        raise ValueError("its header is damaged")
+    width, height, largest = (int(word) for word in header.groups()[1:])
+    kind, rest = header[1], content[header.end() :]
+    if kind in (b"P2", b"P3"):
+        values = np.array(rest.split(), dtype=np.int64)
+    else:
+        values = np.frombuffer(rest, dtype=np.uint8 if largest < 256 else ">u2")
+    shape = (height, width) if kind in (b"P2", b"P5") else (height, width, 3)
+    return values[: math.prod(shape)].reshape(shape)
+
+
 def _package(name: str, kind: str) -> Any:
     try:
         return import_module(name)
@@ -129,7 +164,7 @@ def _package(name: str, kind: str) -> Any:
 
 def _tiff(path: Path) -> list[np.ndarray]:
     try:
-        return _slices(np.asarray(_package("tifffile", "TIFF").imread(path)), axis=0)
+        return _slices(np.asarray(_package("tifffile", "TIFF").imread(path)))
     except UserError:
         raise
     except Exception as error:
@@ -141,7 +176,7 @@ def _dicom(path: Path) -> list[np.ndarray]:
     pixels = np.asarray(data.pixel_array)
     if data.get("PhotometricInterpretation") == "MONOCHROME1":  # the largest value is black
         pixels = pixels.max() - pixels
-    return _slices(pixels, axis=0)
+    return _slices(pixels)
 
 
 def _nifti(path: Path) -> list[np.ndarray]:
@@ -154,11 +189,11 @@ def _nifti(path: Path) -> list[np.ndarray]:
 
 def _itk(path: Path) -> list[np.ndarray]:
     package = _package("SimpleITK", "MetaImage and NRRD")
-    return _slices(package.GetArrayFromImage(package.ReadImage(str(path))), axis=0)
+    return _slices(package.GetArrayFromImage(package.ReadImage(str(path))))
 
 
 def _numpy(path: Path) -> list[np.ndarray]:
-    return _slices(np.load(path, allow_pickle=False), axis=0)
+    return _slices(np.load(path, allow_pickle=False))
 
 
 _READERS: dict[str, Callable[[Path], list[np.ndarray]]] = {
@@ -170,15 +205,15 @@ _READERS: dict[str, Callable[[Path], list[np.ndarray]]] = {
 }
 
 
-def _slices(pixels: np.ndarray, *, axis: int) -> list[np.ndarray]:
-    """Returns the pictures of an array: (H, W), (H, W, C), (C, H, W), or a volume along `axis`."""
+def _slices(pixels: np.ndarray) -> list[np.ndarray]:
+    """Returns the pictures of an array: (H, W), (H, W, 3 or 4), (3, H, W), or (D, ...)."""
     pixels = pixels.squeeze()
     if pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] in (3, 4)):
         return [pixels]
-    if pixels.ndim == 3 and pixels.shape[0] in (3, 4):
+    if pixels.ndim == 3 and pixels.shape[0] == 3:
         return [np.moveaxis(pixels, 0, -1)]
     if pixels.ndim == 3 or (pixels.ndim == 4 and pixels.shape[-1] in (3, 4)):
-        return list(np.moveaxis(pixels, axis, 0))
+        return list(pixels)
     raise ValueError(f"it has the shape {pixels.shape}, expected (H, W), (H, W, 3) or (D, H, W)")
 
 
