@@ -124,6 +124,11 @@ def _assemble_to_score(
     return replace(data, splits={name: data.splits.pop("train"), **data.splits})
 
 
+def unnamed(count: int) -> list[str]:
+    """Returns the names of classes of which the number alone is given."""
+    return [f"class_{index}" for index in range(count)]
+
+
 def _classes(folder: Path, num_classes: int | None) -> list[str]:
     listing = folder / "classes.txt"
     if not listing.is_file():
@@ -132,7 +137,7 @@ def _classes(folder: Path, num_classes: int | None) -> list[str]:
                 f"{listing}: is missing. Write a class name per line, or give"
                 " dataset.num_classes=<number>."
             )
-        return [f"class_{index}" for index in range(num_classes)]
+        return unnamed(num_classes)
     try:
         lines = listing.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

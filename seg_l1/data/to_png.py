@@ -176,7 +176,7 @@ def _dicom(path: Path) -> list[np.ndarray]:
     pixels = np.asarray(data.pixel_array)
     if data.get("PhotometricInterpretation") == "MONOCHROME1":  # the largest value is black
         pixels = pixels.max() - pixels
-    return _slices(pixels)
+    return [pixels] if pixels.ndim == 2 or data.SamplesPerPixel > 1 else list(pixels)
 
 
 def _nifti(path: Path) -> list[np.ndarray]:
@@ -189,7 +189,11 @@ def _nifti(path: Path) -> list[np.ndarray]:
 
 def _itk(path: Path) -> list[np.ndarray]:
     package = _package("SimpleITK", "MetaImage and NRRD")
-    return _slices(package.GetArrayFromImage(package.ReadImage(str(path))))
+    image = package.ReadImage(str(path))
+    pixels = package.GetArrayFromImage(image)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        return _slices(pixels)
+    return [pixels] if pixels.ndim == 2 else list(pixels)
 
 
 def _numpy(path: Path) -> list[np.ndarray]:

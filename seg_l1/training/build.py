@@ -92,10 +92,10 @@ def load_data(config: Config) -> SegmentationData:
         most = limit["train"] if name == "train" else limit["val"]
         splits[name] = split if most is None else split.subset(range(min(most, len(split))))
     indices = {name: chosen[: len(splits[name])] for name, chosen in data.indices.items()}
-    if limit["val_is_train"]:
+    if limit["val_is_train"] and "train" in splits:
         splits["val"] = splits["train"]
         indices |= {"val": indices["train"]} if indices else {}
-    groups = data.groups[: len(splits["train"])]
+    groups = data.groups[: len(splits.get("train", ()))]
     return replace(data, splits=splits, indices=indices, groups=groups)
 
 

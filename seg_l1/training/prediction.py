@@ -15,7 +15,7 @@ from PIL.Image import Image as Picture
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from seg_l1.data.images import SUFFIXES, as_tensor, open_picture, suffix_of
+from seg_l1.data.images import SUFFIXES, as_tensor, foreign_format, open_picture, suffix_of
 from seg_l1.data.resample import resize_scores
 from seg_l1.display.pictures import overlay, palette
 from seg_l1.errors import UserError
@@ -209,14 +209,16 @@ def _find(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise UserError(f"input: there is no file or folder '{source}'")
-    files = sorted(
-        path
-        for path in source.rglob("*")
-        if suffix_of(path) in SUFFIXES and path.is_file() and not path.name.startswith(".")
-    )
-    if not files:
+    files, foreign = [], []
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            if suffix_of(path) in SUFFIXES:
+                files.append(path)
+            elif foreign_format(path):
+                foreign.append(path)
+    if not files and not foreign:
         raise UserError(f"input: no picture lies in '{source}' ({', '.join(sorted(SUFFIXES))})")
-    return files
+    return sorted(files + foreign)
 
 
 def _names(files: Sequence[Path]) -> list[Path]:
