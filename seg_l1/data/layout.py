@@ -183,22 +183,21 @@ def _pairs(images: Listing, masks: Listing, suffixes: Suffixes) -> tuple[list[Pa
     """Returns the pairs of two folders, in the order of the images, and notes on other files."""
     image_of, other_images = suffixes.stems(images.paths, of_image=True)
     mask_of, other_masks = suffixes.stems(masks.paths, of_image=False)
-    unpaired = sorted(image_of.keys() - mask_of.keys()) + sorted(mask_of.keys() - image_of.keys())
+    images_alone = sorted(image_of.keys() - mask_of.keys())
+    masks_alone = sorted(mask_of.keys() - image_of.keys())
     if suffixes.leave_derived:
-        derived = {
-            stem for stem in unpaired if stem in mask_of and stem.startswith(tuple(image_of))
-        }
-        unpaired = [stem for stem in unpaired if stem not in derived]
-        other_masks += len(derived)
-    if unpaired:
-        _refuse_unpaired(unpaired, images, masks, suffixes, of_image=unpaired[0] in image_of)
+        count = len(masks_alone)
+        masks_alone = [stem for stem in masks_alone if not stem.startswith(tuple(image_of))]
+        other_masks += count - len(masks_alone)
+    if images_alone or masks_alone:
+        _refuse_unpaired(images_alone, masks_alone, images, masks, suffixes)
     pairs = [
         (_one(images.paths[image_of[stem]]), _one(masks.paths[mask_of[stem]]))
         for stem in sorted(image_of)
     ]
     notes = [
-        f"{listing.folder}: {count} pictures whose name does not end with '{suffix}' are not used"
-        f" (dataset.{key})"
+        f"{listing.folder}: {count} pictures are not used, whose names do not fit"
+        f" dataset.{key}='{suffix}'"
         for listing, count, suffix, key in (
             (images, other_images, suffixes.image, "image_suffix"),
             (masks, other_masks, suffixes.mask, "mask_suffix"),
@@ -215,8 +214,13 @@ def _one(paths: list[Path]) -> Path:
 
 
 def _refuse_unpaired(
-    unpaired: list[str], images: Listing, masks: Listing, suffixes: Suffixes, *, of_image: bool
+    images_alone: list[str],
+    masks_alone: list[str],
+    images: Listing,
+    masks: Listing,
+    suffixes: Suffixes,
 ) -> None:
+    of_image, unpaired = bool(images_alone), [*images_alone, *masks_alone]
     stem = unpaired[0]
     lacking, other = (masks, "image") if of_image else (images, "mask")
     suffix = suffixes.mask if of_image else suffixes.image
@@ -224,6 +228,7 @@ def _refuse_unpaired(
         if key_of(lacking.folder, path) == stem + suffix:
             listed = ", ".join(sorted(SUFFIXES))
             raise UserError(f"{path}: is left out; save it as one of {listed}")
+    also = f", nor to the mask '{masks_alone[0]}'" if images_alone and masks_alone else ""
     without = {f"{lonely}{suffix}" for lonely in unpaired if lonely != stem}
     name = Path(stem).name + suffix
     elsewhere = [key for key in lacking.paths if key in without and Path(key).name == name]
@@ -232,6 +237,6 @@ def _refuse_unpaired(
         there = lacking.paths[elsewhere[0]][0].relative_to(lacking.folder)
         hint = f"; it lies at {there}, move it to {stem}{suffix}{there.suffix}"
     raise UserError(
-        f"{lacking.folder}: nothing belongs to the {other} '{stem}' ({len(unpaired)} without a"
-        f" partner in all). Names must agree up to the suffix{suffixes.words}{hint}."
+        f"{lacking.folder}: nothing belongs to the {other} '{stem}'{also} ({len(unpaired)} without"
+        f" a partner in all). Names must agree up to the suffix{suffixes.words}{hint}."
     )
