@@ -110,7 +110,7 @@ BAD_FILES = {
     "a folder": (as_folder, [*UNREADABLE, "directory"]),
     "16 bits": (
         replaced()(Image.fromarray(np.ones((20, 30), np.uint16))),
-        [*UNREADABLE, "expected 8 bits"]),
+        ["004.png: cannot be read", "expected 8 bits", "to_png"]),
     "32 bits": (
         replaced(".tif")(Image.fromarray(np.ones((20, 30), np.int32))), ["004.tif", "8 bits"]),
     "floats": (
@@ -119,7 +119,12 @@ BAD_FILES = {
         replaced(format="GIF", **frames(IDS))(IDS), [*UNREADABLE, "2 pictures, expected one"]),
     "PNG with two frames": (replaced(**frames(IDS))(IDS), [*UNREADABLE, "2 pictures"]),
     "TIFF with two pages": (replaced(".tif", **frames(IDS))(IDS), ["004.tif", "2 pictures"]),
-    "a suffix that is not read": (replaced(".gif")(IDS), ["004.gif", "is left out", ".png"]),
+    "a suffix that is not read": (
+        renamed("004.xyz"), ["004.xyz", "is left out", ".png"]),
+    "a format that is not read": (
+        renamed("004.psd"), ["004.psd: is Photoshop", "Export it as PNG"]),
+    "a format that can be converted": (
+        renamed("004.dcm"), ["004.dcm: is DICOM", "seg_l1.data.to_png street/"]),
     "1x1": (replaced()(Image.new("L", (1, 1))), ["004.png", "1x1", "30x20", "same size"]),
     "20000x10": (replaced()(Image.new("L", (20_000, 10))), ["20000x10", "same size"]),
     "two of a name": (twice, ["004.png", "004.bmp", "keep one"]),
@@ -244,7 +249,7 @@ def test_a_folder_that_is_none_is_named(case, street, command, tmp_path):
 
 
 def test_a_picture_of_billions_of_pixels_is_not_unpacked(street, monkeypatch):
-    monkeypatch.setattr("seg_l1.data.files.MOST_PIXELS", 599)
+    monkeypatch.setattr("seg_l1.data.images.MOST_PIXELS", 599)
     with pytest.raises(UserError, match="more than 599 pixels"):
         folder.load(root=str(street))
 

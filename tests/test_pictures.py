@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from seg_l1.display import pictures
+from seg_l1.display import colors, pictures
 
 
 def test_classes_have_colors_of_their_own_and_none_is_gray():
@@ -27,3 +27,26 @@ def test_an_image_grid_has_a_column_per_picture_and_three_rows():
     )  # fmt: skip
     grid = pictures.image_grid([example] * 4, pictures.palette(["a", "b"]), height=40)
     assert grid.shape == (3, 3 * 40, 4 * 60)
+
+
+def test_colors_are_far_from_each_other_and_from_gray():
+    """In CIELAB: 2.3 is just noticeable (Mahy et al. 1994); an overlay keeps 3/4 of a color."""
+    for count, least in ((10, 27), (40, 27), (100, 18), (254, 12)):
+        places = colors.lab(pictures.palette([f"c{i}" for i in range(count)]))
+        distances = np.linalg.norm(places[:, None] - places[None], axis=-1)
+        np.fill_diagonal(distances, np.inf)
+        assert distances.min() > least
+        assert np.hypot(places[:, 1], places[:, 2]).min() > 25
+
+
+def test_the_color_of_a_class_does_not_depend_on_those_after_it():
+    names = [f"c{i}" for i in range(60)]
+    assert np.array_equal(pictures.palette(names[:19]), pictures.palette(names)[:19])
+
+
+def test_lab_of_known_colors():
+    """Published values for sRGB and D65: white, red, and middle gray."""
+    known = {(255, 255, 255): (100, 0, 0), (255, 0, 0): (53.24, 80.09, 67.20),
+             (119, 119, 119): (50.03, 0, 0)}  # fmt: skip
+    for rgb, expected in known.items():
+        np.testing.assert_allclose(colors.lab(np.array(rgb)), expected, atol=0.1)

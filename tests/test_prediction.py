@@ -13,7 +13,11 @@ from PIL import Image
 from torch import nn
 
 from seg_l1.cli.main import main
+from seg_l1.config.compose import compose_plain
+from seg_l1.data import folder, to_png
+from seg_l1.errors import UserError
 from seg_l1.training import prediction
+from seg_l1.training.build import load_data
 from seg_l1.training.prediction import Predictor, _upsampled_argmax, load_predictor
 from seg_l1.training.saved import evaluate_run
 from tests.support.runs import TINY, table
@@ -82,7 +86,6 @@ def test_predictions_of_the_validation_images_have_the_scores_of_training(
     """At the size of training, the masks that are written have the mIoU that was reported."""
     from seg_l1.metrics.segmentation import ConfusionMatrix, scores
     from seg_l1.runs.checkpoints import load
-    from seg_l1.training.build import load_data
 
     config = load(trained / "checkpoints/best.pt")["config"]
     val = load_data(config).splits["val"]
@@ -112,19 +115,96 @@ def test_names_folders_sizes_and_shares_are_kept(trained, tmp_path, capsys):
     captured = capsys.readouterr()
     assert "broken.png: cannot be read" in captured.err
     assert "6 of 7 images" in captured.out
-    names = [f"a/{kind}/00{index}.png.png" for kind in ("images", "masks") for index in (0, 1)]
-    names += ["grey.jpg.png", "grey.png.png"]
+    names = [f"a/{kind}/00{index}.png" for kind in ("images", "masks") for index in (0, 1)]
+    names += ["grey.png", "grey_jpg.png"]
     for kind in ("masks", "overlays"):
         found = sorted(p.relative_to(out / kind).as_posix() for p in (out / kind).rglob("*.png"))
         assert found == names
     assert np.array(Image.open(out / "masks" / names[0])).shape == (33, 47)
     rows = table(out / "shares.csv")
     assert [row["file"] for row in rows][-2:] == ["grey.jpg", "grey.png"]
-    for row, name in zip(rows, names, strict=True):
+    for row, name in zip(rows, [*names[:4], names[5], names[4]], strict=True):
         ids = np.array(Image.open(out / "masks" / name))
         assert float(row["car"]) == pytest.approx((ids == 1).mean(), abs=1e-6)
         assert float(row["road"]) + float(row["car"]) == pytest.approx(1, abs=1e-5)
     assert [row["class"] for row in table(out / "classes.csv")] == ["road", "car"]
+
+
+def test_no_output_has_two_suffixes_and_none_takes_the_place_of_another():
+    names = ["a.jpg", "a.png", "A.png", "a_jpg.tif", "b.PNG", "c.d.png", "x/a.jpg", "x/a.jpeg"]
+    named = prediction._names([Path(name) for name in names])
+    assert [name.as_posix() for name in named] == [
+        "a_jpg.png", "a.png", "A_png.png", "a_jpg_tif.png", "b.png", "c.d.png", "x/a.png",
+        "x/a_jpeg.png"]  # fmt: skip
+
+
+def test_files_of_other_formats_are_named_with_the_remedy(trained, tmp_path, capsys):
+    source = tmp_path / "in"
+    source.mkdir()
+    np.save(source / "a.npy", np.arange(600).reshape(20, 30))
+    (source / "notes.txt").touch()
+    words = [f"run={trained}", f"input={source}", f"output={tmp_path / 'out'}"]
+    assert predict(words) == 1
+    assert "a.npy: cannot be read as an image (it is NumPy)" in (err := capsys.readouterr().err)
+    assert f"python -m seg_l1.data.to_png {source}" in err
+    assert to_png.main([str(source), "--range", "0", "600"]) == 0
+    assert predict(words) == 0
+    assert (tmp_path / "out/masks/a.png").is_file()
+
+
+def test_a_folder_that_moved_has_the_same_scores(trained, on_street, tmp_path):
+    shutil.copytree(on_street / "street", tmp_path / "moved")
+    assert evaluate_run(trained, root=str(tmp_path / "moved")) == evaluate_run(trained)
+
+
+@pytest.mark.parametrize("layout", [".", "test", "images/test"])
+def test_new_images_are_scored_as_test(layout, trained, tmp_path):
+    write_pairs(tmp_path / "new/made", 5)
+    for kind in ("images", "masks"):
+        target = tmp_path / "new" / (f"{kind}/test" if "/" in layout else f"{layout}/{kind}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "new/made" / kind).rename(target)
+        for path in list(target.iterdir()):
+            path.rename(path.with_name(f"new{path.name}"))
+    (tmp_path / "new/made").rmdir()
+    scores = evaluate_run(trained, root=str(tmp_path / "new"))
+    assert 0 <= scores["test/miou"] <= 1
+    data = folder.load(root=str(tmp_path / "new"), num_classes=2, to_score=True)
+    assert {name: len(split) for name, split in data.splits.items()} == {"test": 5}
+    with pytest.raises(UserError, match=r"split: there is no 'val', only test"):
+        evaluate_run(trained, "val", root=str(tmp_path / "new"))
+
+
+def test_images_that_may_be_of_the_training_are_refused_until_they_are_called_test(
+    trained, on_street, tmp_path
+):
+    """Seven of the twelve; and twelve others of the same names."""
+    write_pairs(tmp_path / "some", 12, size=(25, 35))
+    with pytest.raises(UserError, match="splits were drawn from") as caught:
+        (tmp_path / "some/classes.txt").write_text("road\ncar\n")
+        evaluate_run(trained, root=str(tmp_path / "some"))
+    assert "<folder>/test/images and <folder>/test/masks" in str(caught.value)
+    for kind in ("images", "masks"):
+        for number in range(5):
+            (tmp_path / "some" / kind / f"{number:03d}.png").unlink()
+    with pytest.raises(UserError, match=r"of 7 images have the names") as caught:
+        evaluate_run(trained, root=str(tmp_path / "some"))
+    for kind in ("images", "masks"):
+        target = tmp_path / "some/test" / kind
+        assert str(target) in str(caught.value)
+        target.parent.mkdir(exist_ok=True)
+        (tmp_path / "some" / kind).rename(target)
+    assert "test/miou" in evaluate_run(trained, root=str(tmp_path / "some"))
+
+
+def test_one_pair_is_enough_to_overfit(tmp_path):
+    write_pairs(tmp_path, 1)
+    words = [w for w in TINY if "dataset.num" not in w and "limit" not in w]
+    small = ["dataset=folder", f"dataset.root={tmp_path}", "dataset.num_classes=2"]
+    data = load_data(compose_plain([*words, *small, "debug=overfit"]))
+    assert data.splits["val"].names == data.splits["train"].names == ["images/000.png"]
+    with pytest.raises(UserError, match="'val' empty"):
+        load_data(compose_plain([*words, *small]))
 
 
 def test_one_file_is_predicted_in_tiles(trained, tmp_path, capsys):

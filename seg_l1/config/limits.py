@@ -65,6 +65,7 @@ def _kinds(limit: Limit) -> tuple[type, ...]:
 
 _FLAG: Limit = (bool, lambda x: True, "true or false")
 _TEXT: Limit = (str, bool, "a text")
+_ANY_TEXT: Limit = (str, lambda x: True, "a text")
 _PIXELS = _whole(8, 2**15)
 _CLASS_WEIGHTS = _either(_list(_number(0)), _choice("inverse", "median"))
 LIMITS: dict[str, Limit] = {
@@ -107,6 +108,8 @@ LIMITS: dict[str, Limit] = {
     "dataset.digit_size": _list(_whole(4), 2),
     "dataset.channels": (int, lambda x: x in (1, 3), "1 or 3"),
     "dataset.mask_values": _or_null(_list((int, lambda x: 0 <= x <= 255, "from 0 to 255"))),
+    "dataset.image_suffix": _or_null(_ANY_TEXT),
+    "dataset.mask_suffix": _or_null(_ANY_TEXT),
     "dataset.val_fraction": _share(),
     "dataset.test_fraction": _share(),
     "dataset.memory_mib": _number(0),

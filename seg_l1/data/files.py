@@ -9,23 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.Image import Image as Picture
-from scipy.io import loadmat
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 from torch.utils.data import DataLoader, Dataset
 
-from seg_l1.data.resample import resize_ids, resize_picture
+from seg_l1.data.images import as_tensor, open_picture
+from seg_l1.data.resample import resize_ids
 from seg_l1.data.split import IGNORE, SegmentationData, Split, TensorSplit, describe
 from seg_l1.data.workers import follow_parent
-from seg_l1.errors import UserError, first_line
+from seg_l1.errors import UserError
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")
-"""The formats that Pillow may read; it knows others, one of which starts a program."""
-
-MOST_PIXELS = 2**30
 MANY = 256
 """From this number of pairs on, several processes read them."""
 
@@ -77,7 +71,8 @@ class FileSplit:
             UserError: naming the file and what is wrong with it.
         """
         image_path, mask_path = self.pairs[index]
-        image, mask = (open_picture(path, self.upright) for path in (image_path, mask_path))
+        image = open_picture(image_path, self.upright)
+        mask = open_picture(mask_path, self.upright, mask=True)
         if image.size != mask.size:
             turned = "" if image.size != mask.size[::-1] else _turned(image_path, mask_path)
             raise UserError(
@@ -238,36 +233,6 @@ def _bad_values(values: np.ndarray, lookup: np.ndarray) -> str:
     return f"holds the value {got}; expected {expected}, or 255 for not labeled"
 
 
-def open_picture(path: Path, upright: bool = True) -> Picture:
-    """Reads an image, or a mask of SBD (.mat).
-
-    Args:
-        upright: whether to apply the EXIF orientation.
-
-    Raises:
-        UserError: if it cannot be read.
-    """
-    Image.MAX_IMAGE_PIXELS = None  # the user's own files may be large
-    try:
-        if path.suffix == ".mat":  # a mask of SBD, as torchvision's SBDataset reads it
-            return Image.fromarray(loadmat(path)["GTcls"][0]["Segmentation"][0])
-        with Image.open(path, formats=FORMATS) as picture:
-            if picture.width * picture.height > MOST_PIXELS:
-                raise ValueError(f"it has more than {MOST_PIXELS} pixels")
-            frames = getattr(picture, "n_frames", 1)
-            if frames > 1 and picture.format != "MPO":  # that of cameras, whose first is the image
-                raise ValueError(f"it holds {frames} pictures, expected one")
-            if picture.mode[0] in "IF":
-                raise ValueError(f"it has mode {picture.mode}, expected 8 bits per channel")
-            picture.load()
-            return ImageOps.exif_transpose(picture) if upright else picture
-    except UnidentifiedImageError:
-        reason = "it is no picture" if path.stat().st_size else "it is empty"
-    except Exception as error:
-        reason = getattr(error, "strerror", None) or first_line(error)
-    raise UserError(f"{path}: cannot be read as an image ({reason}). Replace it, or take it away.")
-
-
 def _turned(*paths: Path) -> str:
     """Names the image whose EXIF orientation swaps width and height, if there is one."""
     for path in paths:
@@ -275,11 +240,3 @@ def _turned(*paths: Path) -> str:
             if picture.getexif().get(0x0112, 1) > 4:
                 return f" ({path.name} is turned upright, as its EXIF orientation says)"
     return ""
-
-
-def as_tensor(picture: Picture, channels: int, image_size: tuple[int, int] | None) -> Tensor:
-    """Returns uint8 (channels, H, W), grayscale or RGB, resized (bilinear) if a size is given."""
-    height, width = image_size or (picture.height, picture.width)
-    picture = picture.convert("RGB" if channels == 3 else "L")
-    pixels = np.array(resize_picture(picture, (height, width)))
-    return torch.from_numpy(pixels.reshape(height, width, channels)).movedim(-1, 0)

@@ -1,24 +1,23 @@
-"""Your own images: `images/` and `masks/`, or `train/images`, `train/masks`, `val/...`, `test/...`.
+"""Your own images and masks, in one of the layouts of `seg_l1.data.layout`.
 
-A mask is a single-channel image (grayscale or palette) of the same size as its image and with the
-same file name up to the suffix; its values are class ids, 255 = not labeled. `classes.txt` holds a
-class name per line. Everything is checked before training, and every bad file is named.
+A mask is a single-channel image (grayscale or palette) of the same size as its image; its values
+are class ids, 255 = not labeled. `classes.txt` holds a class name per line. Everything is checked
+before training, and every bad file is named.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from unicodedata import normalize
 
-import numpy as np
-
-from seg_l1.data.files import SUFFIXES, UNKNOWN, assemble, file_split, lookup_table
+from seg_l1.data.files import UNKNOWN, FileSplit, assemble, file_split, lookup_table
+from seg_l1.data.images import dropped_bands
+from seg_l1.data.layout import check_training, find
 from seg_l1.data.partition import draw
 from seg_l1.data.split import SegmentationData
 from seg_l1.errors import UserError, first_line, short
-
-SPLITS = ("train", "val", "test")
 
 
 def load(
@@ -28,12 +27,15 @@ def load(
     image_size: tuple[int, int] | None = (128, 128),
     channels: int = 3,
     mask_values: Sequence[int] | None = None,
-    val_fraction: float = 0.2,
+    image_suffix: str | None = None,
+    mask_suffix: str | None = None,
+    val_fraction: float | None = 0.2,
     test_fraction: float = 0.0,
     memory_mib: float = 2048,
     seed: int = 0,
     group_pattern: str | None = None,
     stratify: bool = False,
+    to_score: bool = False,
 ) -> SegmentationData:
     """Finds, checks and (if it is small) reads a folder of images and masks.
 
@@ -43,10 +45,14 @@ def load(
         image_size: (H, W) to which everything is resized; None = every image keeps its own size.
         channels: 3 (RGB) or 1 (grayscale).
         mask_values: the pixel value of class 0, 1, ...; None = the class ids themselves.
-        val_fraction, test_fraction: shares drawn with `seed` where `root` has no split folders.
+        image_suffix, mask_suffix: what follows the common part of the names of image and mask; None
+            = found, see `layout.find`.
+        val_fraction, test_fraction: shares drawn with `seed` from the training pairs where `root`
+            has no folders for them; None = no validation.
         memory_mib: a data set up to this size is held in memory as tensors, if it has an
             `image_size`.
         group_pattern, stratify: how `seed` draws; see `partition.partition`.
+        to_score: draw nothing, and ask for no training pairs; without split folders all are "test".
 
     Raises:
         UserError: if the folder, its layout or any of its files is not as described.
@@ -61,19 +67,25 @@ def load(
     if len(set(values)) < len(values):
         raise UserError(f"dataset.mask_values: {list(values)} names a value twice; give each once")
     lookup = lookup_table({value: index for index, value in enumerate(values)})
+    found = find(folder, image_suffix=image_suffix, mask_suffix=mask_suffix)
+    if not to_score or not found.splits:
+        check_training(folder, found)
     sources = {
         split: file_split(folder, pairs, image_size, lookup, channels=channels)
-        for split, pairs in _find(folder).items()
+        for split, pairs in found.splits.items()
     }
-    fractions = {"val": val_fraction, "test": test_fraction}
-
-    def draw_splits(names: Sequence[str], presence: np.ndarray) -> dict[str, list[int]]:
-        return draw(
-            names, presence, fractions, seed=seed, group_pattern=group_pattern, stratify=stratify
-        )
-
+    cut = partial(
+        draw,
+        fractions={"val": val_fraction, "test": None if "test" in sources else test_fraction},
+        seed=seed,
+        group_pattern=group_pattern,
+        stratify=stratify,
+    )
     given = "val" in sources
-    data = assemble(sources, classes, None if given else draw_splits, memory_mib=memory_mib)
+    read = _assemble_to_score if to_score else assemble
+    data = read(sources, classes, None if given or to_score else cut, memory_mib=memory_mib)
+    images = [image for pairs in found.splits.values() for image, _ in pairs]
+    data.notes[:0] = [*found.notes, *dropped_bands(images)]
     absent = data.pixel_shares.count(0)
     if absent == len(classes) - 1 and data.unlabeled and len(classes) > 1:
         raise UserError(
@@ -84,57 +96,37 @@ def load(
         data.notes.append(
             "the splits are given by folders: group_pattern and stratify affect folds only"
         )
+    if not to_score:
+        data.notes.extend(_unused_fractions(sources, val_fraction, test_fraction))
     return data
 
 
-def _find(folder: Path) -> dict[str, list[tuple[Path, Path]]]:
-    """The pairs of each split folder, or those of `folder` itself as "train"."""
-    if (folder / "images").is_dir():
-        splits = {"train": _pairs(folder)}
-    else:
-        splits = {s: _pairs(folder / s) for s in SPLITS if (folder / s / "images").is_dir()}
-        if not splits:
-            raise UserError(
-                f"{folder}: holds neither images/ and masks/ nor train/images and train/masks"
-            )
-        splits = {"train": [], "val": []} | splits
-    for split in ("train", "val"):
-        if not splits.get(split, True):
-            raise UserError(
-                f"{folder}: the split '{split}' has no images. Fill {split}/images and"
-                f" {split}/masks, or put all pairs into images/ and masks/ (dataset.val_fraction)."
-            )
-    return {split: pairs for split, pairs in splits.items() if pairs}
+def _unused_fractions(
+    splits: Collection[str], val_fraction: float | None, test_fraction: float
+) -> Iterator[str]:
+    """Yields notes on shares that are not drawn, or are drawn beside split folders."""
+    if test_fraction and {*splits} != {"train"}:
+        yield "the splits are given by folders: test_fraction has no effect"
+    if "test" in splits and "val" not in splits and val_fraction is not None:
+        share = f"dataset.val_fraction={val_fraction:g}"
+        yield f"there is no folder of the split 'val': {share} of train is drawn"
 
 
-def _pairs(folder: Path) -> list[tuple[Path, Path]]:
-    images, masks = (_by_stem(folder / kind) for kind in ("images", "masks"))
-    unpaired = sorted(images.keys() ^ masks.keys())
-    if unpaired:
-        kind, other = ("masks", "image") if unpaired[0] in images else ("images", "mask")
-        for path in (folder / kind).iterdir():
-            if path.stem == unpaired[0]:
-                suffixes = ", ".join(sorted(SUFFIXES))
-                raise UserError(f"{path}: is left out; save it as one of {suffixes}")
-        raise UserError(
-            f"{folder / kind}: nothing belongs to the {other} '{unpaired[0]}'"
-            f" ({len(unpaired)} without a partner in all). Names must agree up to the suffix."
-        )
-    return [(images[stem], masks[stem]) for stem in sorted(images)]
+def _assemble_to_score(
+    sources: Mapping[str, FileSplit], classes: list[str], _: object, *, memory_mib: float
+) -> SegmentationData:
+    """Reads the splits that are there; if they are "train" alone, it is called "test"."""
+    first = "train" if "train" in sources else next(iter(sources))
+    name = "test" if {*sources} == {"train"} else first
+    others = {split: files for split, files in sources.items() if split != first}
+    # the statistics are those of "train", of which there need not be one
+    data = assemble({"train": sources[first], **others}, classes, None, memory_mib=memory_mib)
+    return replace(data, splits={name: data.splits.pop("train"), **data.splits})
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
-    if not folder.is_dir():
-        raise UserError(f"{folder}: this folder is missing")
-    paths: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-            continue
-        stem = normalize("NFC", path.stem)  # macOS stores accents apart from their letters
-        if stem in paths:
-            raise UserError(f"{path}: '{paths[stem].name}' has the same name; keep one")
-        paths[stem] = path
-    return paths
+def unnamed(count: int) -> list[str]:
+    """Returns the names of classes of which the number alone is given."""
+    return [f"class_{index}" for index in range(count)]
 
 
 def _classes(folder: Path, num_classes: int | None) -> list[str]:
@@ -145,7 +137,7 @@ def _classes(folder: Path, num_classes: int | None) -> list[str]:
                 f"{listing}: is missing. Write a class name per line, or give"
                 " dataset.num_classes=<number>."
             )
-        return [f"class_{index}" for index in range(num_classes)]
+        return unnamed(num_classes)
     try:
         lines = listing.read_text("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

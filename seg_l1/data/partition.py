@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -68,7 +68,7 @@ def partition(
 def draw(
     names: Sequence[str],
     presence: np.ndarray,
-    fractions: dict[str, float],
+    fractions: Mapping[str, float | None],
     *,
     seed: int,
     group_pattern: str | None = None,
@@ -77,15 +77,16 @@ def draw(
     """Cuts a listing into "train" and the parts that `fractions` names: see `partition`.
 
     Args:
-        fractions: "val", and "test" where it is drawn, as shares of all images; without the
-            latter, or where it is 0, there is no "test".
+        fractions: "val" and "test" as shares of all images. There is none where it is None, nor
+            a "test" where it is 0.
 
     Raises:
         UserError: if a split is empty, naming the key; as `partition` does.
     """
-    shares = {"train": 1 - sum(fractions.values()), **fractions}
+    wanted = {part: share for part, share in fractions.items() if share is not None}
+    shares = {"train": 1 - sum(wanted.values()), **wanted}
     if shares["train"] <= 0:
-        keys = " and ".join(f"dataset.{part}_fraction={x:g}" for part, x in fractions.items() if x)
+        keys = " and ".join(f"dataset.{part}_fraction={x:g}" for part, x in wanted.items() if x)
         raise UserError(f"{keys}: leaves nothing to train on")
     shares = {part: share for part, share in shares.items() if share > 0 or part == "val"}
     parts = partition(
@@ -99,8 +100,7 @@ def draw(
                 groups = len(set(group_keys(names, group_pattern)))
                 many += f" in {groups} group{'s' if groups > 1 else ''}"
             raise UserError(
-                f"dataset.{key}_fraction={fractions[key]:g}: leaves the split '{part}' empty"
-                f" ({many})"
+                f"dataset.{key}_fraction={wanted[key]:g}: leaves the split '{part}' empty ({many})"
             )
     return parts
 

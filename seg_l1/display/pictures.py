@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from matplotlib import colormaps
 from matplotlib.patches import Patch
 from torch import Tensor, nn
 
 from seg_l1.data.batches import Batches
 from seg_l1.data.split import IGNORE
+from seg_l1.display.colors import distinct
 from seg_l1.display.style import literal, new_figure, png, styled
 from seg_l1.models.tiles import tiled
 from seg_l1.runs.files import write_bytes
@@ -31,12 +31,10 @@ class Example(NamedTuple):
 
 
 def palette(classes: Sequence[str]) -> np.ndarray:
-    """Returns (K, 3) uint8 colors: black for a class called background, else tab20, no grays."""
-    strong_first = [i for i in (*range(0, 20, 2), *range(1, 20, 2)) if i not in (14, 15)]
-    available = (colormaps["tab20"](strong_first)[:, :3] * 255).astype(np.uint8)
+    """Returns (K, 3) uint8 colors, all different: see `colors.distinct`; background is black."""
     painted = [index for index, name in enumerate(classes) if name.lower() != "background"]
     colors = np.zeros((len(classes), 3), dtype=np.uint8)
-    colors[painted] = available[np.arange(len(painted)) % len(available)]
+    colors[painted] = distinct(len(painted))
     return colors
 
 

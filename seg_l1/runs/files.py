@@ -47,6 +47,12 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode(errors="surrogateescape"))
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the mapping in a JSON file; a missing or damaged one is a `UserError`."""
+    with blame_file(path):
+        return dict(json.loads(path.read_text("utf-8")))
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Writes JSON; NaN and infinities become null, which every reader understands."""
     write_text(path, json.dumps(finite(dict(content)), indent=2, allow_nan=False) + "\n")

@@ -80,6 +80,8 @@ def load_data(config: Config) -> SegmentationData:
         UserError: naming what is wrong with the data.
     """
     spec = {k: v for k, v in config["dataset"].items() if k not in _BATCH_KEYS}
+    if config["limit"]["val_is_train"] and "val_fraction" in spec:
+        spec["val_fraction"] = None
     try:
         data = instantiate("dataset", spec)
     except OSError as error:
@@ -90,10 +92,10 @@ def load_data(config: Config) -> SegmentationData:
         most = limit["train"] if name == "train" else limit["val"]
         splits[name] = split if most is None else split.subset(range(min(most, len(split))))
     indices = {name: chosen[: len(splits[name])] for name, chosen in data.indices.items()}
-    if limit["val_is_train"]:
+    if limit["val_is_train"] and "train" in splits:
         splits["val"] = splits["train"]
         indices |= {"val": indices["train"]} if indices else {}
-    groups = data.groups[: len(splits["train"])]
+    groups = data.groups[: len(splits.get("train", ()))]
     return replace(data, splits=splits, indices=indices, groups=groups)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL.Image import Image as Picture
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from seg_l1.data.files import SUFFIXES, as_tensor, open_picture
+from seg_l1.data.images import SUFFIXES, as_tensor, foreign_format, open_picture, suffix_of
 from seg_l1.data.resample import resize_scores
 from seg_l1.display.pictures import overlay, palette
 from seg_l1.errors import UserError
@@ -188,8 +189,8 @@ def _predict_picture(
     Image.fromarray(overlay(np.asarray(picture), ids, colors=colors)).save(
         target / "overlays" / name
     )
-    counts = np.bincount(ids.ravel(), minlength=len(predictor.classes))
-    shares = [f"{count / ids.size:.6f}" for count in counts]
+    pixels = np.bincount(ids.ravel(), minlength=len(predictor.classes))
+    shares = [f"{number / ids.size:.6f}" for number in pixels]
     return [picture.width, picture.height, *shares, f"{confidence:.4f}"]
 
 
@@ -209,22 +210,36 @@ def _find(source: Path) -> list[Path]:
         return [source]
     if not source.is_dir():
         raise UserError(f"input: there is no file or folder '{source}'")
-    files = sorted(
-        path
-        for path in source.rglob("*")
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith(".")
-    )
-    if not files:
+    files, foreign = [], []
+    for path in sorted(source.rglob("*")):
+        if path.is_file() and not path.name.startswith("."):
+            if suffix_of(path) in SUFFIXES:
+                files.append(path)
+            elif foreign_format(path):
+                foreign.append(path)
+    if not files and not foreign:
         raise UserError(f"input: there is no image in '{source}' ({', '.join(sorted(SUFFIXES))})")
-    return files
+    return sorted(files + foreign)
 
 
 def _names(files: Sequence[Path]) -> list[Path]:
-    """Returns the names with .png in place of their suffix, or after it if two were the same."""
-    short = [file.with_suffix(".png") for file in files]
-    if len(set(short)) == len(short):
-        return short
-    return [file.with_name(f"{file.name}.png") for file in files]
+    """Returns a name that ends with .png for each file, all of them different.
+
+    A .png keeps its name. Where another file has that name up to the suffix, in capitals or not,
+    the others get their suffix, and a number if need be: a.png, a_jpg.png, a_jpg_2.png.
+    """
+    names: dict[Path, Path] = {}
+    taken: set[str] = set()
+    for file in sorted(files, key=lambda file: suffix_of(file) != ".png"):
+        name = file.with_suffix(".png")
+        longer = f"{file.stem}_{file.suffix.lower()[1:]}"
+        numbers = count(1)
+        while name.as_posix().casefold() in taken:
+            number = next(numbers)
+            name = file.with_name(f"{longer}{f'_{number}' if number > 1 else ''}.png")
+        names[file] = name
+        taken.add(name.as_posix().casefold())
+    return [names[file] for file in files]
 
 
 def _upsampled_argmax(logits: Tensor, size: tuple[int, int]) -> Tensor:

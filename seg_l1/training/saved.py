@@ -6,12 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from seg_l1.data.folder import unnamed
+from seg_l1.data.layout import find
 from seg_l1.data.split import SegmentationData
 from seg_l1.errors import UserError
 from seg_l1.metrics.sparsity import sparsity
 from seg_l1.runs.directory import RunDirectory
-from seg_l1.runs.files import Config, blame_file
+from seg_l1.runs.files import Config, blame_file, read_json
 from seg_l1.training.build import build, load_data
+
+FOLDER = "seg_l1.data.folder.load"
+"""The `_target_` of data sets that may be other images than those of the run."""
 
 
 def evaluate_run(
@@ -25,7 +30,8 @@ def evaluate_run(
 
     Args:
         split: "val" or "test"; None = test where there is one.
-        root, device: in place of `dataset.root` and `device` of the run.
+        root, device: in place of `dataset.root` and `device` of the run. In a folder that was not
+            split for the run, all images are "test", and class names may be missing.
 
     Returns:
         "<split>/miou", "<split>/iou/<class>" and so on; "sparsity/exact" and the like.
@@ -37,10 +43,16 @@ def evaluate_run(
     best = record.read_best()
     with blame_file(record.best):
         config = _evaluation_config(best["config"], root=root, device=device)
+        if root is not None and config["dataset"]["_target_"] == FOLDER:
+            _read_as_new_images(config["dataset"], record, best["classes"])
         data = load_data(config)
+        if data.classes == unnamed(len(data.classes)):
+            data = replace(data, classes=[*best["classes"]])
         _check_data(data, best["classes"], best["fingerprint"])
         split = _chosen_split(data, split)
-        data = replace(data, mean=best["mean"], std=best["std"])
+        # nothing is trained, but every split has its place in a run
+        splits = {"train": data.splits[split], "val": data.splits[split], **data.splits}
+        data = replace(data, splits=splits, mean=best["mean"], std=best["std"])
         experiment = build(config, data, pretrained=False)
         experiment.loop.model.load_state_dict(best["model"])
     batches = experiment.test if split == "test" else experiment.loop.val
@@ -63,6 +75,39 @@ def _evaluation_config(config: Config, *, root: str | None, device: str | None) 
     return config
 
 
+def _read_as_new_images(dataset: Config, record: RunDirectory, classes: list[Any]) -> None:
+    """Lets `dataset` read a folder without drawing splits, unless its files are those of the run.
+
+    Raises:
+        UserError: if some of the files have names of images of the run's training.
+    """
+    folder = Path(dataset["root"]).expanduser()
+    if not folder.is_dir():
+        return  # which the loader refuses
+    suffixes = {key: dataset.get(key) for key in ("image_suffix", "mask_suffix")}
+    pairs = find(folder, **suffixes).splits.values()
+    names = {image.relative_to(folder).as_posix() for split in pairs for image, _ in split}
+    drawn = read_json(record.splits)["names"] if record.splits.is_file() else {}
+    if drawn and names >= {name for split in drawn.values() for name in split}:
+        return  # moved: its own splits are drawn again
+    shared = sorted(names & {*drawn.get("train", [])})
+    if shared:
+        raise UserError(
+            f"dataset.root: {len(shared)} of {len(names)} images have the names of images of the"
+            f" run's training, such as {shared[0]}. {_as_test(folder)}"
+        )
+    dataset["to_score"] = True
+    if not (folder / "classes.txt").is_file():
+        dataset["num_classes"] = len(classes)
+
+
+def _as_test(folder: object) -> str:
+    return (
+        f"Put the images to score into {folder}/test/images and {folder}/test/masks, and give a"
+        " folder that holds nothing else as dataset.root."
+    )
+
+
 def _check_data(data: SegmentationData, classes: list[Any], fingerprint: str) -> None:
     if data.classes != [*classes]:
         raise UserError(
@@ -72,8 +117,7 @@ def _check_data(data: SegmentationData, classes: list[Any], fingerprint: str) ->
     if data.indices and data.fingerprint != fingerprint:
         raise UserError(
             "dataset.root: these are not the files that the run's splits were drawn from, so images"
-            " of its training may be among those to score. Give a folder with test/images and"
-            " test/masks."
+            f" of its training may be among those to score. {_as_test('<folder>')}"
         )
 
 
