@@ -65,10 +65,7 @@ def run(words: list[str]) -> int:
     flags, overrides = parse(words)
     _check_resume(flags, overrides)
     if any(override.key_or_group == "resume" for override in overrides):
-        from seg_l1.config.resume import resumed
-
-        directory, config, typed = resumed(flags, overrides)
-        return train(config, directory, typed, resume=True)
+        return _resume(flags, overrides)
     if flags.cfg:
         check_overrides(flags, overrides)
     if flags.cfg or flags.info or flags.hydra_help or flags.shell_completion:
@@ -95,6 +92,19 @@ def _check_resume(flags: Namespace, overrides: Sequence[Override]) -> None:
         raise UserError("resume_sweep: goes on with a sweep, which takes the flag -m")
     if "resume" in typed and (flags.cfg or flags.info or flags.hydra_help):
         raise UserError("resume: goes on with a run; its configuration is in its config.yaml")
+
+
+def _resume(flags: Namespace, overrides: Sequence[Override]) -> int:
+    """Goes on with a run, in its own directory."""
+    from seg_l1.config.resume import resumed
+    from seg_l1.experiments.membership import check_alone, update_table
+
+    directory, config, typed, changed = resumed(flags, overrides)
+    check_alone(directory, changed)
+    try:
+        return train(config, directory, typed, resume=True)
+    finally:
+        update_table(directory)
 
 
 def _single(composed: DictConfig) -> int:

@@ -44,6 +44,6 @@ def plan(flags: Namespace, overrides: Sequence[Override]) -> tuple[list[Job], li
     return jobs, configs
 
 
-def sweep_folder(flags: Namespace, typed: str | None) -> Path:
-    """Returns where hydra puts a sweep: the `typed` hydra.sweep.dir=..., or the default."""
-    return Path(str(compose_lines([typed] if typed else []).hydra.sweep.dir))
+def sweep_folder(flags: Namespace, typed: Sequence[str]) -> Path:
+    """Returns where hydra puts a sweep: the hydra.sweep.dir=... in `typed`, or the default."""
+    return Path(str(compose_lines(typed).hydra.sweep.dir))
