@@ -17,7 +17,12 @@ from seg_l1.config.compose import Composer, config_folders, config_groups, plain
 from seg_l1.config.identity import FREE
 from seg_l1.config.words import key_of, one_at_a_time, parse
 from seg_l1.errors import Interrupted, UserError
-from seg_l1.experiments.launch import call_hydra, jobs_at_a_time, stopping_the_launcher
+from seg_l1.experiments.launch import (
+    call_hydra,
+    jobs_at_a_time,
+    stopping_the_launcher,
+    task_overrides,
+)
 from seg_l1.runs.trust import check_targets
 
 if TYPE_CHECKING:
@@ -89,9 +94,9 @@ def _open_sweep(flags: Namespace, overrides: Sequence[Override]) -> Sweep:
     if record is None:
         folders = [str(o.input_line) for key, o in typed.items() if key == "hydra.sweep.dir"]
         return Sweep.create(sweep_folder(flags, folders), words, jobs)
-    changes = record.differences(jobs, configs, words)
-    if changes := changes or record.differences_of_data(configs, data):
+    if changes := record.differences(jobs, configs, words):
         raise UserError(f"resume_sweep: this is not the sweep in {record.path}", details=changes)
+    record.check_data(configs, data)
     record.amend(words, jobs)
     return record
 
@@ -142,6 +147,6 @@ def task(config: Any) -> str:
     from seg_l1.experiments.sweep import Sweep
 
     job = HydraConfig.get()
-    record, overrides = Sweep(Path(job.sweep.dir)), list(job.overrides.task)
+    record, overrides = Sweep(Path(job.sweep.dir)), task_overrides()
     with stopping_the_launcher():
         return run_job(record, job.job.num, plain(config), overrides, parallel=jobs_at_a_time())

@@ -18,7 +18,7 @@ from seg_l1.config.compose import CONF, config_folders, config_groups, group_opt
 from seg_l1.config.hydra_internals import run_job
 from seg_l1.config.words import parse, prepared
 from seg_l1.errors import RunError, UserError
-from seg_l1.experiments.launch import call_hydra
+from seg_l1.experiments.launch import call_hydra, task_overrides
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -122,7 +122,7 @@ def _single(composed: DictConfig) -> int:
         if Path.cwd() in directory.parents:
             directory = directory.relative_to(Path.cwd())
         try:
-            return train(config, directory, list(job.overrides.task), resume=False)
+            return train(config, directory, task_overrides(), resume=False)
         finally:
             remove_if_empty(directory)
 

@@ -43,7 +43,7 @@ def run_job(
     """
     from seg_l1.experiments.sweep import went_wrong
 
-    if overrides != sweep.jobs[index].overrides:
+    if [word for word in overrides if not word.startswith("-")] != sweep.jobs[index].overrides:
         planned = " ".join(sweep.jobs[index].overrides)
         raise RuntimeError(f"job {index} is planned as {planned}, not as {' '.join(overrides)}")
     rows = sweep.rows()

@@ -138,19 +138,21 @@ class Sweep:
         words = run.read_overrides() if run.overrides.is_file() else []
         return [w for w in words if key_of(w) in (*BUDGET, RAMP) and w not in planned]
 
-    def differences_of_data(self, configs: Sequence[Config], data: SegmentationData) -> list[str]:
-        """Returns how `data`, those of the first of `configs`, differ from what was trained on."""
+    def check_data(self, configs: Sequence[Config], data: SegmentationData) -> None:
+        """Checks that the jobs so far were trained on `data`, those of the first of `configs`.
+
+        Raises:
+            UserError: naming the first job that was not. Those with data of their own are left out.
+        """
         from seg_l1.training.build import data_key
 
-        lines = []
         for job, config in zip(self.jobs, configs, strict=True):
             run = self.run(job.index)
-            begun = job.same_as is None and run.environment.is_file()
-            if begun and data_key(config) == data_key(configs[0]):
+            if run.environment.is_file() and data_key(config) == data_key(configs[0]):
                 about = run.read_environment()
                 words = data.difference(about.get("data_fingerprint"), about.get("classes"))
-                lines += [f"job {job.index}: {words}"] if words else []
-        return lines
+                if words:
+                    raise UserError(f"resume_sweep: job {job.index} does not fit: {words}")
 
     def amend(self, typed: Sequence[str], jobs: Sequence[Job]) -> None:
         """Takes over other words for the same `jobs`, such as a new dataset.root, into the plan."""
