@@ -15,6 +15,23 @@ SHAPES: dict[str, Callable[[float], float]] = {
 }
 
 
+def ramp_epochs(schedule: str, start: float, length: float | None, *, epochs: float) -> float:
+    """Returns in how many epochs λ(t) reaches 1, counted from `start`.
+
+    Args:
+        schedule: "constant" has no ramp.
+        start: epochs before it.
+        length: None = half of the epochs that follow `start`.
+        epochs: of the whole training.
+
+    >>> ramp_epochs("linear", 0, None, epochs=20), ramp_epochs("cosine", 8, None, epochs=20)
+    (10.0, 6.0)
+    """
+    if schedule == "constant":
+        return 0.0
+    return (epochs - start) / 2 if length is None else length
+
+
 @dataclass(frozen=True)
 class Constant:
     """λ(t) = 0 before `start`, then 1."""

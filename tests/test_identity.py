@@ -78,6 +78,11 @@ def test_differences_name_what_makes_another_run():
         (["regularizer=none", "regularizer.alpha=1"], ["regularizer=none", "regularizer.lam=2"]),
         (["regularizer=l1", "regularizer.knot=5"], ["regularizer=l1"]),
         (["sweep.on_error=stop"], []),
+        (["regularizer.schedule_epochs=3"], []),
+        (
+            ["regularizer.schedule=linear", "regularizer.schedule_multiple=3"],
+            ["regularizer.schedule=linear"],
+        ),
     ],
 )
 def test_what_a_run_does_not_read_makes_no_other_run(words, alike):
@@ -90,6 +95,7 @@ def test_what_a_run_does_not_read_makes_no_other_run(words, alike):
         (["device=cpu"], []),
         (["regularizer=mcp", "regularizer.knot=5"], ["regularizer=mcp"]),
         (["model.width=5"], []),
+        (["regularizer.schedule=linear"], ["regularizer.schedule=cosine"]),
     ],
 )
 def test_what_a_run_reads_makes_another_run(words, other):

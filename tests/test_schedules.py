@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from seg_l1.schedules import Constant, Decay, LearningRate, Ramp
+from seg_l1.config.compose import compose_plain
+from seg_l1.schedules import Constant, Decay, LearningRate, Ramp, ramp_epochs
+from seg_l1.training.build import penalty_schedule
 
 
 @pytest.mark.parametrize(
@@ -70,3 +72,15 @@ def test_one_cycle_is_that_of_torch_up_to_its_rounding_of_steps():
         1000,
     )
     assert [ours(step) for step in range(1000)] == pytest.approx(theirs, abs=5e-3)
+
+
+@pytest.mark.parametrize("shape", ["linear", "cosine", "decay"])
+def test_a_schedule_alone_has_a_ramp_over_half_of_the_epochs(shape):
+    config = compose_plain([f"regularizer.schedule={shape}", "trainer.epochs=8"])
+    schedule = penalty_schedule(config["regularizer"], 10, 8)
+    values = [schedule(step) for step in range(80)]
+    assert len(set(values[:41])) == 41
+    assert set(values[40:]) == {1.0}
+    assert (values[0] > 1) == (shape == "decay")
+    assert ramp_epochs(shape, 2, None, epochs=8) == 3
+    assert ramp_epochs(shape, 2, 0, epochs=8) == 0

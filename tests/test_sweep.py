@@ -15,8 +15,8 @@ import pytest
 from omegaconf import DictConfig
 
 from seg_l1.config.compose import compose_plain
-from seg_l1.config.identity import duplicates
-from seg_l1.config.words import expand_ranges, parse, slug
+from seg_l1.config.identity import duplicates, flatten
+from seg_l1.config.words import expand_ranges, parse, parse_word, prepared, slug
 from seg_l1.errors import UserError
 from seg_l1.experiments import jobs
 from seg_l1.experiments.planning import plan
@@ -73,6 +73,105 @@ def test_combinations_that_mean_the_same_run_are_found():
     jobs, _ = planned("regularizer=none", "regularizer.drop_connect=0,0.1")
     assert [job.same_as for job in jobs] == [None, None]
     assert duplicates([configs[0], configs[2], configs[0]]) == [None, None, 0]
+
+
+@pytest.fixture
+def launched(command, monkeypatch):
+    """Calls a sweep whose jobs do not train; returns its table, and what each job was given."""
+    monkeypatch.setattr(jobs, "_data", None)
+
+    def call(*words):
+        given = []
+
+        def note(sweep, index, config, overrides, *, parallel):
+            assert (index, overrides) == (len(given), sweep.jobs[index].overrides)
+            given.append(dict(flatten(config)))
+            return "pending"
+
+        monkeypatch.setattr(jobs, "run_job", note)
+        code, out, err = command("-m", *SMALL, *words, "hydra.sweep.dir=it")
+        assert (code, err) == (1, ""), out
+        return table(Path("it/sweep.csv")), given
+
+    return call
+
+
+EXPRESSIONS = {
+    "seed=shuffle(0,1,2,3,4)": [0, 1, 2, 3, 4],
+    "seed=shuffle(range(0,5))": [0, 1, 2, 3, 4],
+    "seed=sort(3,1,2)": [1, 2, 3],
+    "seed=sort(3,1,2,reverse=true)": [3, 2, 1],
+    "seed=tag(first,choice(2,0))": [2, 0],
+    "model.dropout=range(0,0.3,0.1)": [0.0, 0.1, 0.2],
+    "regularizer.alpha=logspace(-5,-4,2)": [1e-5, 1e-4],
+    "regularizer.alpha=float(1,2)": [1.0, 2.0],
+    "dataset.digit_size=[10,12],[10,14]": [[10, 12], [10, 14]],
+    "regularizer.scope=[{name: 'down*'}],[{name: '*'}]": [[{"name": "down*"}], [{"name": "*"}]],
+    "regularizer.name='a b',c": ["a b", "c"],
+    "dataset.seed='${seed}',7": [0, 7],
+    "+optimizer.foreach=true,null": [True, None],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("word", EXPRESSIONS)
+def test_the_table_says_what_each_job_trains_with(word, launched):
+    rows, given = launched(word)
+    column = word.partition("=")[0]
+    trained = [config[column.lstrip("+")] for config in given]
+    assert [parse_word(f"x={row[column]}").value() for row in rows] == trained
+    key = repr if word.startswith("seed=shuffle") else (lambda value: 0)  # sorted keeps the order
+    assert sorted(trained, key=key) == EXPRESSIONS[word]
+
+
+def test_a_shuffled_list_is_the_same_at_every_reading():
+    word = prepared("dataset.digit_size=shuffle([1,2,3,4,5,6,7,8])")
+    assert parse_word(word).value() == parse_word(word).value()
+    assert sorted(parse_word(word).value()) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert prepared("dataset.root='shuffle(1,2)'") == "dataset.root='shuffle(1,2)'"
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A --config-dir whose experiment names the values of a sweep."""
+    file = tmp_path / "own/experiment/mine.yaml"
+    file.parent.mkdir(parents=True)
+
+    def write(text):
+        file.write_text(f"# @package _global_\n{text}\n")
+
+    write("hydra: {sweeper: {params: {regularizer.alpha: 'logspace(-5,-4,2)', seed: '0,1'}}}")
+    return write
+
+
+@pytest.mark.slow
+def test_a_file_can_name_the_values_of_a_sweep(own, launched):
+    rows, given = launched("-cd", "own", "experiment=mine", "seed=2")
+    assert [float(row["regularizer.alpha"]) for row in rows] == [1e-5, 1e-4]
+    assert [config["seed"] for config in given] == [2, 2]
+    assert [config["regularizer.alpha"] for config in given] == [1e-5, 1e-4]
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "said"),
+    [
+        ("hydra: {sweeper: {params: {sede: '0,1'}}}", ["experiment=mine"], "seed"),
+        ("hydra: {sweep: {subdir: x}}", ["experiment=mine"], "hydra.sweep.subdir"),
+        ("hydra: {sweeper: {_target_: x.Y}}", ["experiment=mine"], "hydra/sweeper"),
+        (
+            "hydra: {sweeper: {params: {seed: '0,1'}}}",
+            ["experiment=none,mine"],
+            "hydra.sweeper.params",
+        ),
+        ("seed: 1", ["hydra.job.name=a,b"], "give it one value"),
+    ],
+)
+def test_what_would_plan_other_jobs_is_refused(text, words, said, own, command, tmp_path):
+    own(text)
+    code, _, err = command("-m", "-cd", "own", *SMALL, *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert said in err
+    assert not (tmp_path / "outputs").exists()
 
 
 def test_folder_names_tell_what_differs_and_hold_no_odd_sign():

@@ -18,7 +18,7 @@ from seg_l1.config.compose import CONF, config_folders, config_groups, group_opt
 from seg_l1.config.hydra_internals import run_job
 from seg_l1.config.words import parse, prepared
 from seg_l1.errors import RunError, UserError
-from seg_l1.experiments.launch import call_hydra
+from seg_l1.experiments.launch import call_hydra, task_overrides
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -61,10 +61,7 @@ def run(words: list[str]) -> int:
     flags, overrides = parse(words)
     _check_resume(flags, overrides)
     if any(override.key_or_group == "resume" for override in overrides):
-        from seg_l1.config.resume import resumed
-
-        directory, config, typed = resumed(flags, overrides)
-        return train(config, directory, typed, resume=True)
+        return _resume(flags, overrides)
     if flags.cfg:
         check_overrides(flags, overrides)
     if flags.cfg or flags.info or flags.hydra_help or flags.shell_completion:
@@ -93,6 +90,19 @@ def _check_resume(flags: Namespace, overrides: Sequence[Override]) -> None:
         raise UserError("resume: goes on with a run; its configuration is in its config.yaml")
 
 
+def _resume(flags: Namespace, overrides: Sequence[Override]) -> int:
+    """Goes on with a run, in its own directory."""
+    from seg_l1.config.resume import resumed
+    from seg_l1.experiments.membership import check_alone, update_table
+
+    directory, config, typed, changed = resumed(flags, overrides)
+    check_alone(directory, changed)
+    try:
+        return train(config, directory, typed, resume=True)
+    finally:
+        update_table(directory)
+
+
 def _single(composed: DictConfig) -> int:
     """Trains one run in the directory, and with the settings, of the section `hydra`."""
     from hydra.core.hydra_config import HydraConfig
@@ -108,7 +118,7 @@ def _single(composed: DictConfig) -> int:
         if Path.cwd() in directory.parents:
             directory = directory.relative_to(Path.cwd())
         try:
-            return train(config, directory, list(job.overrides.task), resume=False)
+            return train(config, directory, task_overrides(), resume=False)
         finally:
             remove_if_empty(directory)
 

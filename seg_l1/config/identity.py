@@ -23,6 +23,9 @@ MACHINE = (
 BUDGET = ("trainer.epochs", "trainer.early_stopping")
 """Keys that decide how long a run trains."""
 
+RAMP = "regularizer.schedule_epochs"
+"""The key that a run fixes where it goes on for longer, if it followed from the epochs before."""
+
 COMMAND = ("resume", "resume_sweep", "sweep.on_error")
 """Keys that tell the command what to do; they say nothing about a run."""
 
@@ -77,7 +80,8 @@ def differences(
 def meaning(config: Mapping[str, Any], *, free: Collection[str] = COMMAND) -> str:
     """Returns a text that two configurations share if and only if they describe the same run.
 
-    Hyperparameters of other penalties are ignored, and alpha is ignored without a penalty.
+    Hyperparameters of other penalties are ignored, alpha is ignored without a penalty, and so is
+    what a schedule does not read.
 
     Args:
         free: keys that do not count. By default a run with another `device` or `trainer.threads` is
@@ -91,6 +95,11 @@ def meaning(config: Mapping[str, Any], *, free: Collection[str] = COMMAND) -> st
     if penalty["_target_"].endswith(".Zero"):
         unused = ("alpha", "lam", "schedule")
         ignored |= {f"regularizer.{k}" for k in config["regularizer"] if k.startswith(unused)}
+    schedule = config["regularizer"]["schedule"]
+    if schedule == "constant":
+        ignored.add(RAMP)
+    if schedule != "decay":
+        ignored.add("regularizer.schedule_multiple")
     kept = {key: value for key, value in flatten(config) if key not in ignored}
     return json.dumps(kept, sort_keys=True)
 

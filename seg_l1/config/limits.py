@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from seg_l1.errors import UserError, did_you_mean, short
+from seg_l1.schedules import ramp_epochs
 
 Limit = tuple[type | tuple[type, ...], Callable[[Any], bool], str]
 """The types that fit, a test for values of these types, and what is expected, in words."""
@@ -159,7 +160,7 @@ LIMITS: dict[str, Limit] = {
     ),
     "regularizer.schedule": _choice("constant", "linear", "cosine", "decay"),
     "regularizer.schedule_start": _number(0),
-    "regularizer.schedule_epochs": _number(0),
+    "regularizer.schedule_epochs": _or_null(_number(0)),
     "regularizer.schedule_multiple": _number(0, above=True),
     "regularizer.scope": (list, bool, "a list of rules"),
     "path.num": _whole(1),
@@ -220,9 +221,8 @@ def check(config: dict[str, Any]) -> None:
     for rule in config["regularizer"]["scope"]:
         _check_rule(rule)
     regularizer, epochs, model = config["regularizer"], config["trainer"]["epochs"], config["model"]
-    end = regularizer["schedule_start"] + (
-        regularizer["schedule_epochs"] if regularizer["schedule"] != "constant" else 0
-    )
+    start, length = regularizer["schedule_start"], regularizer["schedule_epochs"]
+    end = start + ramp_epochs(regularizer["schedule"], start, length, epochs=epochs)
     if end >= epochs:
         raise UserError(
             f"regularizer.schedule_start + schedule_epochs: λ(t) reaches 1 after {end:g} epochs,"

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from seg_l1.config import limits
 from seg_l1.config.compose import compose_plain, config_groups
-from seg_l1.config.identity import FREE_ON_RESUME, flatten
+from seg_l1.config.identity import FREE_ON_RESUME, RAMP, flatten
+from seg_l1.config.words import key_of
 from seg_l1.errors import UserError, did_you_mean
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.trust import check_targets
+from seg_l1.schedules import ramp_epochs
 
 
-def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any], list[str]]:
-    """Returns directory, configuration and original overrides of the run to resume.
+def resumed(
+    flags: Any, overrides: Sequence[Any]
+) -> tuple[Path, dict[str, Any], list[str], list[str]]:
+    """Returns directory, configuration, overrides and changed keys of the run to resume.
 
-    The configuration is the saved one; hydra is not involved.
+    The configuration is the saved one; hydra is not involved. The overrides are the original ones,
+    with the values that were typed now.
 
     Raises:
         UserError: if there is no such run, or if something was typed that makes it another run.
@@ -32,7 +37,8 @@ def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any],
     except UserError as error:
         raise UserError(f"{run.config}: {error}") from None
     check_targets(config, run.config)
-    saved = dict(flatten(config))
+    saved, words = dict(flatten(config)), []
+    words += _keep_ramp(config, typed)
     config["traceback"] = "debug" in typed and typed["debug"].value() == "true"
     for key, override in typed.items():
         value = override.value()
@@ -41,6 +47,8 @@ def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any],
         if key in FREE_ON_RESUME and key in saved:
             parent, _, name = key.rpartition(".")
             (config[parent] if parent else config)[name] = value
+            if value != saved[key]:
+                words.append(str(override.input_line))
         elif key in config_groups():
             _same_option(run.path, key, value, config)
         elif key not in saved:
@@ -51,7 +59,22 @@ def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any],
                 f" Leave it out, or start a new run. Free are {', '.join(FREE_ON_RESUME)}."
             )
     limits.check(config)
-    return run.path, config, run.read_overrides()
+    kept = [w for w in run.read_overrides() if key_of(w) not in map(key_of, words)]
+    return run.path, config, [*kept, *words], [*map(key_of, words)]
+
+
+def _keep_ramp(config: dict[str, Any], typed: Collection[str]) -> list[str]:
+    """Fixes the length of a ramp that follows from the number of epochs, before that changes.
+
+    λ(t) would jump otherwise. Returns the override that fixes it, or none.
+    """
+    regularizer, epochs = config["regularizer"], config["trainer"]["epochs"]
+    start, length = regularizer["schedule_start"], regularizer["schedule_epochs"]
+    if "trainer.epochs" not in typed or length is not None or regularizer["schedule"] == "constant":
+        return []
+    length = ramp_epochs(regularizer["schedule"], start, None, epochs=epochs)
+    regularizer["schedule_epochs"] = length
+    return [f"{RAMP}={length}"]
 
 
 def _same_option(run: Path, group: str, option: str, config: dict[str, Any]) -> None:

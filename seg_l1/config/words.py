@@ -83,12 +83,12 @@ def parse_word(word: str) -> Override:
 
 
 def prepared(word: str) -> str:
-    """Returns a word as hydra reads it: ranges written out, texts in quotes.
+    """Returns a word as hydra reads it: ranges and shuffles written out, texts in quotes.
 
     >>> prepared("debug=true")  # an option of a group; hydra would take it for a value
     "debug='true'"
     """
-    return re.sub("^debug=(true|false)$", r"debug='\1'", quoted(expand_ranges(word)))
+    return re.sub("^debug=(true|false)$", r"debug='\1'", drawn(quoted(expand_ranges(word))))
 
 
 def quoted(word: str) -> str:
@@ -111,6 +111,19 @@ def _can_be_read(word: str) -> bool:
     except UserError:
         return False
     return True
+
+
+def drawn(word: str) -> str:
+    """Writes out the values of `shuffle(...)`, which hydra would draw anew at every reading."""
+    if not re.search(r"\bshuffle\(", word) or not _can_be_read(word):
+        return word
+    override = parse_word(word)
+    if not override.is_sweep_override():
+        return f"{word.partition('=')[0]}={override.get_value_element_as_str()}"
+    try:
+        return f"{word.partition('=')[0]}={','.join(values(override))}"
+    except UserError:  # no list of values, which is refused where the others are checked
+        return word
 
 
 def expand_ranges(word: str) -> str:

@@ -107,6 +107,25 @@ class SegmentationData:
     def num_classes(self) -> int:
         return len(self.classes)
 
+    def difference(self, fingerprint: object, classes: Sequence[str] | None) -> str | None:
+        """Returns in words how other data differ from these; None if they are the same.
+
+        Args:
+            fingerprint, classes: of the other data; None for `classes` = not known.
+        """
+        if fingerprint != self.fingerprint:
+            return (
+                "it was trained on other data than dataset.root holds now; give"
+                " dataset.root=<folder> of those"
+            )
+        if classes is not None and [*classes] != self.classes:
+            names = (", ".join(map(str, some)) for some in (classes, self.classes))
+            return (
+                "its classes are {}, and those of the data are {} now; write its names into"
+                " classes.txt again".format(*names)
+            )
+        return None
+
 
 def describe(
     splits: Mapping[str, Split], classes: list[str], notes: Sequence[str] = ()

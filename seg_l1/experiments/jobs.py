@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seg_l1.config.words import key_of, parse_word
 from seg_l1.errors import RunError, UserError, described
 
 if TYPE_CHECKING:
@@ -37,9 +39,13 @@ def run_job(
 
     Raises:
         Interrupted: after SIGINT or SIGTERM, when everything is saved.
+        RuntimeError: if `overrides` are not those that are planned for the job.
     """
     from seg_l1.experiments.sweep import went_wrong
 
+    if [word for word in overrides if not word.startswith("-")] != sweep.jobs[index].overrides:
+        planned = " ".join(sweep.jobs[index].overrides)
+        raise RuntimeError(f"job {index} is planned as {planned}, not as {' '.join(overrides)}")
     rows = sweep.rows()
     mine = rows[index]
     failed = any(went_wrong(row) for row in rows if row["index"] != index)
@@ -47,11 +53,21 @@ def run_job(
         return mine["status"]
     if failed and config["sweep"]["on_error"] == "stop":
         return "pending"
+    config, overrides = _longer(config, overrides, sweep.own_budget(index))
     try:
         complete(config, overrides, sweep.run(index), parallel=parallel)
     except RunError:
         return "failed"
     return "completed"
+
+
+def _longer(config: Config, overrides: list[str], more: list[str]) -> tuple[Config, list[str]]:
+    """Returns configuration and overrides with the values of `more` in place of their own."""
+    config, keys = deepcopy(config), [*map(key_of, more)]
+    for word in more:
+        section, _, name = key_of(word).partition(".")
+        config[section][name] = parse_word(word).value()
+    return config, [*(word for word in overrides if key_of(word) not in keys), *more]
 
 
 def complete(
@@ -97,10 +113,13 @@ def complete(
             )
         except Interrupted:
             raise
-        except Exception as error:
+        except Exception as caught:
+            # the checkpoint of a run that was refused before it went on is whole
+            refused = resume and isinstance(caught, UserError)
+            error = RunError(str(caught)) if refused else caught
             with suppress(UserError, RunError):  # the disk may be full
                 record.write_failure(error)
-            raise RunError(f"{described(error)} (see {record.log})") from error
+            raise RunError(f"{described(error)} (see {record.log})") from caught
 
 
 def reset(config: Config, parallel: int) -> None:

@@ -40,6 +40,14 @@ def call_hydra(
         GlobalHydra.instance().clear()
 
 
+def task_overrides() -> list[str]:
+    """Returns the overrides of the present job as they were typed, interpolations in place."""
+    from hydra.core.hydra_config import HydraConfig
+
+    words: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return list(words)
+
+
 def jobs_at_a_time() -> int:
     """Returns how many jobs the launcher runs in parallel, 1 if it does not say."""
     from hydra.core.hydra_config import HydraConfig

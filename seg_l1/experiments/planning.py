@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from seg_l1.config import limits
 from seg_l1.config.compose import Composer, compose_lines, config_folders, config_groups, plain
 from seg_l1.config.hydra_internals import combinations
-from seg_l1.config.identity import duplicates
+from seg_l1.config.identity import duplicates, flatten
 from seg_l1.config.words import parse_word, slug
 from seg_l1.experiments.sweep import Job
 
@@ -37,13 +37,19 @@ def plan(flags: Namespace, overrides: Sequence[Override]) -> tuple[list[Job], li
     jobs: list[Job] = []
     for index, (words, same) in enumerate(zip(all_words, duplicates(configs), strict=True)):
         values = dict(word.split("=", 1) for word in words)
-        chosen = {key: values[key] for key in keys}
+        chosen = {key: _resolved(key, values[key], configs[index]) for key in keys}
         named = [word for word in words if not keys or word.split("=", 1)[0] in keys]
         folder = f"{index}_{slug(named, bare=groups)}" if same is None else jobs[same].folder
         jobs.append(Job(index, folder, words, chosen, same))
     return jobs, configs
 
 
-def sweep_folder(flags: Namespace, typed: str | None) -> Path:
-    """Returns where hydra puts a sweep: the `typed` hydra.sweep.dir=..., or the default."""
-    return Path(str(compose_lines([typed] if typed else []).hydra.sweep.dir))
+def _resolved(key: str, value: str, config: dict[str, Any]) -> str:
+    """Returns the value of a word as it is trained with: interpolations replaced."""
+    found = dict(flatten(config))
+    return str(found[key]) if "${" in value and key in found else value
+
+
+def sweep_folder(flags: Namespace, typed: Sequence[str]) -> Path:
+    """Returns where hydra puts a sweep: the hydra.sweep.dir=... in `typed`, or the default."""
+    return Path(str(compose_lines(typed).hydra.sweep.dir))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from seg_l1.config import limits
 from seg_l1.config.commands import command_line
 from seg_l1.config.compose import compose_plain
-from seg_l1.config.words import slug
+from seg_l1.config.words import drawn, slug
 from seg_l1.errors import Interrupted, UserError
 from seg_l1.experiments import jobs
 from seg_l1.experiments.space import lines, overrides, read_words
@@ -60,17 +60,17 @@ def search(typed: Mapping[str, str]) -> int:
     from rich.console import Console
 
     load_optuna()
-    words = dict(typed)
+    words = {key: drawn(f"{key}={value}").partition("=")[2] for key, value in typed.items()}
     given = words.pop("study", None)
     if given == "":
         raise UserError("study: got '', expected a folder; without the key there is a new one")
     folder = Path(given) if given else None
     words = study_words(folder, words)
     space, config = read_words(words)
-    jobs.read_data(config)
+    data = jobs.read_data(config)
     folder = folder or default_folder(words)
     with open_storage(folder) as storage:
-        study = open_study(storage, words, config)
+        study = open_study(storage, words, config, data)
         console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
         return Search(folder, words, space, config["seed"], study, console).go()
 

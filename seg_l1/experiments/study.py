@@ -19,12 +19,16 @@ from seg_l1.runs.trust import TRUST, trusted
 if TYPE_CHECKING:
     from optuna import Study
 
+    from seg_l1.data.split import SegmentationData
     from seg_l1.runs.files import Config
 
 
 def study_words(folder: Path | None, typed: Mapping[str, str]) -> dict[str, str]:
-    """Returns the arguments of a study: those typed, which must match those saved, or the saved."""
-    described = bool(overrides(typed))
+    """Returns the arguments of a study: those typed, which must match those saved, or the saved.
+
+    Typed keys that may all change, such as a new dataset.root, change the saved ones.
+    """
+    described = not overrides(typed).keys() <= {*FREE}
     fresh = folder is None or (described and not (folder / "study.db").exists())
     saved = {} if fresh or folder is None else _saved_words(folder)
     if fresh and folder and folder.exists() and (folder.is_file() or any(folder.iterdir())):
@@ -60,7 +64,14 @@ def _saved_words(folder: Path) -> dict[str, str]:
     return words
 
 
-def open_study(storage: Any, words: dict[str, str], config: Config) -> Study:
+def open_study(
+    storage: Any, words: dict[str, str], config: Config, data: SegmentationData
+) -> Study:
+    """Opens or creates the study, and saves its arguments.
+
+    Raises:
+        UserError: if its trials were trained on other data than `data`.
+    """
     from optuna import create_study
     from optuna.pruners import MedianPruner, NopPruner
 
@@ -72,7 +83,11 @@ def open_study(storage: Any, words: dict[str, str], config: Config) -> Study:
         directions=["maximize"] * len(words["objectives"].split(",")),
         pruner=NopPruner() if words["pruner"] == "none" else MedianPruner(n_warmup_steps=warmup),
     )
+    about = study.user_attrs.get("data")
+    if about and (difference := data.difference(about["fingerprint"], about["classes"])):
+        raise UserError(f"study: {difference}, or begin another study")
     study.set_user_attr("words", words)
+    study.set_user_attr("data", {"fingerprint": data.fingerprint, "classes": data.classes})
     return study
 
 

@@ -11,14 +11,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from seg_l1.config.identity import differences, flatten
+from seg_l1.config.identity import BUDGET, FREE, RAMP, differences, flatten
+from seg_l1.config.words import key_of
 from seg_l1.errors import UserError
 from seg_l1.runs.directory import RunDirectory
-from seg_l1.runs.files import make_folder, write_csv, write_json
+from seg_l1.runs.files import Config, make_folder, write_csv, write_json
+
+if TYPE_CHECKING:
+    from seg_l1.data.split import SegmentationData
 
 COLUMNS = (
     "epochs", "last_epoch", "epoch", "val/miou", "test/miou", "gap/miou", "sparsity/exact",
@@ -115,7 +119,7 @@ class Sweep:
         if ours != theirs:
             lines = [f"not in the sweep: {_words(x)}" for x in theirs if x not in ours]
             lines += [f"only in the sweep: {_words(x)}" for x in ours if x not in theirs]
-            return lines or ["the jobs come in another order"]
+            return lines or ["the jobs come in another order; leave their words out"]
         named = {word.lstrip("+~").partition("=")[0] for word in (*self.typed, *typed)}
         changed: dict[str, list[int]] = {}
         for job, config in zip(self.jobs, configs, strict=True):
@@ -123,10 +127,40 @@ class Sweep:
             if job.same_as is not None or not run.config.is_file():
                 continue
             before, now = (dict(flatten(x)) for x in (run.read_config(), config))
-            for line in differences(before, now, where="sweep", typed=named):
+            free = (*FREE, *map(key_of, self.own_budget(job.index)))
+            for line in differences(before, now, where="sweep", free=free, typed=named):
                 changed.setdefault(line, []).append(job.index)
         more = {line: f" and {len(x) - 1} more" * (len(x) > 1) for line, x in changed.items()}
         return [f"job {indices[0]}{more[line]}, {line}" for line, indices in changed.items()]
+
+    def own_budget(self, index: int) -> list[str]:
+        """Returns the overrides with which the run of job `index` went on by itself for longer."""
+        run, planned = self.run(index), self.jobs[index].overrides
+        words = run.read_overrides() if run.overrides.is_file() else []
+        return [w for w in words if key_of(w) in (*BUDGET, RAMP) and w not in planned]
+
+    def check_data(self, configs: Sequence[Config], data: SegmentationData) -> None:
+        """Checks that the jobs so far were trained on `data`, those of the first of `configs`.
+
+        Raises:
+            UserError: naming the first job that was not. Those with data of their own are left out.
+        """
+        from seg_l1.training.build import data_key
+
+        for job, config in zip(self.jobs, configs, strict=True):
+            run = self.run(job.index)
+            if run.environment.is_file() and data_key(config) == data_key(configs[0]):
+                about = run.read_environment()
+                words = data.difference(about.get("data_fingerprint"), about.get("classes"))
+                if words:
+                    raise UserError(f"resume_sweep: job {job.index} does not fit: {words}")
+
+    def amend(self, typed: Sequence[str], jobs: Sequence[Job]) -> None:
+        """Takes over other words for the same `jobs`, such as a new dataset.root, into the plan."""
+        self.typed = [*typed]
+        pairs = zip(self.jobs, jobs, strict=True)
+        self.jobs = [replace(job, overrides=now.overrides) for job, now in pairs]
+        self.update()
 
     def _check(self) -> None:
         """Rejects an invalid plan; job folders must lie in the sweep, since they may be emptied."""

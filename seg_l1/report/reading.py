@@ -133,6 +133,10 @@ def _settings(runs: Sequence[Run]) -> None:
             for run, value in zip(runs, values, strict=True):
                 if value is not None:
                     run.setting[key] = value
+    if len({run.plans for run in runs}) > 1:
+        for run in runs:
+            if run.plans:
+                run.setting["extended"] = run.plans
     data: dict[str, set[str]] = {}
     for run in runs:
         data.setdefault(str(shared_setting(run.setting)), set()).add(run.data)

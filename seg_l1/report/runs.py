@@ -63,6 +63,12 @@ class Run:
     def data(self) -> str:
         return str(self.environment.get("data_fingerprint"))
 
+    @property
+    def plans(self) -> str:
+        """How its number of epochs changed on the way, where that makes it another run; or ""."""
+        plans = [f"{plan['epochs']} until step {plan['step']}" for plan in self.summary.extended]
+        return ", ".join([*plans, f"then {self.config['trainer']['epochs']}"] if plans else [])
+
     def check(self) -> None:
         """Checks what the report reads, as files may have been edited.
 
@@ -72,7 +78,7 @@ class Run:
         alpha = self.alpha
         if alpha is not None and not 0 <= alpha < math.inf:
             raise ValueError(f"alpha is {alpha}")
-        read = [self.regularizer, int(self.seed), self.config["model"]["_target_"]]
+        read = [self.regularizer, self.plans, int(self.seed), self.config["model"]["_target_"]]
         read += [self.score(name) for name in ("sparsity/exact", "gap/miou")]
         read += [(self.environment.get(part) or {}).keys() for part in ("git", "versions")]
 

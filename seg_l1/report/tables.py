@@ -66,11 +66,32 @@ def _compare(best: Configuration, none: Configuration | None) -> Comparison:
 def command(runs: Sequence[Run]) -> str:
     """The command that trains `runs`, which differ in their seeds, anew."""
     first = runs[0]
+    if any(run.plans for run in runs):
+        return " && ".join(_extended(run) if run.plans else command([run]) for run in runs)
     kept = [word for word in first.overrides if not re.match(r"\+*seed=", word)]
     if len(runs) == 1:
         return command_line("train", *first.overrides)
     seeds = ",".join(str(run.seed) for run in runs)
     return command_line("train", "-m", *kept, f"seed={seeds}")
+
+
+def _extended(run: Run) -> str:
+    """The commands that train, and prolong, a run anew; a comment where there are none.
+
+    There are none for a run that did not go on from the end of its epochs.
+    """
+    last, plans = run.summary.last, run.summary.extended
+    steps = last["step"] / last["epoch"]
+    if any(plan["step"] != plan["epochs"] * steps for plan in plans):
+        return f"# trainer.epochs: {run.plans} (stopped on the way, which no command repeats)"
+    folder = f"outputs/runs/{run.files.path.resolve().name}_again"
+    kept = [word for word in run.overrides if not re.match(r"\+*trainer\.epochs=", word)]
+    epochs = [plan["epochs"] for plan in plans] + [run.config["trainer"]["epochs"]]
+    words = [*kept, f"trainer.epochs={epochs[0]}", f"hydra.run.dir={folder}"]
+    longer = [
+        command_line("train", f"resume={folder}", f"trainer.epochs={count}") for count in epochs[1:]
+    ]
+    return " && ".join([command_line("train", *words), *longer])
 
 
 def runs_table(collection: Collection) -> tuple[list[str], list[list[Any]]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import torch
 from seg_l1 import distributed
 
 
-def environment(seed: int, device: torch.device, fingerprint: str) -> dict[str, Any]:
-    """Versions, git commit, device, seed and data fingerprint, for `environment.json`."""
+def environment(
+    seed: int, device: torch.device, fingerprint: str, classes: Sequence[str]
+) -> dict[str, Any]:
+    """Versions, git commit, device, seed, data fingerprint, classes, for `environment.json`."""
     versions: dict[str, str | None] = {}
     for package in ("seg_l1", "torch", "torchvision", "hydra-core", "numpy"):
         try:
@@ -32,6 +35,7 @@ def environment(seed: int, device: torch.device, fingerprint: str) -> dict[str, 
         "processes": distributed.size(),
         "seed": seed,
         "data_fingerprint": fingerprint,
+        "classes": [*classes],
     }
 
 

@@ -29,6 +29,9 @@ class RunSummary:
         certificate: the optimality condition at the last epoch, see `metrics.optimality`.
         layers: the zeros of each penalized tensor, see `metrics.sparsity.LayerZeros`.
         epochs: how many are to be trained.
+        extended: if schedules of the learning rate or of λ(t) were those of another number of
+            epochs until the run went on with the present one: {"epochs": that number, "step":
+            until which it held}, in their order.
         parameters: of the network, penalized or not.
         penalised_weights: those of them that are penalized.
         multiply_adds: of one image.
@@ -45,6 +48,7 @@ class RunSummary:
     certificate: Scores = field(default_factory=dict)
     layers: list[dict[str, Any]] = field(default_factory=list)
     epochs: int | None = None
+    extended: list[dict[str, int]] = field(default_factory=list)
     parameters: int | None = None
     penalised_weights: int | None = None
     multiply_adds: int | None = None
@@ -112,6 +116,7 @@ class RunSummary:
 
 _TYPES: dict[str, Any] = {
     "error": str,
+    "extended": list,
     **dict.fromkeys(("best", "last", "test", "certificate"), dict),
     **dict.fromkeys(
         ("epochs", "parameters", "penalised_weights", "multiply_adds", "wall_time_s"), int | float

@@ -20,7 +20,7 @@ from seg_l1.models.drop_connect import DropConnect
 from seg_l1.models.whole_batch import convert_whole_batch
 from seg_l1.penalties import Penalty
 from seg_l1.runs.files import Config
-from seg_l1.schedules import Constant, Decay, Ramp
+from seg_l1.schedules import Constant, Decay, Ramp, ramp_epochs
 from seg_l1.scope import Rule, ScopedTensor, scope
 from seg_l1.solvers import Solver
 from seg_l1.solvers.dual_averaging import DualAveraging
@@ -136,7 +136,7 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
         fixed=batches.fixed,
         classes=data.classes,
         alpha=regularizer["alpha"],
-        schedule=penalty_schedule(regularizer, steps),
+        schedule=penalty_schedule(regularizer, steps, trainer["epochs"]),
         learning_rate=instantiate(
             "scheduler", config["scheduler"], total=steps * trainer["epochs"]
         ),
@@ -222,11 +222,15 @@ def _solver(
         raise UserError(f"regularizer.solver={name}: {error}") from error
 
 
-def penalty_schedule(regularizer: Config, steps_per_epoch: int) -> Callable[[int], float]:
+def penalty_schedule(
+    regularizer: Config, steps_per_epoch: int, epochs: int
+) -> Callable[[int], float]:
     """Returns λ(t) as a function of the optimizer step: `lam` times what `schedule` names."""
-    start, length = (
-        round(regularizer[key] * steps_per_epoch) for key in ("schedule_start", "schedule_epochs")
+    begin = regularizer["schedule_start"]
+    ramp = ramp_epochs(
+        regularizer["schedule"], begin, regularizer["schedule_epochs"], epochs=epochs
     )
+    start, length = round(begin * steps_per_epoch), round(ramp * steps_per_epoch)
     lam, multiple = regularizer["lam"], regularizer["schedule_multiple"]
     schedules: dict[str, Callable[[int], float]] = {
         "constant": Constant(start),

@@ -79,10 +79,10 @@ class Recorder:
         self.record.write_config(config)
         board = Board(self.record.tensorboard, loop.epoch)
         self.board = self._open_files.enter_context(closing(board))
+        self.record.write_overrides(self.overrides)
         if not resume:
-            self.record.write_overrides(self.overrides)
             device = next(loop.model.parameters()).device
-            about = environment(config["seed"], device, data.fingerprint)
+            about = environment(config["seed"], device, data.fingerprint, data.classes)
             self.record.write_environment(about)
             self.record.write_scope(loop.tensors, self.experiment.rules)
             if data.indices:
@@ -207,4 +207,5 @@ class Recorder:
             "std": data.std,
             "fit": data.resize_mode,
             "fingerprint": data.fingerprint,
+            "extended": self.facts.extended,
         }

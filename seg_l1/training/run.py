@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -23,9 +24,9 @@ from seg_l1.training.build import Experiment, build, load_data
 from seg_l1.training.evaluation import Row
 from seg_l1.training.facts import first_summary
 from seg_l1.training.finish import AfterTraining, finish
-from seg_l1.training.loop import Stopped
+from seg_l1.training.loop import Loop, Stopped
 from seg_l1.training.recorder import Recorder
-from seg_l1.training.restore import restore
+from seg_l1.training.restore import Restored, restore
 from seg_l1.training.signals import stop_signals
 
 
@@ -68,17 +69,20 @@ def run(
     facts = first_summary(experiment)
     is_main = distributed.rank() == 0
     record = RunDirectory.existing(directory) if resume and is_main else RunDirectory(directory)
-    elapsed = restore(experiment, record) if resume else 0.0
+    before = restore(experiment, record) if resume else Restored()
+    facts = replace(facts, extended=before.extended, notes=[*facts.notes, *before.notes])
     completed = experiment.loop.finished and is_main and record.read_summary().status == "completed"
     if distributed.broadcast_object(completed):
-        terminal.log.info(f"{record.path}: is finished; trainer.epochs=<more> trains longer")
+        terminal.log.info(f"{record.path}: is finished; {_longer(experiment.loop)}")
         return record.read_summary() if is_main else None
     if not is_main:
         _run_as_worker(experiment)
         return None
     if not resume:
         record.create()
-    recorder = Recorder(experiment, record, facts, overrides=overrides, started=started - elapsed)
+    recorder = Recorder(
+        experiment, record, facts, overrides=overrides, started=started - before.elapsed
+    )
     if resume:
         recorder.check()
         record.tidy()
@@ -91,6 +95,19 @@ def run(
     if stopped():
         raise Interrupted(f"{record.path} is finished; what comes after it was stopped")
     return summary
+
+
+def _longer(loop: Loop) -> str:
+    """Returns how a finished run trains longer."""
+    stale, patience = loop.epoch - loop.best_epoch, loop.settings.early_stopping
+    more = "" if loop.epoch < loop.settings.epochs else "trainer.epochs=<more>"
+    if patience is None or stale < patience:
+        return f"{more} trains longer"
+    more = f" and {more}" if more else ""
+    return (
+        f"early stopping ended it, {stale} epochs after the best;"
+        f" trainer.early_stopping=null (or of more than {stale}){more} trains longer"
+    )
 
 
 def _prepare(config: Config, data: SegmentationData | None, *, resume: bool) -> Experiment:

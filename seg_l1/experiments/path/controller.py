@@ -137,7 +137,7 @@ def open_plan(
     if changes := differences(before, now, where="path", free=FREE_ON_PATHS, typed=typed):
         raise UserError(f"path.folder: this is not the path in {folder}", details=changes)
     plan.data(data, plan.whole)
-    plan.amend(config=config)  # the free keys as they are now
+    plan.amend(config=config, words=words)  # the free keys as they are now
     return plan
 
 
