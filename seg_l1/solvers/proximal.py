@@ -64,7 +64,7 @@ class Proximal(Solver):
     for ever. Where that threatens, a tensor's steps are added up and applied at once.
 
     What is expensive to compute and changes slowly is cached for some steps (`cache_steps`):
-    Adam's 1/D, and for groups in Adam's metric the factors by which they shrink; a change of
+    Adam's 1/D, and for groups in that metric the factors by which they shrink; a change of
     lr·strength scales both. Neither moves a fixed point, since there D and the norms of the groups
     stand still.
     """
@@ -124,7 +124,8 @@ class Proximal(Solver):
         ratio = scaled_lr / cache.scaled_lr if cache.cached is not None else 1.0
         # factors cached for a very different lr·strength would magnify their rounding error
         far = self.caches_factors and not 0.25 <= ratio <= 4
-        if cache.cached is None or cache.cache_age >= cache_steps(self.group_of(scoped)) or far:
+        most = cache_steps(self.optimizer, self.group_of(scoped), self.count)
+        if cache.cached is None or cache.cache_age >= most or far:
             self._apply_and_cache(index, scaled_lr)
         elif self.caches_factors:
             w.div_(torch.add(w.new_ones(()), cache.cached, alpha=ratio))
