@@ -177,6 +177,17 @@ def test_muon_is_refused_with_the_reason():
         Proximal(penalties.L1(), scope(net), muon(net.parameters(), lr=0.1))
 
 
+@pytest.mark.parametrize("penalty", [penalties.Zero(), penalties.L2("decoupled")], ids=str)
+def test_what_is_no_part_of_the_objective_needs_no_metric(penalty):
+    """A baseline without a penalty can be trained with any optimizer."""
+    nets = [nn.Linear(6, 3), nn.Linear(6, 3)]
+    nets[1].load_state_dict(nets[0].state_dict())
+    optimizers = [torch.optim.Rprop(net.parameters()) for net in nets]
+    Proximal(penalty, scope(nets[0]), optimizers[0], strength=0.1)
+    one, other = (trained(*pair, 5) for pair in zip(nets, optimizers, strict=True))
+    assert torch.equal(one, other) == isinstance(penalty, penalties.Zero)
+
+
 class Logged(torch.optim.Adam):
     """Adam under another name."""
 

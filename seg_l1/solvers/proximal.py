@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seg_l1.penalties import Zero
 from seg_l1.scope import ScopedTensor
 from seg_l1.solvers.base import Solver
 from seg_l1.solvers.metric import cache_steps, check_metric, prox_step
@@ -152,9 +153,9 @@ class Proximal(Solver):
             cache.cached = threshold
 
     def _threshold(self, scoped: ScopedTensor, scaled_lr: float) -> float | Tensor:
-        """The step of the prox, in the optimizer's metric unless the penalty is decoupled."""
+        """The step of the prox, in the optimizer's metric where the penalty is in the objective."""
         scaled_lr *= scoped.factor
-        if getattr(self.penalty, "decoupled", False):
+        if not self._needs_metric:
             return scaled_lr
         group = self.group_of(scoped)
         return prox_step(self.optimizer, group, scoped.tensor, scaled_lr, self.count)
@@ -181,7 +182,12 @@ class Proximal(Solver):
     def _check(self) -> None:
         super()._check()
         self._require(hasattr(self.penalty, "prox"), "it has no prox; use the factorized solver")
-        check_metric(self.optimizer)
+        if self._needs_metric:
+            check_metric(self.optimizer)
+
+    @property
+    def _needs_metric(self) -> bool:
+        return not (isinstance(self.penalty, Zero) or getattr(self.penalty, "decoupled", False))
 
     def _update_intervals(self) -> None:
         """Finds for each tensor the steps to add up, so that its slowest weight moves at all.
