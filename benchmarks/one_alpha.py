@@ -35,6 +35,11 @@ OPTIMIZERS = {
     "sgd": (torch.optim.SGD, {"lr": 0.3}, 2000),
     "momentum 0.9": (torch.optim.SGD, {"lr": 0.03, "momentum": 0.9}, 2000),
     "adam": (torch.optim.Adam, {"lr": 0.05}, 5000),
+    "nadam": (torch.optim.NAdam, {"lr": 0.05}, 5000),
+    "radam": (torch.optim.RAdam, {"lr": 0.05}, 5000),
+    "adamax": (torch.optim.Adamax, {"lr": 0.05}, 5000),
+    "rmsprop": (torch.optim.RMSprop, {"lr": 0.01, "momentum": 0.9}, 2000),
+    "adagrad": (torch.optim.Adagrad, {"lr": 1.0}, 2000),
 }
 """Class, its options, steps."""
 
@@ -146,6 +151,8 @@ def main() -> None:
                 cells.append(f"gap {gap:8.1e}, {int((w != 0).sum()):2d} left")
             except ImportError:
                 cells.append("not installed")
+            except ValueError:  # factors under Adagrad
+                cells.append("refused")
         print(f"{name:<20}" + "".join(f"{cell:>24}" for cell in cells), flush=True)
 
 

@@ -207,7 +207,7 @@ def test_a_damaged_best_checkpoint_is_said_before_anything_is_written(finished, 
 
 
 def test_a_loss_that_explodes_keeps_the_last_good_checkpoint(command, tmp_path):
-    code, _, err = command("optimizer=sgd", "optimizer.lr=1e25", "model.norm=none", *TINY,
+    code, _, err = command("optimizer=sgd", "optimizer.lr=9999", "model.norm=none", *TINY,
                            "hydra.run.dir=run")  # fmt: skip
     assert code == 1
     assert err.count("\n") == 1

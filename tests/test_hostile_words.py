@@ -276,8 +276,8 @@ BUILT = {
     ("dataset.image_size=[12,12]",): ["digit_size"],
     ("model=seed_cnn", "model.image_size=[32,32]"): ["model", "(32, 32)", "(48, 48)"],
     ("optimizer=sgd", "optimizer.nesterov=true", "optimizer.momentum=0"): ["optimizer", "esterov"],
-    ("optimizer._target_=torch.optim.RMSprop", "~optimizer.betas", "~optimizer.amsgrad"): [
-        "RMSprop", "known are Adam, AdamW, SGD"],
+    ("optimizer._target_=torch.optim.Adafactor", "~optimizer.betas", "~optimizer.amsgrad",
+     "~optimizer.eps"): ["Adafactor", "RMSprop, SGD", "+optimizer.metric=<module>.<function>"],
     ("regularizer.scope=[{name: nothing}]",): ["regularizer.scope"],
     ("device=meta",): ["device", "meta"],
     ("dataset.class_weights=[1,2]",): ["dataset.class_weights: 2 numbers for 11 classes"],

@@ -28,6 +28,7 @@ from tests.support.oracles import (
 
 LASSO = PROBLEMS["lasso"]
 FLOAT64, FLOAT32 = 1e-10, 1e-6
+BRIEF = ("sgd", "momentum 0.9", "nesterov", "adam", "adamw", "rmsprop 0.9", "radam", "adagrad")
 slow = pytest.mark.slow
 
 
@@ -38,11 +39,14 @@ def agrees(problem, w, limit=FLOAT64, zero=0.0) -> bool:
 def pairs(thorough, brief, optimizers=OPTIMIZERS):
     """All optimizers on the problems of `thorough`, two on those of `brief`: (name, optimizer).
 
-    All but the lasso are slow.
+    All but the lasso with the optimizers of `BRIEF` are slow.
     """
     every = [(name, optimizer) for name in thorough for optimizer in optimizers]
     every += [(name, optimizer) for name in brief for optimizer in ("momentum 0.9", "adam")]
-    return [pair if pair[0] == "lasso" else pytest.param(*pair, marks=slow) for pair in every]
+    return [
+        pair if pair[0] == "lasso" and pair[1] in BRIEF else pytest.param(*pair, marks=slow)
+        for pair in every
+    ]
 
 
 @pytest.mark.parametrize(
@@ -130,9 +134,26 @@ def test_three_factors_are_stationary_for_the_bridge():
     assert 0 < int((w == 0).sum()) < w.numel()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum 0.9", pytest.param("adam", marks=slow)])
-@pytest.mark.parametrize("name", ["lasso", pytest.param("group lasso", marks=slow)])
+@slow
+@pytest.mark.parametrize(
+    ("name", "optimizer"),
+    pairs(
+        ["lasso"],
+        ["group lasso"],
+        (
+            "sgd",
+            "momentum 0.9",
+            "adam",
+            "nadam",
+            "radam",
+            "adamax",
+            "adagrad",
+            "rmsprop",
+            "rmsprop 0.9",
+            "rmsprop centered",
+        ),
+    ),
+)
 def test_float32_mini_batches_and_a_decaying_rate(name, optimizer):
     """The gradient of the last batch may have revived a weight, by no more than the last rate."""
     w = solve(PROBLEMS[name], optimizer, dtype=torch.float32, batches=4, steps=3000, lr=0.3)
@@ -141,6 +162,15 @@ def test_float32_mini_batches_and_a_decaying_rate(name, optimizer):
 
 def distance(one, other) -> float:
     return float((one - other).abs().max())
+
+
+@slow
+@pytest.mark.parametrize("optimizer", ["rmsprop", "nadam", "radam", "adagrad", "adamax"])
+def test_a_coupled_weight_decay_is_the_l2_of_an_elastic_net(optimizer):
+    """0.3·α/2·w² in the gradients and L1 at 0.7·α: the elastic net that scikit-learn solves."""
+    net = PROBLEMS["elastic net"]
+    w = solve(LASSO, optimizer, alpha=0.7 * ALPHA, weight_decay=0.3 * ALPHA)
+    assert agrees(net, w), gap(net, w)
 
 
 @slow
@@ -262,6 +292,11 @@ FAULTS = {
     "no metric of Adam": (LASSO, "adam", Proximal, wrong_metric(lambda right, size: size)),
     "1 % in the metric of SGD": (LASSO, "sgd", Proximal, wrong_metric(lambda r, s: 1.01 * r)),
     "1 % in the metric of Adam": (LASSO, "adam", Proximal, wrong_metric(lambda r, s: 0.99 * r)),
+    "no metric of RMSprop": (LASSO, "rmsprop", Proximal, wrong_metric(lambda right, size: size)),
+    "RMSprop without its momentum": (
+        LASSO, "rmsprop 0.9", Proximal, wrong_metric(lambda right, size: 0.1 * right)),
+    "1 % in the metric of Adagrad": (
+        LASSO, "adagrad", Proximal, wrong_metric(lambda right, size: 1.01 * right)),
     "dual averaging without momentum": (
         LASSO, "momentum 0.9", DualAveraging, wrong_metric(lambda right, size: size)),
     "dual averaging without Adam": (

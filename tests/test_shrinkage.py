@@ -22,6 +22,15 @@ CASES = {
         ["L1", "weight_decay=0.01"], ["two penalties at once.*decoupled"]),
     "optimizer=sgd optimizer.weight_decay=0.01": (
         ["L1", "weight_decay=0.01"], ["two penalties at once.*L2"]),
+    **{
+        f"optimizer={name} ++optimizer.decoupled_weight_decay=true optimizer.weight_decay=0.01": (
+            ["L1", "weight_decay=0.01"], ["two penalties at once.*decoupled.*no alpha"])
+        for name in ("adam", "nadam", "radam")
+    },
+    "optimizer=nadam optimizer.weight_decay=0.01": (
+        ["L1", "weight_decay=0.01"], ["two penalties at once.*L2"]),
+    "optimizer=rmsprop optimizer._target_=mine.Steps optimizer.weight_decay=0.01": (
+        ["L1", "weight_decay=0.01"], ["two penalties at once.*in the way of Steps"]),
     "regularizer=dropout": (["dropout of 10 %"], []),
     "regularizer=drop_connect": (["drop_connect of 10 %"], []),
     "regularizer.dropout=0.2": (["L1", "dropout of 20 %"], ["random dropping at once"]),

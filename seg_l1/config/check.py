@@ -173,7 +173,7 @@ def _unknown(key: str, known: Sequence[str], added: str = "") -> str:
     hint = did_you_mean(key, choices)
     if not name:  # the end of a longer key
         ends = [choice for choice in known if choice.endswith(f".{key}")]
-        hint = f" Did you mean '{ends[0]}'?" if ends else hint
+        hint = f" Did you mean {' or '.join(map(repr, ends))}?" if ends else hint
     every = command_line("train", "--cfg", "job")
     return f"there is no key or group {short(key)}.{hint} (all of them: {every})"
 
@@ -181,6 +181,9 @@ def _unknown(key: str, known: Sequence[str], added: str = "") -> str:
 def _accepts(config: DictConfig, key: str) -> bool:
     """Whether `key` names a further argument of what its node builds, as optimizer.foreach does."""
     from hydra.utils import get_object
+
+    if key == "optimizer.metric":  # see `training/optimizer.py`
+        return True
 
     parent, _, name = key.rpartition(".")
     target = OmegaConf.select(config, f"{parent}._target_") if parent else None

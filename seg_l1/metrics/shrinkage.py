@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from seg_l1.scope import ScopedTensor
 
+DECOUPLED = ("AdamW", "Adafactor", "Muon")
+"""Optimizers of torch whose weight decay bypasses the gradients."""
+
 NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
@@ -58,8 +61,7 @@ def notes(
             " this is not a run without regularization"
         )
     elif decay:
-        name = optimizer["_target_"].rsplit(".", 1)[-1]
-        kind = "decoupled from the loss" if name == "AdamW" else "an L2 penalty of that alpha"
+        kind = _kind_of_decay(optimizer)
         remarks.append(f"two penalties at once: {penalty}, and weight_decay={decay:g} ({kind})")
     if (config["model"].get("dropout") or regularizer["drop_connect"]) and penalty != "Zero":
         remarks.append(f"{penalty} and random dropping at once")
@@ -73,6 +75,16 @@ def notes(
     if penalty != "Zero":
         remarks += _scales(tensors, scale_invariant)
     return remarks
+
+
+def _kind_of_decay(optimizer: dict[str, Any]) -> str:
+    """Returns what the weight decay of the configured optimizer amounts to."""
+    module, _, name = optimizer["_target_"].rpartition(".")
+    if optimizer.get("decoupled_weight_decay") or name in DECOUPLED:
+        return "decoupled from the loss, so that it is no alpha"
+    if module.startswith("torch.optim"):
+        return "an L2 penalty of that alpha, on every parameter"
+    return f"applied in the way of {name}"
 
 
 def _penalty(config: dict[str, Any]) -> str:

@@ -205,4 +205,4 @@ def short(number: float) -> str:
 
 
 def _short_key(key: str) -> str:
-    return key.rpartition(".")[2]
+    return key if key == "optimizer.alpha" else key.rpartition(".")[2]

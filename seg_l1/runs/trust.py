@@ -1,4 +1,4 @@
-"""Which `_target_` names a file may contain: runs and checkpoints may be untrusted."""
+"""Which names of code a file may contain: runs and checkpoints may be untrusted."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def check_targets(config: Mapping[str, Any], source: object) -> None:
     """
     if trusted():
         return
-    for group, name in _targets(config):
-        if not re.fullmatch(TARGETS.get(group, ""), str(name)):
+    for key, name in _calls(config):
+        if not re.fullmatch(TARGETS.get(key.removesuffix("._target_"), ""), str(name)):
             raise UserError(
-                f"{source}: {group}._target_ calls {short(name)}, which is not of this program. If"
+                f"{source}: {key} calls {short(name)}, which is not of this program. If"
                 f" you trust that file, set the environment variable {TRUST}=1."
             )
 
@@ -46,11 +46,11 @@ def trusted() -> bool:
     return os.environ.get(TRUST) == "1"
 
 
-def _targets(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (dotted key of the section, `_target_` name) for all nodes."""
+def _calls(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted key, name) of everything that would be called."""
     items = node.items() if isinstance(node, Mapping) else enumerate(node)
     for key, value in items:
-        if key == "_target_":
-            yield prefix.rstrip("."), value
+        if key == "_target_" or (f"{prefix}{key}" == "optimizer.metric" and value is not None):
+            yield f"{prefix}{key}", value
         elif isinstance(value, Mapping | list):
-            yield from _targets(value, f"{prefix}{key}.")
+            yield from _calls(value, f"{prefix}{key}.")

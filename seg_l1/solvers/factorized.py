@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import Adagrad
 
 from seg_l1.solvers.base import Solver, weight_decay
 from seg_l1.solvers.versions import Versions
@@ -136,6 +137,11 @@ class Factorized(Solver):
             raise ValueError(
                 "the factorized solver decays the factors itself: weight_decay would add to alpha"
                 " (SGD, Adam), or be no objective at all (AdamW): set weight_decay=0"
+            )
+        if isinstance(self.optimizer, Adagrad):
+            raise ValueError(
+                "the factorized solver gives the optimizer further parameters, for which Adagrad"
+                " would lack the sums of its squared gradients: use the proximal solver"
             )
         if self.optimizer.state:
             raise ValueError("the factorized solver must be attached before the first step")

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seg_l1.penalties import Zero
 from seg_l1.scope import ScopedTensor
 from seg_l1.solvers.base import Solver
 from seg_l1.solvers.metric import cache_steps, check_metric, prox_step
@@ -64,7 +65,7 @@ class Proximal(Solver):
     for ever. Where that threatens, a tensor's steps are added up and applied at once.
 
     What is expensive to compute and changes slowly is cached for some steps (`cache_steps`):
-    Adam's 1/D, and for groups in Adam's metric the factors by which they shrink; a change of
+    Adam's 1/D, and for groups in that metric the factors by which they shrink; a change of
     lr·strength scales both. Neither moves a fixed point, since there D and the norms of the groups
     stand still.
     """
@@ -124,7 +125,8 @@ class Proximal(Solver):
         ratio = scaled_lr / cache.scaled_lr if cache.cached is not None else 1.0
         # factors cached for a very different lr·strength would magnify their rounding error
         far = self.caches_factors and not 0.25 <= ratio <= 4
-        if cache.cached is None or cache.cache_age >= cache_steps(self.group_of(scoped)) or far:
+        most = cache_steps(self.optimizer, self.group_of(scoped), self.count)
+        if cache.cached is None or cache.cache_age >= most or far:
             self._apply_and_cache(index, scaled_lr)
         elif self.caches_factors:
             w.div_(torch.add(w.new_ones(()), cache.cached, alpha=ratio))
@@ -151,9 +153,9 @@ class Proximal(Solver):
             cache.cached = threshold
 
     def _threshold(self, scoped: ScopedTensor, scaled_lr: float) -> float | Tensor:
-        """The step of the prox, in the optimizer's metric unless the penalty is decoupled."""
+        """The step of the prox, in the optimizer's metric where the penalty is in the objective."""
         scaled_lr *= scoped.factor
-        if getattr(self.penalty, "decoupled", False):
+        if not self._needs_metric:
             return scaled_lr
         group = self.group_of(scoped)
         return prox_step(self.optimizer, group, scoped.tensor, scaled_lr, self.count)
@@ -180,7 +182,12 @@ class Proximal(Solver):
     def _check(self) -> None:
         super()._check()
         self._require(hasattr(self.penalty, "prox"), "it has no prox; use the factorized solver")
-        check_metric(self.optimizer)
+        if self._needs_metric:
+            check_metric(self.optimizer)
+
+    @property
+    def _needs_metric(self) -> bool:
+        return not (isinstance(self.penalty, Zero) or getattr(self.penalty, "decoupled", False))
 
     def _update_intervals(self) -> None:
         """Finds for each tensor the steps to add up, so that its slowest weight moves at all.

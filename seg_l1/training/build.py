@@ -31,6 +31,7 @@ from seg_l1.solvers.subgradient import Subgradient
 from seg_l1.training.instantiate import instantiate
 from seg_l1.training.loop import Loop
 from seg_l1.training.network import build_model, find_device, load_start
+from seg_l1.training.optimizer import build_optimizer
 from seg_l1.training.settings import Settings
 
 SOLVERS: dict[str, type[Solver]] = {
@@ -120,7 +121,7 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
     rules = [Rule(**{**r, "types": tuple(r.get("types", ()))}) for r in regularizer["scope"]]
     tensors = scope(model, rules)
     objective = _objective(config, data, tensors).to(device)
-    optimizer = instantiate("optimizer", config["optimizer"], params=list(model.parameters()))
+    optimizer = build_optimizer(config["optimizer"], model)
     batches = _all_batches(config, data, device=device, memory_format=memory_format)
     convert_whole_batch(model, batches.train.batch_size)
     steps = -(-len(batches.train) // trainer["accumulate"])

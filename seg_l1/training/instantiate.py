@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hydra.errors import InstantiationException
+from hydra.utils import get_method
 from hydra.utils import instantiate as hydra_instantiate
 
 from seg_l1.errors import UserError, first_line
@@ -29,3 +32,22 @@ def instantiate(where: str, spec: Config, **more: Any) -> Any:
         if isinstance(error, MemoryError) or "allocate" in reason:
             reason = f"does not fit into memory, choose smaller sizes ({reason})"
         raise UserError(f"{where} ({name}): {reason}") from error
+
+
+def load_function(key: str, name: str, signature: Sequence[str]) -> Callable[..., Any]:
+    """Returns the function of the dotted `name`, which the user gave as the value of `key`.
+
+    Raises:
+        UserError: if it cannot be imported, or does not take the arguments of `signature`.
+    """
+    try:
+        function = get_method(name)
+        inspect.signature(function).bind(*signature)
+    except ImportError as error:
+        reason = first_line(error.__cause__ or error)
+        raise UserError(f"{key}: {reason}; its folder must be in PYTHONPATH") from error
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{key}: {name} must be a function of ({', '.join(signature)}) ({first_line(error)})"
+        ) from error
+    return function

@@ -171,8 +171,16 @@ OPTIMIZERS = {
     "adam": (torch.optim.Adam, {"lr": 0.05, "betas": (0.9, 0.995)}),
     "amsgrad": (torch.optim.Adam, {"lr": 0.05, "betas": (0.9, 0.995), "amsgrad": True}),
     "adamw": (torch.optim.AdamW, {"lr": 0.05, "betas": (0.9, 0.995), "weight_decay": 0.0}),
+    "nadam": (torch.optim.NAdam, {"lr": 0.05, "betas": (0.9, 0.995)}),
+    "radam": (torch.optim.RAdam, {"lr": 0.05, "betas": (0.9, 0.995)}),
+    "adamax": (torch.optim.Adamax, {"lr": 0.05, "betas": (0.9, 0.99)}),
+    "adagrad": (torch.optim.Adagrad, {"lr": 1.0}),
+    "adagrad decayed": (torch.optim.Adagrad, {"lr": 2.0, "lr_decay": 1e-3}),
+    "rmsprop": (torch.optim.RMSprop, {"lr": 0.05}),
+    "rmsprop 0.9": (torch.optim.RMSprop, {"lr": 0.01, "momentum": 0.9}),
+    "rmsprop centered": (torch.optim.RMSprop, {"lr": 0.03, "centered": True, "eps": 0.1}),
 }
-STEPS = {name: 1500 if name.startswith("a") else 1000 for name in OPTIMIZERS}
+STEPS = {name: 1500 if name.startswith(("a", "nadam", "r")) else 1000 for name in OPTIMIZERS}
 """Adam's metric follows its gradients over 1/(1 − β₂) = 200 steps, and is kept for 2 (with torch's
 β₂ = 0.999 it is 1000 and 8)."""
 
