@@ -319,7 +319,7 @@ def test_a_closure_takes_the_steps_of_a_plain_loop(solver, kind):
                 optimizer.step()
             else:
                 loss = eval(f"optimizer.{call}", {"optimizer": optimizer, "closure": closure})
-                assert float(loss) > 0
+                assert float(loss.detach()) > 0
         results.append(net.weight.detach())
     assert torch.equal(results[0], results[1])
     assert torch.equal(results[0], results[2])
@@ -344,6 +344,29 @@ def test_an_optimizer_that_repeats_its_closure_is_refused(solver):
     else:
         with pytest.raises(ValueError, match="several times"):
             optimizer.step(lambda: 0.0)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_step_within_a_step_takes_the_penalty_once(solver):
+    """As where a class of one's own calls `super().step()`: torch calls the hooks of both."""
+
+    class Mine(torch.optim.SGD):
+        def step(self, closure=None):
+            return super().step(closure)
+
+    results = []
+    for kind in (torch.optim.SGD, Mine):
+        net = nn.Linear(2, 2)
+        nn.init.ones_(net.weight)
+        optimizer = kind(net.parameters(), lr=0.1)
+        attached = solver(penalties.L1(), scope(net), optimizer, strength=0.5)
+        for _ in range(3):
+            optimizer.zero_grad()
+            net(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+        results.append(net.weight.detach())
+        assert attached.counts == [3]
+    assert torch.equal(*results)
 
 
 def test_the_factor_of_a_rule_multiplies_alpha():

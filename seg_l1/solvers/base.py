@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import add
 from typing import Any, NoReturn, SupportsIndex
 from weakref import WeakSet
 
@@ -15,7 +16,7 @@ from seg_l1.errors import finite_number
 from seg_l1.penalties import Penalty
 from seg_l1.scope import ScopedTensor, left_out, penalized_share
 from seg_l1.solvers.checks import REPEATED, check_dtype, check_optimizer, check_tensor
-from seg_l1.solvers.wrappers import unwrapped
+from seg_l1.solvers.wrappers import is_nested, unwrapped
 
 
 class Solver:
@@ -82,7 +83,6 @@ class Solver:
 
     @property
     def strength(self) -> float:
-        """α·λ(t)."""
         return self._strength
 
     @strength.setter
@@ -115,16 +115,15 @@ class Solver:
     def summary(self) -> str:
         """What is penalized: the share of the weights, and each tensor that is left out.
 
-        The share is that of the trainable weights in tensors of two or more axes; biases and scales
-        of normalization layers are vectors, and count only if they are penalized.
+        The share is of the trainable weights in tensors of two or more axes; vectors, as biases
+        are, count only if they are penalized.
         """
         kind, penalty = type(self).__name__, type(self.penalty).__name__
         share = 100 * penalized_share(self.tensors)
         lines = [f"{kind}, {penalty}, strength {self.strength:g}: {share:.1f} % of the weights"]
-        lines += [
-            f"  not penalized: {s.name} ({s.kind.__name__}, {s.tensor.numel():,})"
-            for s in left_out(self.tensors)
-        ]
+        for scoped in left_out(self.tensors):
+            size = f"{scoped.tensor.numel():,}"
+            lines.append(f"  not penalized: {scoped.name} ({scoped.kind.__name__}, {size})")
         return "\n".join(lines)
 
     def clip_grad_norm_(self, max_norm: float) -> Tensor:
@@ -189,6 +188,8 @@ class Solver:
     def _on_start(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if is_nested(optimizer):
+            return None
         kind = type(self).__name__.lower()
         if self.reads_gradients and getattr(optimizer, "grad_scale", None) is not None:
             raise ValueError(f"{kind} needs true gradients: call scaler.unscale_(optimizer) first")
@@ -237,6 +238,8 @@ class Solver:
 
     @torch.no_grad()
     def _on_end(self, optimizer: Optimizer, *_: Any) -> None:
+        if is_nested(optimizer):
+            return
         if not self._begun and not self.repeatable:
             raise ValueError(f"{type(optimizer).__name__} did not call the closure of its step")
         if not self._begun:
@@ -246,9 +249,7 @@ class Solver:
         if found_inf is not None and bool(found_inf):
             self.skipped()
         else:
-            self.counts = [
-                count + steps for count, steps in zip(self.counts, self.is_stepping, strict=True)
-            ]
+            self.counts = list(map(add, self.counts, self.is_stepping))
             with self._clipped():
                 self.after_step()
         self.clip_factor = 1.0

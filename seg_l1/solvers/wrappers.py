@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from torch.optim import Optimizer
@@ -44,6 +45,22 @@ def unwrapped(optimizer: Any) -> Optimizer:
             " it wraps one, attach to that before wrapping"
         )
     return optimizer
+
+
+def is_nested(optimizer: Optimizer) -> bool:
+    """Whether the step whose hook asks is one that another step of the same optimizer calls.
+
+    torch calls the hooks in both where a subclass calls `super().step()`, if an optimizer of the
+    parent class was ever made. The penalty belongs to the outermost of them.
+    """
+    steps = [vars(kind).get("step") for kind in type(optimizer).__mro__]
+    if sum(hasattr(step, "hooked") for step in steps) < 2:
+        return False
+    frame, depth = sys._getframe(1), 0
+    codes = {step.__code__ for step in steps if step is not None and hasattr(step, "hooked")}
+    while frame := frame.f_back:  # type: ignore[assignment]  # None at the end
+        depth += frame.f_code in codes and frame.f_locals.get("self") is optimizer
+    return depth > 1
 
 
 def _inner(optimizer: Any) -> str | None:
