@@ -170,6 +170,11 @@ def penalized_share(tensors: Iterable[ScopedTensor]) -> float:
     return sum(n for n, penalized in sizes if penalized) / max(1, sum(n for n, _ in sizes))
 
 
+def is_partial(rules: Sequence[Rule], tensors: Iterable[ScopedTensor]) -> bool:
+    """Whether rules that nobody chose, those by default, leave out more than 5 % of the weights."""
+    return tuple(rules) == DEFAULT_RULES and penalized_share(tensors) < 0.95
+
+
 def left_out(tensors: Iterable[ScopedTensor]) -> list[ScopedTensor]:
     """The tensors of two or more axes that are not penalized, the largest first."""
     missing = [scoped for scoped in _weights(tensors) if not scoped.penalized]

@@ -10,12 +10,9 @@ from torch.optim import Optimizer
 
 from seg_l1.errors import finite_number
 from seg_l1.penalties import L1, Penalty
-from seg_l1.scope import DEFAULT_RULES, Rule, coverage, left_out, penalized_share, scope
+from seg_l1.scope import DEFAULT_RULES, Rule, coverage, is_partial, left_out, scope
 from seg_l1.solvers.base import Solver
 from seg_l1.solvers.proximal import Proximal
-
-ENOUGH = 0.95
-"""Share of the weights that the default rules penalize without a warning."""
 
 
 def attach(
@@ -60,7 +57,7 @@ def attach(
         raise TypeError(f"model: got {type(model).__name__}, expected a torch.nn.Module")
     tensors = scope(model, rules)
     attached = solver(penalty or L1(), tensors, optimizer, strength=alpha)
-    if rules is DEFAULT_RULES and penalized_share(tensors) < ENOUGH:
+    if is_partial(rules, tensors):
         example = left_out(tensors)[0].name
         warnings.warn(
             f"attach: {coverage(tensors)}. To include one, give"
