@@ -146,8 +146,8 @@ def measure(network: str, optimizer: str, repeats: int, peers: bool) -> dict[str
 
 @torch.no_grad()
 def _prox(solver: Solver) -> None:
-    solver.count += 1
-    solver.after_step()
+    solver._begin()
+    solver._on_end(solver.optimizer)
 
 
 def main() -> None:

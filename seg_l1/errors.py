@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable
+from numbers import Real
+from typing import Any
 
 
 class UserError(ValueError):
@@ -68,3 +71,23 @@ def short(value: object) -> str:
     """Returns Python's notation of a value, without the middle of a very long one."""
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:80]} ... {text[-20:]}"
+
+
+def as_scalar(value: Any) -> Any:
+    """Returns a numpy scalar or a 0-d array or tensor as Python's own number; the rest as it is."""
+    return value.item() if getattr(value, "shape", None) == () else value
+
+
+def finite_number(name: str, value: Any, *, positive: bool = False) -> float:
+    """Returns a number (also of numpy, or a 0-d tensor) as a float.
+
+    Raises:
+        UserError: if it is none, NaN, infinite or negative; with `positive` also for 0.
+    """
+    scalar = as_scalar(value)
+    if isinstance(scalar, Real) and not isinstance(scalar, bool):
+        number = float(scalar)
+        if math.isfinite(number) and (number > 0 if positive else number >= 0):
+            return number
+    expected = "above 0" if positive else "of at least 0"
+    raise UserError(f"{name}: got {short(value)}, expected a finite number {expected}")

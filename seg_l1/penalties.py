@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from seg_l1 import prox
+from seg_l1.errors import as_scalar
 
 
 class Penalty(Protocol):
@@ -52,7 +53,8 @@ class Hyperparameters:
 
     def __post_init__(self) -> None:
         for entry in fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
-            value, accepted = getattr(self, entry.name), entry.metadata
+            value, accepted = as_scalar(getattr(self, entry.name)), entry.metadata
+            object.__setattr__(self, entry.name, value)
             if accepted and not accepted["fits"](value):
                 raise ValueError(f"{entry.name}: got {value!r}, expected {accepted['expected']}")
 

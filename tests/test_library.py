@@ -226,26 +226,6 @@ def test_weights_that_are_loaded_after_attaching_are_the_start(solver):
         torch.testing.assert_close(w, loaded[name], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_a_layer_without_gradient_is_penalized_as_if_its_gradient_were_zero(solver):
-    """Whoever clears the gradients, and however: the factors keep none of an earlier step."""
-    left = []
-    for to_none in (True, False):
-        net = nn.ModuleList([nn.Linear(4, 2), nn.Linear(4, 2)])
-        for w in net.parameters():
-            nn.init.constant_(w, 0.5)
-        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
-        attach(optimizer, net, alpha=0.1, solver=solver)
-        for step in range(6):
-            net.zero_grad(set_to_none=to_none)
-            (
-                net[0](torch.ones(1, 4)) + (net[1](torch.ones(1, 4)) if step == 0 else 0)
-            ).sum().backward()
-            optimizer.step()
-        left.append(net[1].weight.detach().clone())
-    torch.testing.assert_close(left[0], left[1])
-
-
 CASES = [(solver, kind) for solver in SOLVERS for kind in ("SGD", "Adam")]
 
 

@@ -109,10 +109,11 @@ def mapping_norm(solver: Solver, grads: Sequence[Tensor]) -> float:
     if not hasattr(solver.penalty, "prox"):
         return float("nan")
     total = torch.zeros(())
-    for scoped, grad in zip(solver.penalized_tensors, grads, strict=True):
+    tensors = zip(solver.penalized_tensors, solver.counts, grads, strict=True)
+    for scoped, count, grad in tensors:
         group = solver.group_of(scoped)
         try:
-            lr, count = float(group["lr"]), max(1, solver.count)
+            lr, count = float(group["lr"]), max(1, count)
             unit = prox_step(solver.optimizer, group, scoped.tensor, lr, count)
         except TypeError:
             return float("nan")

@@ -227,7 +227,7 @@ class RunDirectory:
     def write_scope(self, tensors: Sequence[ScopedTensor], rules: Sequence[Rule]) -> None:
         """A row per tensor of the network: its rule, and whether that penalizes it."""
         header = ("tensor", "shape", "weights", "rule", "penalised", "factor", "group_axis")
-        labels = [f"{i}: {r.name} {' '.join(r.types)}".strip() for i, r in enumerate(rules)]
+        labels = [f"{i}: {r.label}" for i, r in enumerate(rules)]
         rows = [
             (e.name, "x".join(map(str, e.tensor.shape)), e.tensor.numel(), labels[e.rule],
              e.penalized, e.factor, e.axis)

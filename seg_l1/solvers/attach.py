@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 
 from torch import nn
 from torch.optim import Optimizer
 
+from seg_l1.errors import finite_number
 from seg_l1.penalties import L1, Penalty
-from seg_l1.scope import DEFAULT_RULES, Rule, scope
+from seg_l1.scope import DEFAULT_RULES, Rule, coverage, is_partial, left_out, scope
 from seg_l1.solvers.base import Solver
 from seg_l1.solvers.proximal import Proximal
 
@@ -35,16 +37,31 @@ def attach(
     zero at once, with 1e-5 it can become nonzero again.
 
     Args:
+        optimizer: of `torch.optim`; accelerate's and Lightning's wrappers are seen through.
+        model: with weights in float32 or float64.
         penalty: R, L1 for None; see `seg_l1.penalties`.
-        alpha: the strength, of the objective that the optimizer minimizes: where the loss is a
-            mean, so is its α.
-        rules: which tensors; the first rule that matches decides (`seg_l1.scope`).
+        alpha: the strength, a finite number of at least 0, of the objective that the optimizer
+            minimizes: where the loss is a mean, so is its α.
+        rules: which tensors; the first rule that matches decides (`seg_l1.scope`). By default all
+            kernels (see `Rule`), with a warning if these are less than 95 % of the weights.
         solver: how; one of `seg_l1.solvers`.
 
     Raises:
-        TypeError: if the metric of the optimizer is unknown, or the solver cannot do this penalty.
-        ValueError: if alpha < 0, a rule matches nothing, or the optimizer lacks a tensor.
+        TypeError: if the metric of the optimizer is unknown, if the solver cannot do this penalty,
+            or if the weights are bfloat16 or float16.
+        ValueError: if alpha is no finite number ≥ 0, a rule matches nothing, the optimizer lacks a
+            tensor, or shards cut the groups of the penalty.
     """
-    if not 0 <= alpha < float("inf"):
-        raise ValueError(f"alpha: got {alpha}, expected a number of at least 0")
-    return solver(penalty or L1(), scope(model, rules), optimizer, strength=alpha)
+    alpha = finite_number("alpha", alpha)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: got {type(model).__name__}, expected a torch.nn.Module")
+    tensors = scope(model, rules)
+    attached = solver(penalty or L1(), tensors, optimizer, strength=alpha)
+    if is_partial(rules, tensors):
+        example = left_out(tensors)[0].name
+        warnings.warn(
+            f"attach: {coverage(tensors)}. To include one, give"
+            f" rules=[Rule({example!r}), *seg_l1.scope.DEFAULT_RULES]",
+            stacklevel=2,
+        )
+    return attached

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import add
 from typing import Any, NoReturn, SupportsIndex
 from weakref import WeakSet
 
@@ -11,38 +12,47 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from seg_l1.errors import finite_number
 from seg_l1.penalties import Penalty
-from seg_l1.scope import ScopedTensor
+from seg_l1.scope import ScopedTensor, left_out, penalized_share
+from seg_l1.solvers.checks import REPEATED, check_dtype, check_optimizer, check_tensor
+from seg_l1.solvers.wrappers import is_nested, unwrapped
 
 
 class Solver:
     """A penalty at an optimizer: from now on `optimizer.step()` applies it.
 
     It uses the optimizer's own step hooks. A step that a GradScaler skips calls no hook, and so
-    skips the penalty too. A tensor that is frozen later (`requires_grad_(False)`) is left alone.
+    skips the penalty too. As by the optimizer itself, a tensor without a gradient (`grad` is None)
+    is left alone in that step, and so is one that is frozen later (`requires_grad_(False)`).
 
     Args:
         penalty: R.
         tensors: of these the penalized ones, which the optimizer must own.
-        optimizer: it takes the step of the data term.
-        strength: α·λ(t). May be changed at any time; counts from the next step on.
+        optimizer: it takes the step of the data term. Of accelerate's and Lightning's wrappers the
+            one inside is used.
+        strength: α·λ(t), a finite number ≥ 0. May be changed at any time; counts from the next
+            step on.
 
     Attributes:
+        tensors: all trainable tensors.
         penalized_tensors: the tensors that the penalty acts on.
-        count: steps that the optimizer has taken with this solver; very large if it had taken
+        counts: steps that the optimizer has taken with each of them; very large where it had taken
             steps before.
+        is_stepping: which of them take part in the present step, or took part in the last.
         clip_factor: by how much the gradients of the coming step were clipped.
 
     Raises:
-        TypeError: if the solver cannot apply this penalty, or does not know the optimizer.
+        TypeError: if the solver cannot apply this penalty, or does not know the optimizer, or if
+            weights are not float32 or float64.
         ValueError: if the three do not fit together, or if one of the tensors has a penalty there.
     """
 
     reads_gradients = False
     """Whether `before_step` needs the gradients of the data term, unscaled."""
 
-    takes_closure = False
-    """Whether `optimizer.step(closure)` may compute the loss between the two hooks."""
+    repeatable = False
+    """Whether `before_step` may be called several times in a step, as often as a closure is."""
 
     def __init__(
         self,
@@ -52,18 +62,37 @@ class Solver:
         *,
         strength: float = 0.0,
     ) -> None:
-        self.penalty, self.optimizer, self.strength = penalty, optimizer, strength
+        self.penalty, self.optimizer, self.strength = penalty, unwrapped(optimizer), strength
+        self.tensors = list(tensors)
         self.penalized_tensors = [scoped for scoped in tensors if scoped.penalized]
-        # an optimizer that has stepped before is past the filling of its momentum buffers
-        self.count = _MANY_STEPS if optimizer.state else 0
+        # a tensor that has stepped before is past the filling of its momentum buffer
+        state = self.optimizer.state
+        self.counts = [_MANY_STEPS * (s.tensor in state) for s in self.penalized_tensors]
+        self.is_stepping = [False] * len(self.counts)
         self.clip_factor = 1.0
+        self._groups: dict[int, dict[str, Any]] | None = None
+        self._begun = False
+        self._wrapper = None if self.optimizer is optimizer else type(optimizer).__name__
         self._check()
         self._prepare()
         self._hooks = [
-            optimizer.register_step_pre_hook(self._on_start),
-            optimizer.register_step_post_hook(self._on_end),
+            self.optimizer.register_step_pre_hook(self._on_start),
+            self.optimizer.register_step_post_hook(self._on_end),
         ]
         _attached.add(self)
+
+    @property
+    def strength(self) -> float:
+        return self._strength
+
+    @strength.setter
+    def strength(self, value: float) -> None:
+        self._strength = finite_number("strength", value)
+
+    @property
+    def entries(self) -> list[ScopedTensor]:
+        """The former name of `penalized_tensors`."""
+        return self.penalized_tensors
 
     def before_step(self) -> None:
         """Called before every optimizer step, when its gradients are complete and clipped."""
@@ -83,14 +112,36 @@ class Solver:
             hook.remove()
         _attached.discard(self)
 
+    def summary(self) -> str:
+        """What is penalized: the share of the weights, and each tensor that is left out.
+
+        The share is of the trainable weights in tensors of two or more axes; vectors, as biases
+        are, count only if they are penalized.
+        """
+        kind, penalty = type(self).__name__, type(self.penalty).__name__
+        share = 100 * penalized_share(self.tensors)
+        lines = [f"{kind}, {penalty}, strength {self.strength:g}: {share:.1f} % of the weights"]
+        for scoped in left_out(self.tensors):
+            size = f"{scoped.tensor.numel():,}"
+            lines.append(f"  not penalized: {scoped.name} ({scoped.kind.__name__}, {size})")
+        return "\n".join(lines)
+
     def clip_grad_norm_(self, max_norm: float) -> Tensor:
         """Clips the gradients of the optimizer's parameters to a norm; returns the norm before.
 
         Every penalty at this optimizer takes the same factor in its next step: otherwise clipping
         the gradient of the data term would raise α.
         """
+        if not max_norm >= 0:
+            raise ValueError(f"max_norm: got {max_norm}, expected a number of at least 0")
+        if any(scoped.flat for scoped in self.tensors):
+            raise ValueError(
+                "clip_grad_norm_ sees the shard of one process: norm = model.clip_grad_norm_(m)"
+                " and solver.clip_factor = min(1.0, m / (float(norm) + 1e-6)) take all of them"
+            )
         weights = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(weights, max_norm)
+        norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm
         factor = min(1.0, max_norm / (float(norm) + 1e-6)) if norm.isfinite() else 1.0
         for solver in _attached:
             if solver.optimizer is self.optimizer:
@@ -99,19 +150,36 @@ class Solver:
 
     def state_dict(self) -> dict[str, Any]:
         """What the next steps depend on, beside weights and optimizer; the strength too."""
-        return {"count": self.count, "strength": self.strength}
+        return {"counts": list(self.counts), "strength": self.strength}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes over a `state_dict`; its tensors are copied."""
-        self.count, self.strength = state["count"], state["strength"]
+        # older checkpoints have one `count` for all tensors
+        size = len(self.counts)
+        counts = list(state["counts"]) if "counts" in state else [state["count"]] * size
+        if len(counts) != size:
+            raise ValueError(f"the state is of {len(counts)} penalized tensors, here are {size}")
+        self.counts, self.strength = counts, state["strength"]
 
     def group_of(self, scoped: ScopedTensor) -> dict[str, Any]:
-        """The optimizer's parameter group that holds the tensor."""
-        return self.optimizer.param_groups[self._group_index[id(scoped.tensor)]]
+        """The optimizer's parameter group that holds the tensor.
+
+        Raises:
+            ValueError: if the optimizer does not own it any more.
+        """
+        group = (self._groups or self._all_groups()).get(id(scoped.tensor))
+        if group is None:
+            raise ValueError(f"the optimizer does not own the penalized tensor {scoped.name}")
+        return group
 
     def scaled_lr(self, scoped: ScopedTensor) -> float:
         """lr·strength in the tensor's parameter group."""
         return float(self.group_of(scoped)["lr"]) * self.strength
+
+    def _all_groups(self) -> dict[int, dict[str, Any]]:
+        """The parameter group of each tensor, by its id."""
+        groups = self.optimizer.param_groups
+        return {id(p): group for group in groups for p in group["params"]}
 
     def _prepare(self) -> None:
         """Makes what the solver keeps per tensor; called once, when all checks have passed."""
@@ -119,37 +187,83 @@ class Solver:
     @torch.no_grad()
     def _on_start(
         self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        if is_nested(optimizer):
+            return None
         kind = type(self).__name__.lower()
         if self.reads_gradients and getattr(optimizer, "grad_scale", None) is not None:
             raise ValueError(f"{kind} needs true gradients: call scaler.unscale_(optimizer) first")
+        self._begun = False
         closure = args[1] if len(args) > 1 else kwargs.get("closure")
-        if closure is not None and not self.takes_closure:
-            raise ValueError(f"{kind} does not work with optimizer.step(closure)")
+        if closure is None:
+            self._begin()
+            return None
+        closure = self._with_penalty(closure)
+        if len(args) > 1:
+            return (args[0], closure, *args[2:]), kwargs
+        return args, {**kwargs, "closure": closure}
+
+    def _with_penalty(self, closure: Callable[[], Any]) -> Callable[[], Any]:
+        """The closure, after which the gradients of the step are complete."""
+
+        def closure_then_begin() -> Any:
+            if self._begun and not self.repeatable:
+                raise ValueError(REPEATED.format(type(self).__name__.lower()))
+            loss = closure()
+            self._begin()
+            return loss
+
+        return closure_then_begin
+
+    @torch.no_grad()
+    def _begin(self) -> None:
+        """Called when the gradients of the step are complete."""
+        self._begun = True
+        self._groups = self._all_groups()
+        self.is_stepping = [self._takes_step(scoped) for scoped in self.penalized_tensors]
+        owned = [id(scoped.tensor) in self._groups for scoped in self.penalized_tensors]
+        if owned and not any(owned):
+            raise ValueError(
+                "the optimizer does not own the penalized tensors any more: attach after what"
+                " replaced them, such as fully_shard or accelerator.prepare"
+            )
         with self._clipped():
             self.before_step()
 
+    def _takes_step(self, scoped: ScopedTensor) -> bool:
+        tensor = scoped.tensor
+        check_dtype(scoped)
+        with_gradient = tensor.requires_grad and tensor.grad is not None
+        return with_gradient and id(tensor) in (self._groups or ())
+
     @torch.no_grad()
     def _on_end(self, optimizer: Optimizer, *_: Any) -> None:
+        if is_nested(optimizer):
+            return
+        if not self._begun and not self.repeatable:
+            raise ValueError(f"{type(optimizer).__name__} did not call the closure of its step")
+        if not self._begun:
+            self._begin()
         # a fused optimizer is called by the scaler even when it is to skip the step
         found_inf = getattr(optimizer, "found_inf", None)
         if found_inf is not None and bool(found_inf):
             self.skipped()
         else:
-            self.count += 1
+            self.counts = list(map(add, self.counts, self.is_stepping))
             with self._clipped():
                 self.after_step()
         self.clip_factor = 1.0
+        self._groups, self._begun = None, False
 
     @contextmanager
     def _clipped(self) -> Iterator[None]:
         """The strength of one step, beside gradients that were clipped."""
-        unclipped = self.strength
-        self.strength = unclipped * self.clip_factor
+        unclipped = self._strength
+        self._strength = unclipped * self.clip_factor
         try:
             yield
         finally:
-            self.strength = unclipped
+            self._strength = unclipped
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError(
@@ -159,29 +273,15 @@ class Solver:
 
     def _check(self) -> None:
         """Refuses a penalty or an optimizer that the solver cannot serve."""
-        groups = self.optimizer.param_groups
-        self._group_index = {
-            id(p): index for index, group in enumerate(groups) for p in group["params"]
-        }
-        kind, penalty = type(self).__name__.lower(), type(self.penalty).__name__
+        owned, called = self._all_groups(), "the optimizer"
+        if self._wrapper:
+            called = f"the {type(self.optimizer).__name__} that {self._wrapper} wraps"
         others = (solver for solver in _attached if solver.optimizer is self.optimizer)
         taken = {id(scoped.tensor) for solver in others for scoped in solver.penalized_tensors}
         for scoped in self.penalized_tensors:
-            if id(scoped.tensor) not in self._group_index:
-                raise ValueError(f"the optimizer does not own the penalized tensor {scoped.name}")
-            if id(scoped.tensor) in taken:
-                raise ValueError(
-                    f"{scoped.name} has a penalty at this optimizer already: call its solver's"
-                    " detach() first, or change its strength"
-                )
-            if getattr(self.penalty, "grouped", False) and scoped.no_group_reason:
-                raise ValueError(
-                    f"{penalty} needs the output channels of {scoped.name}, but"
-                    f" {scoped.no_group_reason}: leave it out, by Rule(penalize=False) or"
-                    " {penalize: false}"
-                )
-        if any(group.get("maximize") for group in groups):
-            raise ValueError(f"the {kind} solver minimizes: maximize=True makes no sense with it")
+            check_tensor(scoped, self.penalty, optimizer=called, owned=owned, taken=taken)
+        kind = type(self).__name__.lower()
+        check_optimizer(self.optimizer, kind, repeatable=self.repeatable)
 
     def _require(self, condition: bool, why: str) -> None:
         if not condition:

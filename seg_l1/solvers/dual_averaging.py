@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from seg_l1.scope import ScopedTensor, local
 from seg_l1.solvers.base import Solver, weight_decay
 from seg_l1.solvers.metric import check_metric, prox_step
 from seg_l1.solvers.versions import Versions
@@ -26,37 +27,42 @@ class DualAveraging(Solver):
     """
 
     def _prepare(self) -> None:
-        weights = [scoped.tensor for scoped in self.penalized_tensors]
-        self.latent: list[Tensor | None] = [None] * len(weights)
-        self.threshold: list[float | Tensor] = [0.0] * len(weights)
-        self.versions = Versions(weights)
+        size = len(self.penalized_tensors)
+        self.latent: list[Tensor | None] = [None] * size
+        self.threshold: list[float | Tensor] = [0.0] * size
+        self.versions = Versions(self.penalized_tensors)
 
     def before_step(self) -> None:
         """Puts z in place of w: the optimizer steps from z using the gradient at w."""
-        for index, scoped in enumerate(self.penalized_tensors):
+        for index, scoped in self._stepping():
             z = self.latent[index]
             if z is None or (self.versions.changed(index) and not self._is_own(index)):
-                z = self.latent[index] = scoped.tensor.clone()
+                z = self.latent[index] = scoped.local.clone()
                 self.threshold[index] = 0.0
-            scoped.tensor.copy_(z)
+            scoped.local.copy_(z)
+
+    def _stepping(self) -> list[tuple[int, ScopedTensor]]:
+        """The tensors that take part in the step, with their indices."""
+        indexed = enumerate(self.penalized_tensors)
+        return [(index, scoped) for index, scoped in indexed if self.is_stepping[index]]
 
     def _is_own(self, index: int) -> bool:
         """Whether w is prox_T(z), as after a swap of weights that was undone."""
         scoped, z = self.penalized_tensors[index], self.latent[index]
-        if z is None or z.device != scoped.tensor.device:
+        if z is None or z.device != scoped.local.device:
             return False
         return torch.equal(self._prox(index), scoped.groups_first)
 
     def after_step(self) -> None:
         """Adds the step to T, and puts w = prox_T(z) back in place."""
-        for index, scoped in enumerate(self.penalized_tensors):
-            z = self.latent[index]
-            if z is None or not scoped.tensor.requires_grad:
-                continue
-            z.copy_(scoped.tensor)
+        for index, scoped in self._stepping():
+            z, count = self.latent[index], self.counts[index]
+            assert z is not None
+            z.copy_(scoped.local)
             scaled_lr = self.scaled_lr(scoped) * scoped.factor
             group = self.group_of(scoped)
-            step = prox_step(self.optimizer, group, scoped.tensor, scaled_lr, self.count)
+            step = prox_step(self.optimizer, group, scoped.tensor, scaled_lr, count)
+            step = local(step) if isinstance(step, Tensor) else step
             self.threshold[index] = self.threshold[index] + step
         self._write_back()
 
@@ -64,7 +70,7 @@ class DualAveraging(Solver):
         self._write_back()
 
     def _write_back(self) -> None:
-        for index, scoped in enumerate(self.penalized_tensors):
+        for index, scoped in self._stepping():
             self._prox(index, out=scoped.groups_first)
             self.versions.record(index)
 
@@ -80,7 +86,7 @@ class DualAveraging(Solver):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         for index, scoped in enumerate(self.penalized_tensors):
-            device = scoped.tensor.device
+            device = scoped.local.device
             latent, threshold = state["latent"][index], state["threshold"][index]
             self.latent[index] = None if latent is None else latent.to(device, copy=True)
             self.threshold[index] = (

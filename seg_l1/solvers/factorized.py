@@ -47,7 +47,7 @@ class Factorized(Solver):
         weights = [scoped.tensor for scoped in self.penalized_tensors]
         self.mean_grads = [torch.zeros_like(w) for w in weights]
         self.factors = [factors(w, self.depth) for w in weights]
-        self.versions = Versions(weights)
+        self.versions = Versions(self.penalized_tensors)
         for scoped, parts in zip(self.penalized_tensors, self.factors, strict=True):
             self.group_of(scoped)["params"].extend(parts)
 
@@ -56,13 +56,11 @@ class Factorized(Solver):
         self._split()
         for index, scoped in enumerate(self.penalized_tensors):
             parts, mean_grad = self.factors[index], self.mean_grads[index]
-            if not scoped.tensor.requires_grad:
+            grad = scoped.tensor.grad
+            if grad is None or not self.is_stepping[index]:
                 for part in parts:
                     part.grad = None
                 continue
-            grad = scoped.tensor.grad
-            if grad is None:
-                grad = torch.zeros_like(scoped.tensor)
             mean_grad.lerp_(grad.nan_to_num(0, 0, 0), 0.1)  # a step may overflow, and be skipped
             for k, part in enumerate(parts):
                 part.grad = _product([*parts[:k], *parts[k + 1 :]]).mul_(grad)
@@ -84,8 +82,9 @@ class Factorized(Solver):
 
     def after_step(self) -> None:
         """Writes the product of the factors into the tensor."""
-        for scoped, parts in zip(self.penalized_tensors, self.factors, strict=True):
-            if scoped.tensor.requires_grad:
+        for index, scoped in enumerate(self.penalized_tensors):
+            parts = self.factors[index]
+            if self.is_stepping[index]:
                 scoped.tensor.copy_(_product(parts))
             for part in parts:
                 part.grad = None  # it belongs to no later step, and to no norm
@@ -96,7 +95,7 @@ class Factorized(Solver):
         """Cuts in the model, not in the factors: the next step goes on from the product."""
         for index, scoped in enumerate(self.penalized_tensors):
             w, mean_grad = scoped.tensor, self.mean_grads[index]
-            if not w.requires_grad:
+            if not w.requires_grad or not self.counts[index]:
                 continue
             small = w.abs() < self.cut * w.abs().max() if w.numel() else w != w
             strength = self.strength * scoped.factor
@@ -133,6 +132,12 @@ class Factorized(Solver):
         super()._check()
         self.depth: int = getattr(self.penalty, "depth", 0)
         self._require(self.depth > 0, "it is not the least L2 of factors; l1 and bridge are")
+        shards = [s.name for s in self.penalized_tensors if s.flat or s.local is not s.tensor]
+        if shards:
+            raise ValueError(
+                f"the factorized solver needs whole tensors, but {shards[0]} is in shards: use the"
+                " proximal solver"
+            )
         if weight_decay(self.optimizer):
             raise ValueError(
                 "the factorized solver decays the factors itself: weight_decay would add to alpha"

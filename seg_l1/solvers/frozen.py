@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
+from seg_l1.scope import local
 from seg_l1.solvers.proximal import Proximal
 
 
@@ -17,24 +18,24 @@ class Frozen(Proximal):
     """A proximal solver on the support that the weights have when it is attached."""
 
     reads_gradients = True
-    takes_closure = False
+    repeatable = False
 
     def _prepare(self) -> None:
         super()._prepare()
-        self.support = [scoped.tensor != 0 for scoped in self.penalized_tensors]
+        self.support = [scoped.local != 0 for scoped in self.penalized_tensors]
 
     def before_step(self) -> None:
         """Zeroes gradients off the support, so that no momentum builds up there."""
         for scoped, support in zip(self.penalized_tensors, self.support, strict=True):
             if scoped.tensor.grad is not None:
-                scoped.tensor.grad.mul_(support)
+                local(scoped.tensor.grad).mul_(support)
         super().before_step()
 
     def after_step(self) -> None:
         """Undoes what older momentum may have done to the zeros."""
-        for scoped, support in zip(self.penalized_tensors, self.support, strict=True):
-            if scoped.tensor.requires_grad:
-                scoped.tensor.mul_(support)
+        for index, scoped in enumerate(self.penalized_tensors):
+            if self.is_stepping[index]:
+                scoped.local.mul_(self.support[index])
         super().after_step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def prox_step(
     Args:
         group: the parameter group of `tensor`.
         scaled_lr: lr·strength.
-        count: steps that the optimizer has taken, this one included.
+        count: steps that the optimizer has taken with this tensor, this one included.
 
     Raises:
         TypeError: if the metric of the optimizer is unknown.

@@ -8,6 +8,7 @@ zeros, and its fixed points are the optima of the written objective whatever the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from seg_l1.penalties import Zero
-from seg_l1.scope import ScopedTensor
+from seg_l1.scope import local
 from seg_l1.solvers.base import Solver
 from seg_l1.solvers.metric import cache_steps, check_metric, prox_step
 from seg_l1.solvers.versions import Versions
@@ -70,12 +71,12 @@ class Proximal(Solver):
     stand still.
     """
 
-    takes_closure = True
+    repeatable = True
 
     def _prepare(self) -> None:
-        weights = [scoped.tensor for scoped in self.penalized_tensors]
+        weights = self.penalized_tensors
         self.caches_factors: bool = getattr(self.penalty, "scales", False)
-        self.next_check = 0
+        self.next_checks = [0] * len(weights)
         self.pending_steps = [PendingStep() for _ in weights]
         self.caches = [CachedMetric() for _ in weights]
         self.versions = Versions(weights)
@@ -88,14 +89,14 @@ class Proximal(Solver):
 
     def after_step(self) -> None:
         """Adds the step of this update to those pending, and applies them where they are due."""
-        if self.strength and self.count >= self.next_check:
-            self._update_intervals()
-        scaled_lrs = [float(group["lr"]) * self.strength for group in self.optimizer.param_groups]
-        for index, scoped in enumerate(self.penalized_tensors):
+        stepping = [index for index, steps in enumerate(self.is_stepping) if steps]
+        if self.strength:
+            self._update_intervals([i for i in stepping if self.counts[i] >= self.next_checks[i]])
+        groups = self.optimizer.param_groups
+        scaled_lrs = {id(group): float(group["lr"]) * self.strength for group in groups}
+        for index in stepping:
             step = self.pending_steps[index]
-            if not scoped.tensor.requires_grad:
-                continue
-            step.pending += scaled_lrs[self._group_index[id(scoped.tensor)]]
+            step.pending += scaled_lrs[id(self.group_of(self.penalized_tensors[index]))]
             if step.pending == 0:
                 continue
             step.skipped += 1
@@ -109,11 +110,12 @@ class Proximal(Solver):
 
         The other weights keep their pending shrinkage: applied now it would round to nothing.
         """
+        owned = self._all_groups()
         for index, scoped in enumerate(self.penalized_tensors):
             step = self.pending_steps[index]
-            if step.skipped and scoped.tensor.requires_grad:
+            if step.skipped and scoped.tensor.requires_grad and id(scoped.tensor) in owned:
                 w = scoped.groups_first
-                threshold = scoped.along(self._threshold(scoped, step.pending))
+                threshold = scoped.along(self._threshold(index, step.pending))
                 w.masked_fill_(self.penalty.prox(w, threshold) == 0, 0.0)
             self.caches[index].cached = None
 
@@ -125,7 +127,7 @@ class Proximal(Solver):
         ratio = scaled_lr / cache.scaled_lr if cache.cached is not None else 1.0
         # factors cached for a very different lr·strength would magnify their rounding error
         far = self.caches_factors and not 0.25 <= ratio <= 4
-        most = cache_steps(self.optimizer, self.group_of(scoped), self.count)
+        most = cache_steps(self.optimizer, self.group_of(scoped), self.counts[index])
         if cache.cached is None or cache.cache_age >= most or far:
             self._apply_and_cache(index, scaled_lr)
         elif self.caches_factors:
@@ -140,7 +142,7 @@ class Proximal(Solver):
 
     def _apply_and_cache(self, index: int, scaled_lr: float) -> None:
         scoped, cache = self.penalized_tensors[index], self.caches[index]
-        w, threshold = scoped.groups_first, self._threshold(scoped, scaled_lr)
+        w, threshold = scoped.groups_first, self._threshold(index, scaled_lr)
         cache.cached, cache.scaled_lr, cache.cache_age = None, scaled_lr, 0
         if not isinstance(threshold, Tensor):
             self.penalty.prox(w, threshold, out=w)
@@ -152,18 +154,20 @@ class Proximal(Solver):
             self.penalty.prox(w, scoped.along(threshold), out=w)
             cache.cached = threshold
 
-    def _threshold(self, scoped: ScopedTensor, scaled_lr: float) -> float | Tensor:
+    def _threshold(self, index: int, scaled_lr: float) -> float | Tensor:
         """The step of the prox, in the optimizer's metric where the penalty is in the objective."""
+        scoped, count = self.penalized_tensors[index], self.counts[index]
         scaled_lr *= scoped.factor
         if not self._needs_metric:
             return scaled_lr
         group = self.group_of(scoped)
-        return prox_step(self.optimizer, group, scoped.tensor, scaled_lr, self.count)
+        step = prox_step(self.optimizer, group, scoped.tensor, scaled_lr, count)
+        return local(step) if isinstance(step, Tensor) else step
 
     def state_dict(self) -> dict[str, Any]:
         return {
             **super().state_dict(),
-            "next_check": self.next_check,
+            "next_checks": list(self.next_checks),
             "pending_steps": [dict(vars(step)) for step in self.pending_steps],
             "caches": [dict(vars(cache)) for cache in self.caches],
         }
@@ -171,12 +175,12 @@ class Proximal(Solver):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         super().load_state_dict(state)
         state = _renamed(state)
-        self.next_check = state["next_check"]
+        self.next_checks = list(state["next_checks"])
         self.pending_steps = [PendingStep(**step) for step in state["pending_steps"]]
         self.caches = [CachedMetric(**cache) for cache in state["caches"]]
         for scoped, cache in zip(self.penalized_tensors, self.caches, strict=True):
             if cache.cached is not None:
-                cache.cached = cache.cached.to(scoped.tensor.device, copy=True)
+                cache.cached = cache.cached.to(scoped.local.device, copy=True)
         self.versions.record_all()
 
     def _check(self) -> None:
@@ -189,26 +193,29 @@ class Proximal(Solver):
     def _needs_metric(self) -> bool:
         return not (isinstance(self.penalty, Zero) or getattr(self.penalty, "decoupled", False))
 
-    def _update_intervals(self) -> None:
-        """Finds for each tensor the steps to add up, so that its slowest weight moves at all.
+    def _update_intervals(self, due: Sequence[int]) -> None:
+        """Finds for some tensors the steps to add up, so that their slowest weight moves at all.
 
         A weight moves by step·|∂R| per update, so it takes MIN_ULPS·eps·|w| / (step·|∂R|) updates
         to move by `MIN_ULPS` units in its last place. Where ∂R nearly vanishes, as for MCP beneath
         its knot, little is lost: |∂R| counts as at least 10 % of its largest, or not at all.
         """
-        needed = [self._updates(scoped).float() for scoped in self.penalized_tensors]
-        for step, updates in zip(self.pending_steps, torch.stack(needed).tolist(), strict=True):
-            step.interval = max(1, math.ceil(min(updates, 1e6)))
-        self.next_check = self.count + CHECK_EVERY
+        if not due:
+            return
+        needed = [self._updates(index).float() for index in due]
+        for index, updates in zip(due, torch.stack(needed).tolist(), strict=True):
+            self.pending_steps[index].interval = max(1, math.ceil(min(updates, 1e6)))
+            self.next_checks[index] = self.counts[index] + CHECK_EVERY
 
-    def _updates(self, scoped: ScopedTensor) -> Tensor:
+    def _updates(self, index: int) -> Tensor:
         """The updates, as a 0-d tensor, in which the slowest weight moves by `MIN_ULPS`."""
+        scoped = self.penalized_tensors[index]
         with torch.enable_grad():
             w = scoped.groups_first.detach().requires_grad_()
             value = self.penalty.value(w)
-        threshold = self._threshold(scoped, self.scaled_lr(scoped))
+        threshold = self._threshold(index, self.scaled_lr(scoped))
         resting = not isinstance(threshold, Tensor) and threshold == 0
-        if resting or scoped.tensor.numel() == 0 or not value.requires_grad:
+        if resting or w.numel() == 0 or not value.requires_grad:
             return torch.ones((), device=w.device)
         (subgrad,) = torch.autograd.grad(value, w)
         least = 0.1 * subgrad.abs().amax()
@@ -219,14 +226,16 @@ class Proximal(Solver):
 
 
 def _renamed(state: dict[str, Any]) -> dict[str, Any]:
-    """The state under the names of today; older checkpoints have `accounts`."""
-    if "accounts" not in state:
+    """The state under the names of today; older ones have `next_check`, or even `accounts`."""
+    if "next_checks" in state:
         return state
+    if "next_check" in state:
+        return {**state, "next_checks": [state["next_check"]] * len(state["caches"])}
     pending = {"pending": "owed", "skipped": "waited", "interval": "interval"}
     cache = {"cached": "kept", "scaled_lr": "size", "cache_age": "age"}
     accounts = state["accounts"]
     return {
-        "next_check": state["look_at"],
+        "next_checks": [state["look_at"]] * len(accounts),
         "pending_steps": [{new: a[old] for new, old in pending.items()} for a in accounts],
         "caches": [{new: a[old] for new, old in cache.items()} for a in accounts],
     }

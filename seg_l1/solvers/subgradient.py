@@ -20,15 +20,15 @@ class Subgradient(Solver):
     def before_step(self) -> None:
         if self.strength == 0:
             return
-        for scoped in self.penalized_tensors:
+        for scoped, steps in zip(self.penalized_tensors, self.is_stepping, strict=True):
+            if not steps:
+                continue
             value = self.strength * scoped.factor * self.penalty.value(scoped.groups_first)
             if not value.requires_grad:
                 continue
             (subgrad,) = torch.autograd.grad(value, scoped.tensor)
-            if scoped.tensor.grad is None:
-                scoped.tensor.grad = subgrad
-            else:
-                scoped.tensor.grad.add_(subgrad)
+            assert scoped.tensor.grad is not None
+            scoped.tensor.grad.add_(subgrad)
 
     def _check(self) -> None:
         super()._check()

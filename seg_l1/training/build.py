@@ -21,7 +21,7 @@ from seg_l1.models.whole_batch import convert_whole_batch
 from seg_l1.penalties import Penalty
 from seg_l1.runs.files import Config
 from seg_l1.schedules import Constant, Decay, Ramp, ramp_epochs
-from seg_l1.scope import Rule, ScopedTensor, scope
+from seg_l1.scope import Rule, ScopedTensor, rules_of, scope
 from seg_l1.solvers import Solver
 from seg_l1.solvers.dual_averaging import DualAveraging
 from seg_l1.solvers.factorized import Factorized
@@ -65,7 +65,7 @@ class Experiment:
     data: SegmentationData
     loop: Loop
     test: Batches | None
-    rules: list[Rule]
+    rules: tuple[Rule, ...]
 
 
 def data_key(config: Config) -> str:
@@ -118,7 +118,7 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
     if pretrained and config["start"] is not None:
         load_start(model, config["start"])
     model = model.to(device).to(memory_format=memory_format)
-    rules = [Rule(**{**r, "types": tuple(r.get("types", ()))}) for r in regularizer["scope"]]
+    rules = rules_of(regularizer["scope"])
     tensors = scope(model, rules)
     objective = _objective(config, data, tensors).to(device)
     optimizer = build_optimizer(config["optimizer"], model)

@@ -8,6 +8,7 @@ from seg_l1 import distributed
 from seg_l1.errors import UserError, first_line
 from seg_l1.metrics import shrinkage, sparsity
 from seg_l1.runs.summary import RunSummary
+from seg_l1.scope import coverage, is_partial
 from seg_l1.training.build import Experiment
 
 
@@ -29,6 +30,8 @@ def first_summary(experiment: Experiment) -> RunSummary:
     except (RuntimeError, ValueError) as error:
         raise UserError(f"model: does not fit the images ({first_line(error)})") from error
     notes = shrinkage.notes(experiment.config, loop.tensors, scale_invariant)
+    if is_partial(experiment.rules, loop.tensors):
+        notes.append(f"{coverage(loop.tensors)}; regularizer.scope can include them")
     if loop.train.batch_size < distributed.size():
         notes.append(
             f"batches of {loop.train.batch_size} leave some of {distributed.size()} processes"
