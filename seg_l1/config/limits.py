@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from seg_l1.data.mask_values import MASK_VALUES, UNLABELED_VALUES
 from seg_l1.errors import UserError, did_you_mean, short
 
 Limit = tuple[type | tuple[type, ...], Callable[[Any], bool], str]
@@ -106,7 +107,9 @@ LIMITS: dict[str, Limit] = {
     "dataset.digits_per_scene": _list(_whole(1, 1000), 2),
     "dataset.digit_size": _list(_whole(4), 2),
     "dataset.channels": (int, lambda x: x in (1, 3), "1 or 3"),
-    "dataset.mask_values": _or_null(_list((int, lambda x: 0 <= x <= 255, "from 0 to 255"))),
+    "dataset.mask_values": _or_null(MASK_VALUES),
+    "dataset.unlabeled_values": _or_null(UNLABELED_VALUES),
+    "dataset.mask_threshold": _or_null(_number(0, above=True, below=2**32)),
     "dataset.val_fraction": _share(),
     "dataset.test_fraction": _share(),
     "dataset.memory_mib": _number(0),
