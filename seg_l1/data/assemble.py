@@ -152,8 +152,10 @@ class _Examined(Dataset[Any]):
             image, mask = (part.numpy() for part in self.files.tensors(picture, stored))
         except (UserError, OSError) as error:
             return str(error)
-        counts = [count_bytes(ids)[: self.num_classes] for ids in (stored, mask)]
-        return _Pair(values, np.stack(counts) > 0, (image, mask) if self.keep else None)
+        before = count_bytes(stored)
+        after = before if mask.shape == stored.shape else count_bytes(mask)
+        shown = np.stack([before, after])[:, : self.num_classes] > 0
+        return _Pair(values, shown, (image, mask) if self.keep else None)
 
 
 def _split(files: FileSplit, pairs: Sequence[_Pair]) -> Split:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from seg_l1.data.mask_census import Census, FileValues
 from seg_l1.data.mask_remedies import Remedies, some
-from seg_l1.data.mask_values import VOID, Key, text
+from seg_l1.data.mask_values import FIRST_COLOR, VOID, Key, text
 from seg_l1.data.masks import UNKNOWN, MaskReading, reading_of
 from seg_l1.data.split import IGNORE
 from seg_l1.errors import UserError
@@ -138,7 +138,8 @@ def _expected(reading: MaskReading) -> str:
     allowed = sorted(code for code, index in meaning.class_of.items() if index != IGNORE)
     void = sorted(code for code, index in meaning.class_of.items() if index == IGNORE)
     expected = some(allowed, 8) if meaning.threshold is None else "gray levels"
-    if len(allowed) > 1 and allowed == list(range(allowed[0], allowed[-1] + 1)):
+    is_range = len(allowed) > 1 and allowed[-1] - allowed[0] == len(allowed) - 1
+    if is_range and allowed[-1] < FIRST_COLOR:
         expected = f"{allowed[0]} to {allowed[-1]}"
     return f"{expected}, or {some(void, 5)} for not labeled" if void else expected
 
