@@ -215,6 +215,35 @@ def test_one_class_needs_a_background(picture_of, listing, write):
     assert all(np.array_equal(got, ids_of(index, 2)) for index, got in masks.items())
 
 
+UNNAMED = {
+    "ids": (levels(0, 1, 2), mapped(0, 1, 2)),
+    "ids and 255": (levels(0, 1, 255), mapped(0, 1, 255)),
+    "0, 128, 255": (levels(0, 128, 255), mapped(0, 1, 2)),
+    "colors": (lambda m: COLORS[m], mapped(0, 2, 1)),
+    "palettes that differ": (
+        lambda m, i: palette_picture(m, PALETTES[i % 3]), mapped(0, 2, 1)),
+    "16 bits": (levels(0, 300, 65535), mapped(0, 1, 2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNNAMED)
+def test_masks_without_a_listing_are_read_by_the_key_that_is_suggested(case, write):
+    picture_of, classes = UNNAMED[case]
+    root = write(picture_of, classes=None)
+    with pytest.raises(UserError, match=r"classes.txt: is missing") as caught:
+        masks_of(root)
+    (options,) = typed_in(str(caught.value))
+    masks, _ = masks_of(root, **options)
+    assert all(np.array_equal(got, classes(ids_of(index, 3))) for index, got in masks.items())
+
+
+def test_soft_masks_without_a_listing_are_cut(write):
+    root = write(soft, classes=None, number=2)
+    with pytest.raises(UserError) as caught:
+        masks_of(root)
+    assert list(typed_in(str(caught.value))) == [{"num_classes": 2, "mask_threshold": 128}]
+
+
 PALETTES = [[0, 1, 2], [0, 2, 1], [2, 0, 1]]
 
 # masks -> how they are written, what is typed, the classes of 0, 1, 2, 3

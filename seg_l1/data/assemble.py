@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from seg_l1.data.files import FileSplit
-from seg_l1.data.mask_census import FileValues
+from seg_l1.data.files import FileSplit, open_mask
+from seg_l1.data.mask_census import Census, FileValues
 from seg_l1.data.mask_check import check_masks
-from seg_l1.data.masks import count_bytes
+from seg_l1.data.mask_remedies import number_of_classes
+from seg_l1.data.mask_values import Key
+from seg_l1.data.masks import count_bytes, pixels_of
 from seg_l1.data.split import SegmentationData, Split, TensorSplit, describe
 from seg_l1.data.workers import follow_parent
 from seg_l1.errors import UserError
@@ -81,6 +84,18 @@ def assemble(
     if missing:
         data.notes.append(f"no training pixel has the class {', '.join(missing)}")
     return replace(data, indices=indices)
+
+
+def suggest_classes(pairs: Sequence[tuple[Path, Path]], key: Key) -> str:
+    """Returns overrides that read the masks of classes that nobody has named, or ""."""
+    every = []
+    for _, path in pairs:
+        try:
+            mask, lossy = open_mask(path)
+            every.append(FileValues.of(path, pixels_of(mask, path), lossy=lossy))
+        except (UserError, OSError):
+            return ""  # is named when the masks are read
+    return number_of_classes(Census.of(every), key)
 
 
 def _read_all(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,10 @@ _HEADER = re.compile(r"[^,]+(,\s*[A-Za-z]\w*\s*){3}")
 
 
 def read_classes(
-    folder: Path, num_classes: int | None, mask_values: Sequence[Any] | None = None
+    folder: Path,
+    num_classes: int | None,
+    mask_values: Sequence[Any] | None = None,
+    suggest: Callable[[], str] = str,
 ) -> tuple[list[str], list[list[int]] | None]:
     """Returns the names of the classes, and their colors in the masks where the listing has them.
 
@@ -25,6 +28,7 @@ def read_classes(
     Args:
         num_classes: None, or their number, which is checked; without a listing they are numbered.
         mask_values: an entry per class, which tells their number where nothing else does.
+        suggest: returns the overrides that a person can give who has no listing, or "".
 
     Raises:
         UserError: if there is neither, or if a line is not like that.
@@ -36,7 +40,7 @@ def read_classes(
         if num_classes is None:
             raise UserError(
                 f"{folder / LISTINGS[0]}: is missing. Write a class name per line, or give"
-                " dataset.num_classes=<number>."
+                f" {suggest() or 'dataset.num_classes=<number>'}"
             )
         return [f"class_{index}" for index in range(num_classes)], None
     names, colors = _read(listing)

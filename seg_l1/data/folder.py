@@ -16,7 +16,7 @@ from unicodedata import normalize
 
 import numpy as np
 
-from seg_l1.data.assemble import assemble
+from seg_l1.data.assemble import assemble, suggest_classes
 from seg_l1.data.classes import read_classes
 from seg_l1.data.files import SUFFIXES, file_split
 from seg_l1.data.mask_values import Key
@@ -71,13 +71,17 @@ def load(
     if not folder.is_dir():
         raise UserError(f"dataset.root: there is no folder '{folder}'. Give dataset.root=<folder>.")
     key = Key.of(mask_values, unlabeled_values, mask_threshold)
-    classes, colors = read_classes(folder, num_classes, key.mask_values)
+    found = _find(folder)
+    every = [pair for pairs in found.values() for pair in pairs]
+    classes, colors = read_classes(
+        folder, num_classes, key.mask_values, lambda: suggest_classes(every, key)
+    )
     if key.mask_values is None and key.threshold is None:
         key = replace(key, mask_values=colors)
     reading = reading_of(key, len(classes))
     sources = {
         split: file_split(folder, pairs, image_size, reading, channels=channels)
-        for split, pairs in _find(folder).items()
+        for split, pairs in found.items()
     }
     fractions = {"val": val_fraction, "test": test_fraction}
 

@@ -23,6 +23,10 @@ def some(codes: Sequence[int], most: int) -> str:
     return ", ".join(map(text, codes[:most])) + more
 
 
+_MOST_CLASSES = 64
+"""More different values are not taken for so many classes."""
+
+
 @dataclass(frozen=True)
 class Remedies:
     """What is to be typed so that these masks are read.
@@ -78,6 +82,14 @@ class Remedies:
         cut = float((top + 1) // 2)
         given = replace(self.key, threshold=cut)
         return given if self.census.fits(given, 2) else Key(threshold=cut)
+
+    def listed_codes(self) -> list[int]:
+        """Returns the codes that the masks hold."""
+        return sorted(self._found)
+
+    def name_all(self) -> str:
+        """Returns the overrides by which each value is a class, in their order."""
+        return self.changes(replace(self.key, mask_values=self._values(self.listed_codes())))
 
     def changes(self, key: Key) -> str:
         """Returns what is to be typed beside what was typed before."""
@@ -169,3 +181,23 @@ class Remedies:
 def _given(pairs: Any) -> Iterator[tuple[list[int], str]]:
     """Yields the classes that have a value."""
     return ((codes, name) for codes, name in pairs if codes)
+
+
+def number_of_classes(census: Census, key: Key) -> str:
+    """Returns overrides that read masks of classes that nobody has named, or "" for none.
+
+    Args:
+        key: what was typed, without `mask_values`.
+    """
+    codes = set(Remedies(census, key, ["", ""]).listed_codes())
+    ids = codes - {VOID}
+    if len(ids) > 1 and ids == set(range(len(ids))):
+        return f"dataset.num_classes={len(ids)}"
+    pair = Remedies(census, key, ["class_0", "class_1"])
+    soft = pair.threshold()
+    if soft:
+        return f"dataset.num_classes=2 {pair.changes(soft)}"
+    if not 2 <= len(codes) <= _MOST_CLASSES:
+        return ""
+    names = [f"class_{index}" for index in range(len(codes))]
+    return f"dataset.num_classes={len(codes)} " + Remedies(census, key, names).name_all()
