@@ -133,10 +133,11 @@ BAD_FILES = {
 }  # fmt: skip
 
 BAD_MASKS = {
-    "CMYK": (replaced(".tif")(COLOUR.convert("CMYK")), ["004.tif", "mode CMYK", "palette PNG"]),
-    "RGB": (replaced()(COLOUR), ["004.png", "mode RGB", "palette PNG"]),
-    "RGBA": (replaced()(COLOUR.convert("RGBA")), ["004.png", "mode RGBA", "palette PNG"]),
-    "grey and alpha": (replaced()(IDS.convert("LA")), ["004.png", "mode LA", "palette PNG"]),
+    "CMYK": (replaced(".tif")(COLOUR.convert("CMYK")), ["004.tif", "mode CMYK", "RGB PNG"]),
+    "RGB": (replaced()(COLOUR), ["004.png", "dataset.unlabeled_values=others"]),
+    "RGBA": (replaced()(COLOUR.convert("RGBA")), ["004.png", "dataset.unlabeled_values=others"]),
+    "fractions": (
+        replaced(".tif")(Image.fromarray(np.full((20, 30), 0.5, np.float32))), ["fractions"]),
     "JPEG": (replaced(".jpg")(IDS), ["004.jpg", "JPEG changes class ids", "PNG"]),
     "colours for ids": (replaced()(COLOUR.convert("P")), ["004.png", "value", "expected 0 to 1"]),
     "values beyond": (replaced()(IDS.point(lambda x: 3 * x)), ["value 3", "expected 0 to 1"]),
@@ -144,7 +145,15 @@ BAD_MASKS = {
         replaced()(IDS.point(lambda x: 254 * x)), ["value 254", "255 for not labeled"]),
 }  # fmt: skip
 
-CASES = {(name, kind): case for name, case in BAD_FILES.items() for kind in KINDS}
+DEEP = ("16 bits", "32 bits", "floats")
+"""What no image may be; as a mask it holds class ids."""
+
+CASES = {
+    (name, kind): case
+    for name, case in BAD_FILES.items()
+    for kind in KINDS
+    if kind == "images" or name not in DEEP
+}
 CASES |= {(name, "masks"): case for name, case in BAD_MASKS.items()}
 SMALL = ["dataset=folder", "dataset.root=street", "dataset.image_size=[16,24]", "model.width=4"]
 
@@ -224,8 +233,10 @@ BAD_FOLDERS = {
     "too many values": (
         lambda root: None, ["dataset.mask_values=[0,1,2]"], ["dataset.mask_values", "3 values"]),
     "no values": (lambda root: None, ["dataset.mask_values=[]"], ["mask_values", "0 values"]),
-    "a value above 255": (
-        lambda root: None, ["dataset.mask_values=[0,300]"], ["mask_values", "from 0 to 255"]),
+    "a value that is none": (
+        lambda root: None, ["dataset.mask_values=[0,road]"], ["mask_values", "an id, a color"]),
+    "a value above all ids": (
+        lambda root: None, ["dataset.mask_values=[0,4294967296]"], ["mask_values", "an id"]),
     "all is validation": (
         lambda root: None, ["dataset.val_fraction=1"], ["val_fraction", "nothing to train"]),
     "no validation": (
@@ -277,14 +288,22 @@ def palette(ids):
         IDS,
         palette(IDS),
         IDS.point(lambda value: 255 * value).convert("1"),
+        IDS.convert("RGB"),
     ],
-    ids=["grey", "palette", "1 bit"],
+    ids=["grey", "palette", "1 bit", "RGB"],
 )
 @pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".PNG"])
 def test_masks_of_all_kinds_hold_the_same_ids(picture, suffix, street):
     replaced(suffix, format={".bmp": "BMP", ".tif": "TIFF"}.get(suffix, "PNG"))(picture)(
         street, "masks"
     )
+    assert np.array_equal(read(street)[1], np.array(IDS))
+
+
+@pytest.mark.parametrize("kind", ["LA", "RGBA", "uint16", "int16", "int32", "float32"])
+def test_masks_of_other_depths_hold_the_same_ids(kind, street):
+    picture = IDS.convert(kind) if "A" in kind else Image.fromarray(np.array(IDS).astype(kind))
+    replaced(".tif")(picture)(street, "masks")
     assert np.array_equal(read(street)[1], np.array(IDS))
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from seg_l1.data.mask_values import MASK_VALUES, UNLABELED_VALUES
 from seg_l1.errors import UserError, did_you_mean, short
 from seg_l1.schedules import ramp_epochs
 
@@ -94,11 +95,7 @@ LIMITS: dict[str, Limit] = {
     "model.aux_weight": _number(0),
     "model.encoder": _TEXT,
     "model.encoder_weights": _or_null(_TEXT),
-    "model.options": (
-        (dict, type(None)),
-        lambda x: True,
-        "like {decoder_attention_type: scse}, or null",
-    ),
+    "model.options": _or_null((dict, lambda x: True, "like {decoder_attention_type: scse}")),
     "dataset.root": _TEXT,
     "dataset.num_classes": _or_null((int, lambda x: 1 <= x <= 254, "from 1 to 254")),
     "dataset.image_size": _or_null(_list(_PIXELS, 2)),
@@ -108,7 +105,9 @@ LIMITS: dict[str, Limit] = {
     "dataset.digits_per_scene": _list(_whole(1, 1000), 2),
     "dataset.digit_size": _list(_whole(4), 2),
     "dataset.channels": (int, lambda x: x in (1, 3), "1 or 3"),
-    "dataset.mask_values": _or_null(_list((int, lambda x: 0 <= x <= 255, "from 0 to 255"))),
+    "dataset.mask_values": _or_null(MASK_VALUES),
+    "dataset.unlabeled_values": _or_null(UNLABELED_VALUES),
+    "dataset.mask_threshold": _or_null(_number(0, above=True, below=2**32)),
     "dataset.image_suffix": _or_null(_ANY_TEXT),
     "dataset.mask_suffix": _or_null(_ANY_TEXT),
     "dataset.val_fraction": _share(),

@@ -1,8 +1,8 @@
 """Your own images and masks, in one of the layouts of `seg_l1.data.layout`.
 
-A mask is a single-channel image (grayscale or palette) of the same size as its image; its values
-are class ids, 255 = not labeled. `classes.txt` holds a class name per line. Everything is checked
-before training, and every bad file is named.
+A mask is a picture of the same size as its image. Its values are class ids, 255 = not labeled, or
+what `mask_values` says. `classes.txt` holds a class name per line, with or without its color in the
+masks. Everything is checked before training, and every bad file is named.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from seg_l1.data.files import UNKNOWN, FileSplit, assemble, file_split, lookup_table
+from seg_l1.data.assemble import assemble, suggest_classes
+from seg_l1.data.classes import read_classes
+from seg_l1.data.files import FileSplit, file_split
 from seg_l1.data.images import dropped_bands
 from seg_l1.data.layout import check_training, find
+from seg_l1.data.mask_values import Key
+from seg_l1.data.masks import reading_of
 from seg_l1.data.partition import draw
 from seg_l1.data.split import SegmentationData
-from seg_l1.errors import UserError, first_line, short
+from seg_l1.errors import UserError
 
 
 def load(
@@ -26,7 +31,9 @@ def load(
     num_classes: int | None = None,
     image_size: tuple[int, int] | None = (128, 128),
     channels: int = 3,
-    mask_values: Sequence[int] | None = None,
+    mask_values: Sequence[Any] | str | None = None,
+    unlabeled_values: Sequence[Any] | str | None = None,
+    mask_threshold: float | None = None,
     image_suffix: str | None = None,
     mask_suffix: str | None = None,
     val_fraction: float | None = 0.2,
@@ -41,10 +48,17 @@ def load(
 
     Args:
         root: the folder.
-        num_classes: None = as many as `classes.txt` names.
+        num_classes: None = as many as `classes.txt` names, or as `mask_values` has entries.
         image_size: (H, W) to which everything is resized; None = every image keeps its own size.
         channels: 3 (RGB) or 1 (grayscale).
-        mask_values: the pixel value of class 0, 1, ...; None = the class ids themselves.
+        mask_values: the values of class 0, 1, ... in the masks, each an id (7), a color ("#c83c3c"
+            or [200, 60, 60]) or a list of several; None = the colors of the listing of classes, or
+            the class ids themselves. A list of three numbers is a color; in grayscale masks it is
+            three ids, if the key can be read so.
+        unlabeled_values: a list of the values that are not labeled, or "others" for all that no
+            class has. The id 255 is not labeled unless a class has it.
+        mask_threshold: of two classes, the value from which on a gray pixel is class 1 (or the
+            class with the higher of two `mask_values`), for masks with soft borders.
         image_suffix, mask_suffix: what follows the common part of the names of image and mask; None
             = found, see `layout.find`.
         val_fraction, test_fraction: shares drawn with `seed` from the training pairs where `root`
@@ -60,18 +74,19 @@ def load(
     folder = Path(root).expanduser()
     if not folder.is_dir():
         raise UserError(f"dataset.root: there is no folder '{folder}'. Give dataset.root=<folder>.")
-    classes = _classes(folder, num_classes)
-    values = range(len(classes)) if mask_values is None else mask_values
-    if len(values) != len(classes):
-        raise UserError(f"dataset.mask_values: {len(values)} values for {len(classes)} classes")
-    if len(set(values)) < len(values):
-        raise UserError(f"dataset.mask_values: {list(values)} names a value twice; give each once")
-    lookup = lookup_table({value: index for index, value in enumerate(values)})
+    key = Key.of(mask_values, unlabeled_values, mask_threshold)
     found = find(folder, image_suffix=image_suffix, mask_suffix=mask_suffix)
     if not to_score or not found.splits:
         check_training(folder, found)
+    every = [pair for pairs in found.splits.values() for pair in pairs]
+    classes, colors = read_classes(
+        folder, num_classes, key.mask_values, lambda: suggest_classes(every, key)
+    )
+    if key.mask_values is None and key.threshold is None:
+        key = replace(key, mask_values=colors)
+    reading = reading_of(key, len(classes))
     sources = {
-        split: file_split(folder, pairs, image_size, lookup, channels=channels)
+        split: file_split(folder, pairs, image_size, reading, channels=channels)
         for split, pairs in found.splits.items()
     }
     cut = partial(
@@ -84,14 +99,7 @@ def load(
     given = "val" in sources
     read = _assemble_to_score if to_score else assemble
     data = read(sources, classes, None if given or to_score else cut, memory_mib=memory_mib)
-    images = [image for pairs in found.splits.values() for image, _ in pairs]
-    data.notes[:0] = [*found.notes, *dropped_bands(images)]
-    absent = data.pixel_shares.count(0)
-    if absent == len(classes) - 1 and data.unlabeled and len(classes) > 1:
-        raise UserError(
-            f"{folder}: the training masks hold one class and 255 (not labeled) only. If 255 is"
-            " a class there (0/255 masks), give dataset.mask_values=[0,255]."
-        )
+    data.notes[:0] = [*found.notes, *dropped_bands([image for image, _ in every])]
     if given and (group_pattern is not None or stratify):
         data.notes.append(
             "the splits are given by folders: group_pattern and stratify affect folds only"
@@ -122,34 +130,3 @@ def _assemble_to_score(
     # the statistics are those of "train", of which there need not be one
     data = assemble({"train": sources[first], **others}, classes, None, memory_mib=memory_mib)
     return replace(data, splits={name: data.splits.pop("train"), **data.splits})
-
-
-def unnamed(count: int) -> list[str]:
-    """Returns the names of classes of which the number alone is given."""
-    return [f"class_{index}" for index in range(count)]
-
-
-def _classes(folder: Path, num_classes: int | None) -> list[str]:
-    listing = folder / "classes.txt"
-    if not listing.is_file():
-        if num_classes is None:
-            raise UserError(
-                f"{listing}: is missing. Write a class name per line, or give"
-                " dataset.num_classes=<number>."
-            )
-        return unnamed(num_classes)
-    try:
-        lines = listing.read_text("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise UserError(f"{listing}: is not UTF-8 ({first_line(error)})") from None
-    names = [line.strip() for line in lines if line.strip()]
-    if num_classes not in (None, len(names)):
-        raise UserError(f"{listing}: names {len(names)} classes, dataset.num_classes={num_classes}")
-    if not 1 <= len(names) <= UNKNOWN:
-        raise UserError(f"{listing}: names {len(names)} classes; expected 1 to {UNKNOWN}")
-    for name in names:
-        if len(name) > 100 or not name.isprintable():
-            raise UserError(f"{listing}: {short(name)} is no name; expected up to 100 letters")
-    if len(set(names)) < len(names):
-        raise UserError(f"{listing}: names a class twice")
-    return names

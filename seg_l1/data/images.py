@@ -128,8 +128,7 @@ def open_picture(path: Path, upright: bool = True, *, mask: bool = False) -> Pic
             if picture.mode not in MODES:
                 raise _Convertible(f"it has mode {picture.mode}, expected grayscale or RGB")
             picture.load()
-            if mask and picture.format == "PPM" and picture.mode == "L" and largest < 255:
-                picture = picture.point([round(v * largest / 255) for v in range(256)])
+            picture = unscaled(picture) if mask else picture
             return ImageOps.exif_transpose(picture) if upright else picture
     except _Convertible as error:
         reason, advice = str(error), remedy(path, mask=mask)
@@ -143,6 +142,19 @@ def open_picture(path: Path, upright: bool = True, *, mask: bool = False) -> Pic
     except Exception as error:
         reason = getattr(error, "strerror", None) or first_line(error)
     raise UserError(f"{path}: cannot be read as an image ({reason}). {advice}")
+
+
+def unscaled(picture: Picture) -> Picture:
+    """Returns a gray picture of less than 8 bits with the values of the file; Pillow scales them.
+
+    Pictures of other formats and modes are returned as they are.
+    """
+    if picture.format not in ("PPM", "PNG") or picture.mode != "L":
+        return picture
+    largest = _largest_value(picture)
+    if largest >= 255:
+        return picture
+    return picture.point([round(value * largest / 255) for value in range(256)])
 
 
 def _check_pages(picture: Picture) -> None:

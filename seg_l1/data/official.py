@@ -9,7 +9,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from seg_l1.data.files import assemble, file_split, lookup_table
+from seg_l1.data.assemble import assemble
+from seg_l1.data.files import file_split
+from seg_l1.data.masks import reading_of_ids
 from seg_l1.data.partition import draw
 from seg_l1.data.split import SegmentationData
 from seg_l1.errors import UserError
@@ -106,9 +108,9 @@ class Official:
             train: the files from which "train" and "val" are drawn.
             class_of: mask value -> class id.
         """
-        lookup = lookup_table(class_of)
+        reading = reading_of_ids(class_of)
         sources = {
-            split: file_split(self.folder, pairs, self.image_size, lookup, upright=False)
+            split: file_split(self.folder, pairs, self.image_size, reading, upright=False)
             for split, pairs in {"train": train, "test": test}.items()
         }
         return assemble(sources, classes, self.draw, memory_mib=self.memory_mib)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from seg_l1.data.folder import unnamed
+from seg_l1.data.classes import unnamed
 from seg_l1.data.layout import find
 from seg_l1.data.split import SegmentationData
 from seg_l1.errors import UserError
