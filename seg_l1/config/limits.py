@@ -93,11 +93,7 @@ LIMITS: dict[str, Limit] = {
     "model.aux_weight": _number(0),
     "model.encoder": _TEXT,
     "model.encoder_weights": _or_null(_TEXT),
-    "model.options": (
-        (dict, type(None)),
-        lambda x: True,
-        "like {decoder_attention_type: scse}, or null",
-    ),
+    "model.options": _or_null((dict, lambda x: True, "like {decoder_attention_type: scse}")),
     "dataset.root": _TEXT,
     "dataset.num_classes": _or_null((int, lambda x: 1 <= x <= 254, "from 1 to 254")),
     "dataset.image_size": _or_null(_list(_PIXELS, 2)),
