@@ -173,7 +173,8 @@ def _unknown(key: str, known: Sequence[str], added: str = "") -> str:
     hint = did_you_mean(key, choices)
     if not name:  # the end of a longer key
         ends = [choice for choice in known if choice.endswith(f".{key}")]
-        hint = f" Did you mean {' or '.join(map(repr, ends))}?" if ends else hint
+        ends.sort(key="optimizer.alpha".__eq__)  # alpha is the strength of the penalty first
+        hint = f" Did you mean '{ends[0]}'?" if ends else hint
     every = command_line("train", "--cfg", "job")
     return f"there is no key or group {short(key)}.{hint} (all of them: {every})"
 
