@@ -278,9 +278,9 @@ def check_value(key: str, value: Any, limits: Mapping[str, Limit] = LIMITS) -> N
 _RULE: dict[str, Limit] = {
     "regularizer.scope: name": _TEXT,
     "regularizer.scope: types": _list(_TEXT),
-    "regularizer.scope: kernels": _FLAG,
     "regularizer.scope: penalize": _FLAG,
     "regularizer.scope: factor": _number(0, above=True),
+    "regularizer.scope: kernels": _FLAG,
 }
 
 
