@@ -12,6 +12,7 @@ import signal
 import statistics
 import sys
 from copy import deepcopy
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from sqlalchemy import Engine, event
 
 from seg_l1.cli import main as cli
 from seg_l1.config.compose import compose_plain
+from seg_l1.data.split import SegmentationData
 from seg_l1.errors import Interrupted, UserError
 from seg_l1.experiments import jobs
 from seg_l1.experiments import search as search_room
@@ -93,12 +95,15 @@ def unsafe(connection, record):
     connection.execute("PRAGMA synchronous = OFF")
 
 
+DATA = SegmentationData({}, ["a", "b"], [0.5], [0.5], [0.5, 0.5], 0.0, "fingerprint")
+
+
 @pytest.fixture
 def formula(monkeypatch):
     """No training, no data, no waiting for the disk."""
     monkeypatch.setattr(run_room, "run", trained)
     monkeypatch.setattr(search_room, "compose_plain", composed_quickly)
-    monkeypatch.setattr(jobs, "read_data", lambda config: None)
+    monkeypatch.setattr(jobs, "read_data", lambda config: DATA)
     monkeypatch.setattr(jobs, "reset", lambda config, parallel: None)
     event.listen(Engine, "connect", unsafe)
     yield
@@ -246,6 +251,21 @@ def test_another_search_is_refused_with_the_difference(formula, here, capsys):
     assert len(study().trials) == 2
     assert main([*words[::-1], "trials=3", "device=cpu"]) == 0
     assert len(study().trials) == 3
+
+
+def test_a_search_goes_on_with_moved_data_but_not_with_other_data(
+    formula, here, monkeypatch, capsys
+):
+    words = [*SPACE, "dataset=folder", "dataset.root=one", "study=it"]
+    assert main([*words, "trials=2"]) == 0
+    assert main(["study=it", "trials=3", "dataset.root=two"]) == 0
+    assert "dataset.root=two" in capsys.readouterr().out.split("#")[-1]
+    assert len(table(Path("it/trials.csv"))) == 3
+    for other in (replace(DATA, fingerprint="x"), replace(DATA, classes=["a", "c"])):
+        monkeypatch.setattr(jobs, "read_data", lambda config, other=other: other)
+        assert main(["study=it", "trials=4"]) == 2
+        assert "dataset.root=<folder>" in (err := capsys.readouterr().err) or "a, b" in err
+    assert len(table(Path("it/trials.csv"))) == 3
 
 
 def test_what_is_no_study_is_refused(formula, here, capsys):
