@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from seg_l1.config import limits
-from seg_l1.config.compose import compose_plain, config_groups
-from seg_l1.config.identity import FREE_ON_RESUME, flatten
+from seg_l1.config.compose import compose_plain
+from seg_l1.config.folders import config_groups
+from seg_l1.config.identity import FREE_ON_RESUME, MACHINE, flatten
+from seg_l1.config.words import key_of
 from seg_l1.errors import UserError, did_you_mean
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.trust import check_targets
@@ -51,7 +53,17 @@ def resumed(flags: Any, overrides: Sequence[Any]) -> tuple[Path, dict[str, Any],
                 f" Leave it out, or start a new run. Free are {', '.join(FREE_ON_RESUME)}."
             )
     limits.check(config)
-    return run.path, config, run.read_overrides()
+    return run.path, config, _as_typed_now(run.read_overrides(), overrides)
+
+
+def _as_typed_now(saved: Sequence[str], overrides: Sequence[Any]) -> list[str]:
+    """Returns the saved words, with those typed now that say where the run computes.
+
+    The commands that the run prints would not find its data otherwise.
+    """
+    moved = {o.key_or_group: str(o.input_line) for o in overrides if o.key_or_group in MACHINE}
+    kept = [word for word in saved if key_of(word) not in moved]
+    return [*kept, *moved.values()]
 
 
 def _same_option(run: Path, group: str, option: str, config: dict[str, Any]) -> None:

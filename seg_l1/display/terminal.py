@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -248,9 +250,11 @@ def closing_text(
     files = (run.preview, run.metrics, run.summary, run.weights, run.best)
     tested = f", test {test['miou']:.4f}" if test else ""
     sweep = ",".join(f"{(alpha or 1e-5) * factor:g}" for factor in (0.3, 1, 3))
-    left_out = ("regularizer", "resume", "hydra", "debug=true", "path.", "start=")
-    kept = [word for word in overrides if not word.startswith(left_out)]
+    left_out = r"[+~]*(regularizer(\.|=)|resume|hydra|debug=|path\.|start=|sweep\.)"
+    general = r"\+*regularizer\.(scope|dropout|drop_connect|lam)="  # of every penalty
+    kept = [w for w in overrides if not re.match(left_out, w) or re.match(general, w)]
     penalties = ("regularizer=l1,l2,elastic_net", f"regularizer.alpha={sweep}")
+    board = "outputs" if run.path.parts[0] == "outputs" else shlex.quote(str(run.path))
     return "\n".join(
         [
             f"\nbest epoch {row['epoch']}: mIoU val {row['val/miou']:.4f}{tested},"
@@ -260,7 +264,7 @@ def closing_text(
             "\nnext:",
             f"  {command_line('train', *kept, 'regularizer=none')}",
             f"  {command_line('train', '-m', *kept, *penalties)}",
-            "  tensorboard --logdir outputs",
+            f"  tensorboard --logdir {board}",
         ]
     )
 

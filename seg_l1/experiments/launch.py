@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from seg_l1.config.compose import CONF
+from seg_l1.config.folders import CONF
 from seg_l1.config.hyperparameters import store_defaults
 from seg_l1.errors import Interrupted
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_l1.config import limits
-from seg_l1.config.compose import Composer, compose_lines, config_folders, config_groups, plain
+from seg_l1.config.compose import Composer, plain
+from seg_l1.config.folders import config_folders, config_groups
 from seg_l1.config.hydra_internals import combinations
 from seg_l1.config.identity import duplicates
 from seg_l1.config.words import parse_word, slug
+from seg_l1.errors import UserError
 from seg_l1.experiments.sweep import Job
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def plan(flags: Namespace, overrides: Sequence[Override]) -> tuple[list[Job], li
     configs = [plain(composer([parse_word(word) for word in words])) for words in all_words]
     for config in configs:
         limits.check(config)
+    _check_solvers(configs, all_words)
     groups = config_groups(*config_folders(flags))
     jobs: list[Job] = []
     for index, (words, same) in enumerate(zip(all_words, duplicates(configs), strict=True)):
@@ -44,6 +46,24 @@ def plan(flags: Namespace, overrides: Sequence[Override]) -> tuple[list[Job], li
     return jobs, configs
 
 
-def sweep_folder(flags: Namespace, typed: str | None) -> Path:
-    """Returns where hydra puts a sweep: the `typed` hydra.sweep.dir=..., or the default."""
-    return Path(str(compose_lines([typed] if typed else []).hydra.sweep.dir))
+def _check_solvers(configs: Sequence[dict[str, Any]], words: Sequence[Sequence[str]]) -> None:
+    """Refuses a job whose solver cannot carry out its penalty, before any job is trained."""
+    import torch
+
+    from seg_l1.training.build import SOLVERS
+    from seg_l1.training.instantiate import instantiate
+
+    checked = set()
+    for config, typed in zip(configs, words, strict=True):
+        section = config["regularizer"]
+        if (key := repr((section["penalty"], section["solver"]))) in checked:
+            continue
+        checked.add(key)
+        penalty = instantiate("regularizer.penalty", section["penalty"])
+        try:
+            SOLVERS[section["solver"]](penalty, [], torch.optim.SGD([torch.zeros(1)], lr=1.0))
+        except TypeError as error:
+            job = " ".join(word for word in typed if word.startswith("regularizer"))
+            raise UserError(
+                f"regularizer.solver={section['solver']}: {error} (in the job with {job})"
+            ) from None

@@ -41,13 +41,14 @@ class SweepScreen:
 
     Args:
         sweep: the runs.
+        again: the command that goes on with them.
         every: seconds between two looks at the run directories.
     """
 
     kind = "sweep"
 
-    def __init__(self, sweep: Runs, *, every: float = 1.0) -> None:
-        self.sweep, self.every = sweep, every
+    def __init__(self, sweep: Runs, *, again: str = "", every: float = 1.0) -> None:
+        self.sweep, self.again, self.every = sweep, again, every
         self.console = console = new_console()
         self.started = time.monotonic()
         self.stop = threading.Event()
@@ -81,9 +82,14 @@ class SweepScreen:
     def closing(self) -> str:
         """Returns the text that is printed at the end."""
         path = self.sweep.path
-        return (
-            f"\nall results are in {path}\n  sweep.csv  sweep.json\n\nnext:\n"
-            f"  {command_line('report', path)}\n  tensorboard --logdir {shlex.quote(str(path))}"
+        statuses = {row["status"] for row in self.sweep.rows()}
+        commands = [self.again] if self.again and statuses != {"completed"} else []
+        if "completed" in statuses:
+            commands.append(command_line("report", path))
+        if statuses != {"pending"}:
+            commands.append(f"tensorboard --logdir {shlex.quote(str(path))}")
+        return "\n  ".join(
+            [f"\nall results are in {path}\n  sweep.csv  sweep.json\n\nnext:", *commands]
         )
 
     def _watch(self) -> None:

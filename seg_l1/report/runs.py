@@ -40,7 +40,8 @@ class Run:
     @property
     def typed(self) -> dict[str, str]:
         """The overrides: key -> value."""
-        return {k.lstrip("+~"): v for k, _, v in (x.partition("=") for x in self.overrides)}
+        words = [word for word in self.overrides if not word.startswith("-")]
+        return {k.lstrip("+~"): v for k, _, v in (x.partition("=") for x in words)}
 
     @property
     def penalized(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -64,8 +65,12 @@ def _compare(best: Configuration, none: Configuration | None) -> Comparison:
 
 
 def command(runs: Sequence[Run]) -> str:
-    """The command that trains `runs`, which differ in their seeds, anew."""
+    """The command that trains `runs`, which differ in their seeds, anew; of a path all of it."""
     first = runs[0]
+    for folder in first.files.path.parents[:2]:
+        if (plan := folder / "path.json").is_file():
+            words = [str(word) for word in json.loads(plan.read_text("utf-8"))["words"]]
+            return command_line("path", *words)
     kept = [word for word in first.overrides if not re.match(r"\+*seed=", word)]
     if len(runs) == 1:
         return command_line("train", *first.overrides)

@@ -79,8 +79,8 @@ class Recorder:
         self.record.write_config(config)
         board = Board(self.record.tensorboard, loop.epoch)
         self.board = self._open_files.enter_context(closing(board))
+        self.record.write_overrides(self.overrides)
         if not resume:
-            self.record.write_overrides(self.overrides)
             device = next(loop.model.parameters()).device
             about = environment(config["seed"], device, data.fingerprint)
             self.record.write_environment(about)

@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 
 from seg_l1 import distributed
-from seg_l1.config.commands import command_line
+from seg_l1.config.commands import assignment, command_line, with_environment
 from seg_l1.data.split import SegmentationData
 from seg_l1.display import run_text, terminal
 from seg_l1.errors import Interrupted
@@ -19,6 +19,7 @@ from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.files import Config
 from seg_l1.runs.summary import RunSummary
+from seg_l1.runs.trust import needs_trust
 from seg_l1.training.build import Experiment, build, load_data
 from seg_l1.training.evaluation import Row
 from seg_l1.training.facts import first_summary
@@ -71,13 +72,14 @@ def run(
     elapsed = restore(experiment, record) if resume else 0.0
     completed = experiment.loop.finished and is_main and record.read_summary().status == "completed"
     if distributed.broadcast_object(completed):
-        terminal.log.info(f"{record.path}: is finished; trainer.epochs=<more> trains longer")
+        terminal.log.info(f"{record.path}: is finished; with more trainer.epochs it trains longer")
         return record.read_summary() if is_main else None
     if not is_main:
         _run_as_worker(experiment)
         return None
     if not resume:
         record.create()
+    overrides = with_environment(overrides, config)
     recorder = Recorder(experiment, record, facts, overrides=overrides, started=started - elapsed)
     if resume:
         recorder.check()
@@ -136,7 +138,7 @@ def _train(
         Interrupted: when all is saved, after `stopped()` became true.
     """
     loop = recorder.loop
-    again = f"go on with {command_line('train', f'resume={recorder.record.path}')}"
+    again = f"go on with {resume_command(recorder.record, recorder.experiment.config)}"
     try:
         for row in loop.rows(bar.step, stopped):
             recorder.record_epoch(row)
@@ -151,6 +153,11 @@ def _train(
         raise Interrupted(f"stopped {where}; {again}") from None
     if distributed.any_rank(stopped()):
         raise Interrupted(f"stopped after epoch {loop.epoch}; {again}")
+
+
+def resume_command(record: RunDirectory, config: Config) -> str:
+    """Returns the command that goes on with a run."""
+    return command_line("train", assignment("resume", record.path), trust=needs_trust(config))
 
 
 def _run_as_worker(experiment: Experiment) -> None:
