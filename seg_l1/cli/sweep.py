@@ -14,6 +14,7 @@ from seg_l1.config.commands import assignment, command_line, with_environment
 from seg_l1.config.compose import plain, unresolved
 from seg_l1.config.folders import config_folders, config_words
 from seg_l1.config.words import parse
+from seg_l1.display.console import why_interrupted
 from seg_l1.errors import Interrupted, RunError, UserError, described, first_line
 from seg_l1.experiments.launch import call_hydra, jobs_at_a_time, stopping_the_launcher
 from seg_l1.runs.trust import check_folder, check_targets, needs_trust
@@ -46,24 +47,24 @@ def sweep(flags: Namespace, overrides: Sequence[Override]) -> int:
     typed = [line for key, line in lines.items() if not re.match(r"resume_sweep|hydra\b", key)]
     words = [line for key, line in lines.items() if re.match(r"hydra\b", key)]
     words += [assignment("hydra.sweep.dir", record.path), "--multirun", *config_words(flags)]
-    with SweepScreen(record, again=again):
-        try:
+    try:
+        with SweepScreen(record, again=again):
             call_hydra([*(typed or record.typed), *words], task, folders=config_folders(flags))
-        except (KeyboardInterrupt, SystemExit):
-            raise Interrupted(f"go on with: {again}") from None
-        except UserError:
-            raise
-        except Exception as error:
-            if all(row["status"] == "pending" for row in record.rows()):
-                raise UserError(
-                    f"hydra/launcher: cannot start the jobs ({first_line(error)}). Mend its"
-                    f" options hydra.launcher.*, and go on with: {again}"
-                ) from error
-            raise RunError(
-                f"the launcher ended early ({described(error)}); go on with: {again}"
+    except (KeyboardInterrupt, SystemExit, Interrupted):
+        raise Interrupted(why_interrupted(f"go on with: {again}")) from None
+    except UserError:
+        raise
+    except Exception as error:
+        if all(row["status"] == "pending" for row in record.rows()):
+            raise UserError(
+                f"hydra/launcher: cannot start the jobs ({first_line(error)}). Mend its options"
+                f" hydra.launcher.*, and go on with: {again}"
             ) from error
-        finally:
-            rows = record.update()
+        raise RunError(
+            f"the launcher ended early ({described(error)}); go on with: {again}"
+        ) from error
+    finally:
+        rows = record.update()
     return int(any(row["status"] != "completed" for row in rows))
 
 

@@ -18,7 +18,7 @@ from seg_l1.config.compose import plain, unresolved
 from seg_l1.config.folders import CONF, config_folders, config_groups, config_words, group_options
 from seg_l1.config.hydra_internals import run_job
 from seg_l1.config.words import parse, prepared
-from seg_l1.errors import RunError, UserError
+from seg_l1.errors import Interrupted, RunError, UserError
 from seg_l1.experiments.launch import call_hydra
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def _single(composed: DictConfig, flags: Sequence[str]) -> int:
 def train(config: dict[str, Any], directory: Path, overrides: list[str], *, resume: bool) -> int:
     """Trains one run in `directory`, in all processes; returns the exit code."""
     from seg_l1.display import terminal
+    from seg_l1.display.console import CLOSED
     from seg_l1.runs.directory import RunDirectory
     from seg_l1.training.run import resume_command, run
 
@@ -138,6 +139,11 @@ def train(config: dict[str, Any], directory: Path, overrides: list[str], *, resu
         with terminal.logging_to_screen() as console:
             try:
                 run(config, directory, overrides=overrides, resume=resume, console=console)
+            except Interrupted as error:
+                if str(error) != CLOSED or not RunDirectory(directory).last.is_file():
+                    raise
+                again = resume_command(RunDirectory(directory), config)
+                raise Interrupted(f"{CLOSED}; go on with {again}") from error
             except RunError as error:
                 if not (error.can_go_on and RunDirectory(directory).last.is_file()):
                     raise

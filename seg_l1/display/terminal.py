@@ -19,6 +19,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from seg_l1.config.commands import command_line
+from seg_l1.display.console import Screen
+from seg_l1.errors import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -34,7 +36,7 @@ log = logging.getLogger("seg_l1")
 
 def new_console(file: IO[str] | None = None) -> Console:
     """Returns a console that prints texts as they are, to standard output if no file is given."""
-    return Console(file=file, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    return Screen(file=file, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def say(text: str) -> None:
@@ -50,7 +52,13 @@ class _ConsoleHandler(logging.Handler):
         self.console = new_console(sys.stdout)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.console.print(record.getMessage())
+        try:
+            self.console.print(record.getMessage())
+        except Interrupted as error:
+            log.removeHandler(self)
+            log.info(record.getMessage())
+            log.info(f"interrupted: {error}")
+            raise
 
 
 @contextmanager

@@ -17,6 +17,8 @@ from seg_l1.config import limits
 from seg_l1.config.commands import command_line
 from seg_l1.config.compose import compose_plain
 from seg_l1.config.words import slug
+from seg_l1.display.console import why_interrupted
+from seg_l1.display.terminal import new_console
 from seg_l1.errors import Interrupted, UserError
 from seg_l1.experiments import jobs
 from seg_l1.experiments.space import lines, overrides, read_words
@@ -58,8 +60,6 @@ def search(typed: Mapping[str, str]) -> int:
     Raises:
         UserError: if the input is wrong; nothing has been written then.
     """
-    from rich.console import Console
-
     load_optuna()
     words = dict(typed)
     given = words.pop("study", None)
@@ -72,7 +72,7 @@ def search(typed: Mapping[str, str]) -> int:
     folder = folder or default_folder(words)
     with open_storage(folder) as storage:
         study = open_study(storage, words, config)
-        console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+        console = new_console()
         return Search(folder, words, space, config["seed"], study, console).go()
 
 
@@ -101,7 +101,7 @@ class Search:
                 best = ", ".join(f"#{trial.number}" for trial in self.best()) or "none"
                 self._print(f"[{done + 1}/{total}] {describe(row, self.space)}; best: {best}")
         except (Interrupted, KeyboardInterrupt):
-            raise Interrupted(f"go on with: {self._again()}") from None
+            raise Interrupted(why_interrupted(f"go on with: {self._again()}")) from None
         finally:
             self._fail_stopped()
             self.write_table()

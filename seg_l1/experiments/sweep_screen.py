@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import sys
 import threading
 import time
@@ -17,6 +19,7 @@ from rich.text import Text
 
 from seg_l1.config.commands import command_line
 from seg_l1.display.terminal import new_console
+from seg_l1.errors import Interrupted
 from seg_l1.experiments.sweep import went_wrong
 from seg_l1.runs.directory import RunDirectory
 
@@ -94,7 +97,11 @@ class SweepScreen:
 
     def _watch(self) -> None:
         while not self.stop.wait(self.every):
-            self._show()
+            try:
+                self._show()
+            except Interrupted:  # the output was closed: stop the jobs, as Ctrl-C does
+                os.kill(os.getpid(), signal.SIGINT)
+                return
 
     def _show(self) -> None:
         rows = self.sweep.rows()

@@ -17,6 +17,7 @@ from seg_l1.config.identity import FREE, differences, flatten, meaning
 from seg_l1.config.words import key_of, slug
 from seg_l1.data.split import SegmentationData
 from seg_l1.display import terminal
+from seg_l1.display.console import why_interrupted
 from seg_l1.errors import Interrupted, UserError, described
 from seg_l1.experiments.jobs import complete, read_data
 from seg_l1.experiments.launch import call_hydra
@@ -67,7 +68,7 @@ def run_path(config: dict[str, Any], overrides: Sequence[Override]) -> int:
             return _carry_out(plan, data, launcher)
         except (KeyboardInterrupt, Interrupted):
             again = command_line("path", *with_environment(lines, config))
-            raise Interrupted(f"go on with: {again}") from None
+            raise Interrupted(why_interrupted(f"go on with: {again}")) from None
 
 
 def _check_path(config: dict[str, Any]) -> None:
