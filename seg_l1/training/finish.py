@@ -38,7 +38,7 @@ def finish(recorder: Recorder, after_training: AfterTraining | None = None) -> R
     row, classes = recorder.best_row, experiment.data.classes
     title = run_text.run_title(experiment.config, row)
     pictures.save_preview(record.preview, recorder.examples(), classes=classes, title=title)
-    record.write_weights(loop.model, {"classes": ",".join(classes)})
+    record.write_weights(loop.model, recorder.about_weights())
     _write_hparams(recorder, row, test)
     layers = layer_zeros(loop.tensors)
     certificate = {name: recorder.rows[-1][name] for name in ("epoch", *NAMES)}
