@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from seg_l1 import distributed
-from seg_l1.display import pictures, run_text, terminal
+from seg_l1.display import hparams, pictures, run_text, terminal
 from seg_l1.metrics.optimality import NAMES
 from seg_l1.metrics.segmentation import per_class
 from seg_l1.metrics.shrinkage import sources
@@ -97,19 +97,8 @@ def _class_columns(
 
 
 def _write_hparams(recorder: Recorder, row: Row, test: Row) -> None:
-    config = recorder.experiment.config
-    regularizer = config["regularizer"]
     recorder.board.hparams(
-        {
-            "regularizer": run_text.class_name(regularizer["penalty"]),
-            "alpha": regularizer["alpha"],
-            "solver": regularizer["solver"],
-            "optimizer": run_text.class_name(config["optimizer"]),
-            "lr": config["optimizer"]["lr"],
-            # TensorBoard shows the first five by name unless asked for more
-            "network": run_text.network_name(config["model"]),
-            "seed": config["seed"],
-        },
+        hparams.columns(recorder.experiment.config, recorder.overrides),
         {
             "summary/val_miou": row["val/miou"],
             "summary/test_miou": test.get("miou", float("nan")),
