@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MAX_LETTERS = 10_000
 """Of one word."""
 
+MAX_PART = 40
+"""Letters of a word in the name of a folder."""
+
 MAX_JOBS = 10_000
 """Of one sweep."""
 
@@ -245,7 +248,7 @@ def slug(words: Sequence[str], bare: Sequence[str] = ()) -> str:
         if key != "resume" and not key.startswith("hydra"):
             text = value if key in bare else f"{key.rpartition('.')[2]}-{value}"
             text = text.replace("'", "")
-            parts.append(re.sub(r"-?[^A-Za-z0-9.+_-]+", "-", text).strip("-"))
+            parts.append(re.sub(r"-?[^A-Za-z0-9.+_-]+", "-", text).strip("-")[:MAX_PART])
     return "_".join(parts)[:80] or "default"
 
 

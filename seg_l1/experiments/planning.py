@@ -12,6 +12,7 @@ from seg_l1.config.compose import Composer, plain
 from seg_l1.config.folders import config_folders, config_groups
 from seg_l1.config.hydra_internals import combinations
 from seg_l1.config.identity import duplicates
+from seg_l1.config.short_names import short_names
 from seg_l1.config.words import parse_word, slug
 from seg_l1.errors import UserError
 from seg_l1.experiments.sweep import Job
@@ -36,13 +37,17 @@ def plan(flags: Namespace, overrides: Sequence[Override]) -> tuple[list[Job], li
         limits.check(config)
     _check_solvers(configs, all_words)
     groups = config_groups(*config_folders(flags))
+    pairs = [dict(word.split("=", 1) for word in words if "=" in word) for words in all_words]
+    chosen = [{key: values[key] for key in keys} for values in pairs]
+    names = short_names(chosen)
     jobs: list[Job] = []
     for index, (words, same) in enumerate(zip(all_words, duplicates(configs), strict=True)):
-        values = dict(word.split("=", 1) for word in words)
-        chosen = {key: values[key] for key in keys}
-        named = [word for word in words if not keys or word.split("=", 1)[0] in keys]
+        named = [  # long values by the letter of their names
+            f"{key}={names[key, value].rpartition(' ')[2] if (key, value) in names else value}"
+            for key, value in chosen[index].items()
+        ] or words
         folder = f"{index}_{slug(named, bare=groups)}" if same is None else jobs[same].folder
-        jobs.append(Job(index, folder, words, chosen, same))
+        jobs.append(Job(index, folder, words, chosen[index], same))
     return jobs, configs
 
 

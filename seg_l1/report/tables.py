@@ -118,7 +118,7 @@ def best_table(rows: Sequence[Comparison]) -> tuple[list[str], list[list[Any]]]:
     table = []
     for row in rows:
         alpha = "" if row.best.alpha is None else row.best.alpha
-        cells: list[Any] = [row.best.curve.label, alpha, len(row.best.runs)]
+        cells: list[Any] = [row.best.curve.full_label, alpha, len(row.best.runs)]
         cells += [_cell(value) for name in SCORES for value in row.scores[name]]
         for name in TESTED:
             test = row.tests[name]
