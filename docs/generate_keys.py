@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from hydra.utils import get_class
 
-from seg_l1.config.compose import CONF
+from seg_l1.config.folders import CONF
 from seg_l1.config.hyperparameters import options
 from seg_l1.config.limits import LIMITS
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
 from numbers import Real
 from typing import Any
@@ -48,6 +49,14 @@ def did_you_mean(word: str, choices: Iterable[str], cutoff: float = 0.5) -> str:
     """Returns " Did you mean 'x'?" for the choice closest to `word`, or "" when none is close."""
     close = difflib.get_close_matches(word, list(choices), n=1, cutoff=cutoff)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def decode_hint(value: object) -> str:
+    """Returns what to write where `value` is a text that would be a number, a flag or a list."""
+    literal = r"\s*([-+\d.][-+\w.]*|true|false|null|\[.*\])\s*"
+    if not (isinstance(value, str) and re.fullmatch(literal, value)):
+        return ""
+    return ". It is a text: leave out the quotes; of the environment, ${oc.decode:${oc.env:NAME}}"
 
 
 def first_line(error: BaseException) -> str:

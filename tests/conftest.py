@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 
 from seg_l1.cli.main import main
 from seg_l1.config import check, compose
-from seg_l1.experiments import planning
 from tests.support.runs import CARD, TINY, runs
 from tests.support.standard_files import write_pairs
 
@@ -36,7 +35,7 @@ def _composed_once():
         return compose_lines(lines, folder) if folder else once(tuple(lines)).copy()
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (compose, check, planning):
+        for module in (compose, check):
             patch.setattr(module, "compose_lines", remembered)
         yield
 

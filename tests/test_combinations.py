@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seg_l1.config import limits
-from seg_l1.config.compose import CONF, compose_plain, config_groups
+from seg_l1.config.compose import compose_plain
+from seg_l1.config.folders import CONF, config_groups
 from seg_l1.errors import UserError
 from seg_l1.training.build import build, load_data
 from tests.support.runs import take_step

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from seg_l1.cli.frame import exit_code
 from seg_l1.cli.main import COMMANDS, main
-from seg_l1.config.commands import CHECKOUT, command_line, started
+from seg_l1.config.commands import STARTED, command_line, started
 from seg_l1.errors import Interrupted, RunError, UserError
 from seg_l1.training.loop import Diverged
 from tests.support.runs import TINY, runs
@@ -55,18 +55,21 @@ def test_a_misspelt_command_gets_a_hint(typed, expected, capsys):
 
 
 def test_command_lines_are_those_of_the_place_and_survive_a_shell(monkeypatch):
-    monkeypatch.delenv(CHECKOUT, raising=False)
+    monkeypatch.delenv(STARTED, raising=False)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     words = ["regularizer.scope=[{name: '*'}]", "dataset.root=my images"]
+    monkeypatch.chdir(ROOT)
     for checkout, program in ((False, ["seg-l1", "train"]), (True, ["python", "train.py"])):
         with started(checkout=checkout):
             line = command_line("train", *words)
             said = subprocess.run(
-                [sys.executable, "-c", "import os; print(os.environ.get('SEG_L1_CHECKOUT'))"],
+                [sys.executable, "-c", "import os; print(os.environ['SEG_L1_STARTED'])"],
                 capture_output=True, text=True, check=True,
             )  # fmt: skip
-        assert said.stdout == f"{1 if checkout else None}\n"  # as in the processes of a launcher
+        # as in the processes of a launcher
+        assert said.stdout == ("python .\n" if checkout else "seg-l1\n")
         shown = subprocess.run(
-            ["sh", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True
+            ["/bin/sh", "-c", f"printf '%s\\n' {line}"], capture_output=True, text=True
         )
         assert shown.stdout.splitlines() == [*program, *words]
     assert command_line("report", "x") == "seg-l1 report x"
@@ -91,7 +94,7 @@ def test_what_a_run_prints_can_be_typed_where_it_runs(tmp_path):
         (log,) = folder.glob("it/*/train.log")
         text = done.stdout + log.read_text()
         shown = ("seg-l1 report it", "seg-l1 train -m seed=0")
-        script = ("python scripts/report.py it", "python train.py -m seed=0")
+        script = (f"{ROOT}/scripts/report.py it", f"{ROOT}/train.py -m seed=0")
         for installed, checkout in zip(shown, script, strict=True):
             assert (installed in text, checkout in text) == (
                 place == "installed",

@@ -6,7 +6,8 @@ import pytest
 
 from seg_l1.cli.train import help_text
 from seg_l1.config import limits
-from seg_l1.config.compose import CONF, compose_plain
+from seg_l1.config.compose import compose_plain
+from seg_l1.config.folders import CONF
 from seg_l1.config.hyperparameters import hyperparameters, options
 from seg_l1.config.identity import flatten
 from seg_l1.training.build import build, load_data

@@ -13,7 +13,7 @@ import torch
 import yaml
 from PIL import Image
 
-from seg_l1.config.compose import CONF
+from seg_l1.config.folders import CONF
 from seg_l1.runs.trust import TARGETS, TRUST
 from tests.support.refusals import assert_refused, called
 

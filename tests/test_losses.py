@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy, log_softmax
 
 from seg_l1 import penalties
-from seg_l1.config.compose import CONF, compose_plain
+from seg_l1.config.compose import compose_plain
+from seg_l1.config.folders import CONF
 from seg_l1.losses import (
     CrossEntropy,
     CrossEntropyDice,

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from seg_l1.config.compose import CONF, compose_plain
+from seg_l1.config.compose import compose_plain
+from seg_l1.config.folders import CONF
 from seg_l1.errors import UserError
 from seg_l1.losses import CrossEntropy, data_term, main_logits
 from seg_l1.metrics.shrinkage import scale_invariant_layers

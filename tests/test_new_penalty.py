@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from seg_l1.config.compose import CONF, compose_plain
+from seg_l1.config.compose import compose_plain
+from seg_l1.config.folders import CONF
 from seg_l1.config.hyperparameters import options
 from seg_l1.config.words import parse
 from seg_l1.experiments.planning import plan

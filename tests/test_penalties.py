@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 
 from seg_l1 import penalties
-from seg_l1.config.compose import CONF
+from seg_l1.config.folders import CONF
 from tests.support.penalties import ALL, FIRST, TABLE
 
 

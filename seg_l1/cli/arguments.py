@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from seg_l1.cli import torchrun
 from seg_l1.errors import UserError, did_you_mean
@@ -14,7 +15,7 @@ DEBUG = ("debug", "traceback")
 def key_values(
     words: Sequence[str], keys: Sequence[str], *, required: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Returns the values of `words` by their keys.
+    """Returns the values of `words` by their keys; a ~ at the beginning of one is the home.
 
     Raises:
         UserError: on other words and keys, and if one that is required is missing, or has no value.
@@ -31,4 +32,9 @@ def key_values(
     for key in dict.fromkeys((*required, *typed)):
         if not typed.get(key):
             raise UserError(f"{key}: must be given, as {key}=...")
-    return {key: value for key, value in typed.items() if key not in DEBUG}
+    return {key: at_home(value) for key, value in typed.items() if key not in DEBUG}
+
+
+def at_home(value: str) -> str:
+    """Returns a path in which a ~ at the beginning is the home; other values as they are."""
+    return str(Path(value).expanduser()) if value.startswith("~") else value

@@ -8,7 +8,9 @@ from __future__ import annotations
 import sys
 import traceback as tb
 from collections.abc import Callable
+from contextlib import suppress
 
+from seg_l1.display.console import CLOSED, close_output, why_interrupted
 from seg_l1.errors import Interrupted, RunError, UserError, first_line, is_for_user, short
 from seg_l1.runs.files import write_error
 
@@ -21,9 +23,15 @@ def exit_code(work: Callable[[], int], *, traceback: bool = False, to_stderr: bo
         to_stderr: whether the details of an error go there too, for commands that print results.
     """
     try:
-        return work()
+        code = work()
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
-        sys.stderr.write("interrupted\n")
+        _say(why_interrupted("interrupted"))
+        return Interrupted.exit_code
+    except BrokenPipeError:  # of what is printed without `Screen`
+        close_output()
+        _say(CLOSED)
         return Interrupted.exit_code
     except SystemExit as end:  # of hydra's flags, and of jobs that were asked to stop
         return end.code if isinstance(end.code, int) else int(end.code is not None)
@@ -37,7 +45,7 @@ def report(
     """Prints an error, in a line or two or with its traceback; returns its exit code."""
     shown = _for_user(error)
     if isinstance(shown, Interrupted):
-        sys.stderr.write(f"{shown}\n")
+        _say(str(shown))
     elif traceback:
         tb.print_exception(error)
     else:
@@ -46,8 +54,15 @@ def report(
         kind, hint = f"{type(shown).__name__}: ", " (debug=true shows where)"
         if is_for_user(shown):
             kind = hint = ""
-        sys.stderr.write(f"{prefix}error: {kind}{str(shown).strip() or repr(shown)}{hint}\n")
+        _say(f"{prefix}error: {kind}{str(shown).strip() or repr(shown)}{hint}")
     return getattr(shown, "exit_code", 1)
+
+
+def _say(text: str) -> None:
+    """Writes a line to standard error, unless that is closed too."""
+    with suppress(OSError):
+        sys.stderr.write(f"{text}\n")
+        sys.stderr.flush()
 
 
 def _for_user(error: Exception) -> Exception:

@@ -13,6 +13,7 @@ from importlib import import_module
 from seg_l1.cli import torchrun
 from seg_l1.cli.frame import exit_code
 from seg_l1.config.commands import command_line, started
+from seg_l1.display.console import reopen
 from seg_l1.errors import UserError, did_you_mean
 
 COMMANDS = {
@@ -40,6 +41,7 @@ def main(arguments: Sequence[str] | None = None, *, checkout: bool = False) -> i
     traceback = bool({"debug=true", "debug='true'", "traceback=true"} & {*words})
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a table must not end a run
+    reopen()
     with started(checkout=checkout):
         if name == "train" and torchrun.launched() > 1:
             torchrun.run_as_rank(lambda: _run(name, words), traceback=traceback)

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from seg_l1.cli.arguments import key_values
+from seg_l1.cli.arguments import at_home, key_values
 from seg_l1.config.commands import command_line
 from seg_l1.errors import UserError
 
@@ -23,6 +23,7 @@ def run(words: list[str]) -> int:
     """Writes the report; returns the exit code."""
     folders = [w for w in words if not w.startswith("-") and ("=" not in w or Path(w).is_dir())]
     typed = key_values([word for word in words if word not in folders], ("output",))
+    folders = [at_home(folder) for folder in folders]
     if not all(folders) or not folders:
         example = f"{command_line('report')} outputs/sweeps/<sweep>"
         raise UserError(f"give one or more folders: {example}")

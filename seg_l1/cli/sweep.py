@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +12,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from seg_l1.cli import torchrun
 from seg_l1.config.check import check_overrides
-from seg_l1.config.commands import command_line
-from seg_l1.config.compose import Composer, config_folders, config_groups, plain
+from seg_l1.config.commands import assignment, command_line, with_environment
+from seg_l1.config.compose import Composer, plain, unresolved
+from seg_l1.config.folders import config_folders, config_groups, config_words
 from seg_l1.config.identity import FREE
 from seg_l1.config.words import key_of, one_at_a_time, parse
-from seg_l1.errors import Interrupted, UserError
-from seg_l1.experiments.launch import (
-    call_hydra,
-    jobs_at_a_time,
-    stopping_the_launcher,
-    task_overrides,
-)
-from seg_l1.runs.trust import check_targets
+from seg_l1.display.console import why_interrupted
+from seg_l1.errors import Interrupted, RunError, UserError, described, first_line
+from seg_l1.experiments.launch import call_hydra, jobs_at_a_time, stopping_the_launcher
+from seg_l1.runs.trust import check_folder, check_targets, needs_trust
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -37,6 +34,7 @@ def sweep(flags: Namespace, overrides: Sequence[Override]) -> int:
     Raises:
         UserError: if what was typed is wrong; nothing has been written then.
         Interrupted: if a job was asked to stop.
+        RunError: if the launcher ended early.
     """
     torchrun.refuse(
         "-m",
@@ -46,18 +44,28 @@ def sweep(flags: Namespace, overrides: Sequence[Override]) -> int:
     from seg_l1.experiments.sweep_screen import SweepScreen
 
     _refuse_hydra(overrides)
-    record = _open_sweep(flags, overrides)
+    record, again = _open_sweep(flags, overrides)
     words = [str(o.input_line) for o in overrides if re.match(r"hydra\b", o.key_or_group)]
-    words += [f"hydra.sweep.dir='{record.path}'", "hydra.sweeper.params=null", "--multirun"]
-    words += ["-cd", flags.config_dir] if flags.config_dir else []
-    with SweepScreen(record):
-        try:
+    words += [assignment("hydra.sweep.dir", record.path), "hydra.sweeper.params=null"]
+    words += ["--multirun", *config_words(flags)]
+    try:
+        with SweepScreen(record, again=again):
             call_hydra([*record.typed, *words], task, folders=config_folders(flags))
-        except (KeyboardInterrupt, SystemExit):
-            again = command_line("train", "-m", f"resume_sweep={record.path}")
-            raise Interrupted(f"go on with: {again}") from None
-        finally:
-            rows = record.update()
+    except (KeyboardInterrupt, SystemExit, Interrupted):
+        raise Interrupted(why_interrupted(f"go on with: {again}")) from None
+    except UserError:
+        raise
+    except Exception as error:
+        if all(row["status"] == "pending" for row in record.rows()):
+            raise UserError(
+                f"hydra/launcher: cannot start the jobs ({first_line(error)}). Mend its options"
+                f" hydra.launcher.*, and go on with: {again}"
+            ) from error
+        raise RunError(
+            f"the launcher ended early ({described(error)}); go on with: {again}"
+        ) from error
+    finally:
+        rows = record.update()
     return int(any(row["status"] != "completed" for row in rows))
 
 
@@ -71,38 +79,85 @@ def _refuse_hydra(overrides: Sequence[Override]) -> None:
             raise UserError(f"{override.input_line}: holds for all jobs; give it one value")
 
 
-def _open_sweep(flags: Namespace, overrides: Sequence[Override]) -> Sweep:
-    """The sweep that was typed, planned anew, or the one that goes on, which must be the same."""
+def _open_sweep(flags: Namespace, overrides: Sequence[Override]) -> tuple[Sweep, str]:
+    """Returns the sweep that was typed, and the command that goes on with it.
+
+    It is planned anew, or the one in resume_sweep, which must be the same.
+    """
     from seg_l1.experiments.jobs import read_data
-    from seg_l1.experiments.planning import plan, sweep_folder
+    from seg_l1.experiments.planning import plan
     from seg_l1.experiments.sweep import Sweep
 
     typed = {o.key_or_group: o for o in overrides}
     resumed = typed.pop("resume_sweep", None)
     record = None if resumed is None else Sweep(Path(str(resumed.value())))
+    if record is not None:
+        _use_folder(flags, record)
     free = all(key in FREE or re.match(r"hydra\b", key) for key in typed)
     if record is not None and free:  # the saved words, apart from those that were typed anew
         saved = parse([word for word in record.typed if key_of(word) not in typed])[1]
         typed = {**{o.key_or_group: o for o in saved}, **typed}
-    planned = _with_params_of_files(flags, [*typed.values()])
-    words = [str(o.input_line) for o in planned if not re.match(r"hydra\b", o.key_or_group)]
+    planned, composed = _with_params_of_files(flags, [*typed.values()])
     jobs, configs = plan(flags, planned)
     if record is not None and free:
         for config in configs:
             check_targets(config, record.file)
     data = read_data(configs[0])  # errors in the data concern all jobs, so they come first
+    words = _words(planned, configs[0])
     if record is None:
-        folders = [str(o.input_line) for key, o in typed.items() if key == "hydra.sweep.dir"]
-        return Sweep.create(sweep_folder(flags, folders), words, jobs)
-    if changes := record.differences(jobs, configs, words):
+        folder = Path(str(composed.hydra.sweep.dir))
+        record = Sweep.create(folder, words, jobs, config_dir=_folder(flags))
+    elif changes := record.differences(jobs, configs, words):
         raise UserError(f"resume_sweep: this is not the sweep in {record.path}", details=changes)
-    record.check_data(configs, data)
-    record.amend(words, jobs)
-    return record
+    else:
+        record.check_data(configs, data)
+        record.config_dir = _folder(flags)
+        record.amend(words, jobs)
+    launch = [
+        str(o.input_line)
+        for o in overrides
+        if re.match(r"hydra\b", o.key_or_group) and o.key_or_group != "hydra.sweep.dir"
+    ]
+    again = ["-m", *config_words(flags), assignment("resume_sweep", record.path), *launch]
+    return record, command_line("train", *again, trust=any(map(needs_trust, configs)))
 
 
-def _with_params_of_files(flags: Namespace, overrides: Sequence[Override]) -> list[Override]:
-    """Returns checked overrides; first those in `hydra.sweeper.params` that were not typed too.
+def _words(overrides: Sequence[Override], config: Mapping[str, Any]) -> list[str]:
+    """Returns the words of a plan; what is no sweep has no values of environment variables."""
+    words = []
+    for override in overrides:
+        if not re.match(r"hydra\b", override.key_or_group):
+            line = str(override.input_line)
+            swept = override.is_sweep_override()
+            words += [line] if swept else with_environment([line], config)
+    return words
+
+
+def _folder(flags: Namespace) -> str | None:
+    """Returns the absolute path of the --config-dir."""
+    return str(Path(flags.config_dir).absolute()) if flags.config_dir else None
+
+
+def _use_folder(flags: Namespace, record: Sweep) -> None:
+    """Takes the --config-dir of a sweep that goes on from its plan, unless it was typed."""
+    if flags.config_dir or record.config_dir is None:
+        return
+    folder = Path(record.config_dir)
+    if not folder.is_dir():
+        raise UserError(
+            f"resume_sweep: {record.path} was made with --config-dir={folder}, which is not there;"
+            " give the flag with the folder as it is now"
+        )
+    check_folder(folder, record.file)
+    flags.config_dir = str(folder)
+
+
+def _with_params_of_files(
+    flags: Namespace, overrides: Sequence[Override]
+) -> tuple[list[Override], DictConfig]:
+    """Returns checked overrides, and what they compose.
+
+    First come those in `hydra.sweeper.params` that were not typed too.
 
     Raises:
         UserError: see `check_overrides`; or if options that are swept set different ones.
@@ -122,7 +177,7 @@ def _with_params_of_files(flags: Namespace, overrides: Sequence[Override]) -> li
     more = [o for o in parse(words)[1] if o.key_or_group not in typed]
     if more:
         check_overrides(flags, [*more, *overrides])
-    return [*more, *overrides]
+    return [*more, *overrides], composed
 
 
 def _params(composed: DictConfig) -> dict[str, Any]:
@@ -147,6 +202,8 @@ def task(config: Any) -> str:
     from seg_l1.experiments.sweep import Sweep
 
     job = HydraConfig.get()
-    record, overrides = Sweep(Path(job.sweep.dir)), task_overrides()
+    record, overrides = Sweep(Path(job.sweep.dir)), unresolved(job.overrides.task)
+    if record.config_dir:
+        overrides.insert(0, f"--config-dir={record.config_dir}")
     with stopping_the_launcher():
         return run_job(record, job.job.num, plain(config), overrides, parallel=jobs_at_a_time())

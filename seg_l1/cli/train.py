@@ -14,11 +14,12 @@ from seg_l1 import distributed
 from seg_l1.cli.frame import exit_code
 from seg_l1.config.check import check_overrides
 from seg_l1.config.commands import command_line
-from seg_l1.config.compose import CONF, config_folders, config_groups, group_options, plain
+from seg_l1.config.compose import plain, unresolved
+from seg_l1.config.folders import CONF, config_folders, config_groups, config_words, group_options
 from seg_l1.config.hydra_internals import run_job
 from seg_l1.config.words import parse, prepared
-from seg_l1.errors import RunError, UserError
-from seg_l1.experiments.launch import call_hydra, task_overrides
+from seg_l1.errors import Interrupted, RunError, UserError
+from seg_l1.experiments.launch import call_hydra
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -73,7 +74,7 @@ def run(words: list[str]) -> int:
         from seg_l1.cli.sweep import sweep
 
         return sweep(flags, overrides)
-    return _single(check_overrides(flags, overrides))
+    return _single(check_overrides(flags, overrides), config_words(flags))
 
 
 def _check_resume(flags: Namespace, overrides: Sequence[Override]) -> None:
@@ -103,8 +104,12 @@ def _resume(flags: Namespace, overrides: Sequence[Override]) -> int:
         update_table(directory)
 
 
-def _single(composed: DictConfig) -> int:
-    """Trains one run in the directory, and with the settings, of the section `hydra`."""
+def _single(composed: DictConfig, flags: Sequence[str]) -> int:
+    """Trains one run in the directory, and with the settings, of the section `hydra`.
+
+    Args:
+        flags: what was typed beside the overrides, to be recorded with them.
+    """
     from hydra.core.hydra_config import HydraConfig
 
     from seg_l1.runs.files import write_error
@@ -118,7 +123,7 @@ def _single(composed: DictConfig) -> int:
         if Path.cwd() in directory.parents:
             directory = directory.relative_to(Path.cwd())
         try:
-            return train(config, directory, task_overrides(), resume=False)
+            return train(config, directory, [*flags, *unresolved(job.overrides.task)], resume=False)
         finally:
             remove_if_empty(directory)
 
@@ -131,18 +136,24 @@ def _single(composed: DictConfig) -> int:
 def train(config: dict[str, Any], directory: Path, overrides: list[str], *, resume: bool) -> int:
     """Trains one run in `directory`, in all processes; returns the exit code."""
     from seg_l1.display import terminal
+    from seg_l1.display.console import CLOSED
     from seg_l1.runs.directory import RunDirectory
-    from seg_l1.training.run import run
+    from seg_l1.training.run import resume_command, run
 
     def work() -> int:
         distributed.broadcast_object({"config": config, "resume": resume})
         with terminal.logging_to_screen() as console:
             try:
                 run(config, directory, overrides=overrides, resume=resume, console=console)
+            except Interrupted as error:
+                if str(error) != CLOSED or not RunDirectory(directory).last.is_file():
+                    raise
+                again = resume_command(RunDirectory(directory), config)
+                raise Interrupted(f"{CLOSED}; go on with {again}") from error
             except RunError as error:
                 if not (error.can_go_on and RunDirectory(directory).last.is_file()):
                     raise
-                again = f"go on with {command_line('train', f'resume={directory}')}"
+                again = f"go on with {resume_command(RunDirectory(directory), config)}"
                 raise RunError(f"{error} The last checkpoint is whole: {again}") from error
         return 0
 

@@ -9,27 +9,21 @@ import inspect
 import math
 import re
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from seg_l1.config import limits
 from seg_l1.config.commands import command_line
-from seg_l1.config.compose import (
-    CONF,
-    Composer,
-    compose_lines,
-    config_folders,
-    config_groups,
-    group_options,
-    plain,
-    without_hydra,
-)
+from seg_l1.config.compose import Composer, compose_lines, plain, without_hydra
+from seg_l1.config.folders import CONF, config_folders, config_groups, group_options
 from seg_l1.config.hyperparameters import check_hyperparameters
 from seg_l1.config.identity import flatten
 from seg_l1.config.words import MAX_JOBS, one_at_a_time, values
-from seg_l1.errors import UserError, did_you_mean, short
+from seg_l1.errors import UserError, did_you_mean, first_line, short
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -71,15 +65,29 @@ def check_overrides(flags: Namespace, overrides: Sequence[Override]) -> DictConf
     if not all(map(_is_plain, others)):
         check_keys()
     first = composed(next(one_at_a_time(overrides)))
+    _check_hydra_section(first.hydra, flags)
     if flags.cfg:
         return first
     for override in others:
         _check_value(override, override.key_or_group, override.value())
     for chosen in one_at_a_time(overrides):
-        config = plain(composed(chosen))
-        limits.check(config)
-        check_hyperparameters(config["regularizer"], *config_folders(flags))
+        with _naming_the_job(overrides, chosen):
+            config = plain(composed(chosen))
+            limits.check(config)
+            check_hyperparameters(config["regularizer"], *config_folders(flags))
     return first
+
+
+@contextmanager
+def _naming_the_job(overrides: Sequence[Override], chosen: Sequence[Override]) -> Iterator[None]:
+    """Context manager: adds to an error of one job of a sweep the values that lead to it."""
+    try:
+        yield
+    except UserError as error:
+        swept = [str(c.input_line) for o, c in zip(overrides, chosen, strict=True) if o is not c]
+        if not swept or all(word.partition("=")[0] in str(error) for word in swept):
+            raise
+        raise UserError(f"{error} (in the job with {' '.join(swept)})", error.details) from error
 
 
 def _check_sweep(flags: Namespace, overrides: Sequence[Override]) -> None:
@@ -112,6 +120,32 @@ def _check_hydra(override: Override) -> None:
         raise UserError("hydra.mode: a sweep takes the flag -m")
     if key in ("hydra.run.dir", "hydra.sweep.dir") and value in (None, ""):
         raise UserError(f"{key}: got {short(value)}, expected a folder")
+
+
+def _check_hydra_section(section: DictConfig, flags: Namespace) -> None:
+    """Refuses a mode and a launcher that would fail later, and makes ~ the home in folders.
+
+    All of these may come from a file of the user's.
+    """
+    if section.mode is not None and section.mode.name == "MULTIRUN" and not flags.multirun:
+        raise UserError(
+            "hydra.mode: is MULTIRUN in a file of yours; take it out there, and type the flag -m"
+        )
+    for node in (section.run, section.sweep):
+        folder = OmegaConf.to_container(node, resolve=False)["dir"]  # type: ignore[call-overload,index]
+        node.dir = str(Path(folder).expanduser()) if str(folder).startswith("~") else folder
+    if "joblib" not in str(section.launcher.get("_target_")):
+        return
+    from joblib import Parallel
+
+    options = {k: v for k, v in section.launcher.items() if k not in ("_target_", "backend")}
+    try:
+        Parallel(**options)([])  # joblib checks its options by itself
+    except Exception as error:
+        raise UserError(
+            f"hydra.launcher: joblib refuses its options ({first_line(error)}); hydra.launcher."
+            "n_jobs=2 runs two jobs at a time"
+        ) from None
 
 
 def _is_plain(override: Override) -> bool:

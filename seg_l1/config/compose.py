@@ -11,37 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from seg_l1.config import words  # noqa: F401  its resolvers
+from seg_l1.config.folders import CONF, config_folders, config_groups
 from seg_l1.config.hyperparameters import store_defaults
 from seg_l1.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
 
-CONF = next(
-    folder
-    for folder in (Path(__file__).parents[1] / "conf", Path(__file__).parents[2] / "conf")
-    if folder.is_dir()
-)
-"""The configuration: inside the package in a wheel, beside it in a checkout."""
-
 _ENDLESS = "refers to itself, or is nested too deeply; write it out"
-
-
-def config_groups(*folders: Path) -> list[str]:
-    """Returns the names of the groups of `conf/`, or of several such folders."""
-    return sorted({path.name for folder in folders or (CONF,) for path in folder.iterdir()
-                   if path.is_dir() and not path.name.startswith(("_", "."))})  # fmt: skip
-
-
-def group_options(group: str, *folders: Path) -> list[str]:
-    """Returns the options of a group of `conf/`, or of several such folders."""
-    paths = [path for folder in folders or (CONF,) for path in (folder / group).glob("*.yaml")]
-    return sorted({path.stem for path in paths if not path.stem.startswith("_")})
-
-
-def config_folders(flags: Namespace) -> list[Path]:
-    """Returns `conf/`, and the user's --config-dir where there is one."""
-    return [CONF, *([Path(flags.config_dir)] if flags.config_dir else [])]
 
 
 def compose_lines(lines: Sequence[str], folder: Path | None = None) -> DictConfig:
@@ -129,6 +106,12 @@ def _check_yaml(path: Path) -> None:
 def compose_plain(lines: Sequence[str]) -> dict[str, Any]:
     """Returns the resolved configuration that overrides give, for programs that start no run."""
     return plain(compose_lines(lines))
+
+
+def unresolved(typed: Any) -> list[str]:
+    """Returns the words in a list of hydra's as they were typed, interpolations included."""
+    found: Any = OmegaConf.to_container(typed, resolve=False)
+    return [str(word) for word in found]
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

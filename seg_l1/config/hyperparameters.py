@@ -18,7 +18,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from seg_l1.config.limits import LIMITS
-from seg_l1.errors import UserError, did_you_mean, first_line
+from seg_l1.errors import UserError, decode_hint, did_you_mean, first_line
 
 GROUP = "regularizer"
 
@@ -132,7 +132,8 @@ def _construct(target: str, values: Mapping[str, Any], where: str) -> None:
     try:
         kind(**values)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{where}.{first_line(error)}") from error
+        hint = next(filter(None, map(decode_hint, values.values())), "")
+        raise UserError(f"{where}.{first_line(error)}{hint}") from error
 
 
 def _check_choices(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from seg_l1.data.mask_values import MASK_VALUES, UNLABELED_VALUES
-from seg_l1.errors import UserError, did_you_mean, short
+from seg_l1.errors import UserError, decode_hint, did_you_mean, short
 from seg_l1.schedules import ramp_epochs
 
 Limit = tuple[type | tuple[type, ...], Callable[[Any], bool], str]
@@ -272,7 +272,7 @@ def check_value(key: str, value: Any, limits: Mapping[str, Limit] = LIMITS) -> N
     kinds = _kinds(limits[key])
     wrong_type = not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds)
     if wrong_type or not fits(value):
-        raise UserError(f"{key}: got {short(value)}, expected {words}")
+        raise UserError(f"{key}: got {short(value)}, expected {words}{decode_hint(value)}")
 
 
 _RULE: dict[str, Limit] = {

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from seg_l1.config import limits
-from seg_l1.config.compose import compose_plain, config_groups
+from seg_l1.config.compose import compose_plain
+from seg_l1.config.folders import config_groups
 from seg_l1.config.identity import FREE_ON_RESUME, RAMP, flatten
 from seg_l1.config.words import key_of
 from seg_l1.errors import UserError, did_you_mean

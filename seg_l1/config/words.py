@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from omegaconf import OmegaConf
 
+from seg_l1.config.folders import config_folders, config_groups, group_options
 from seg_l1.config.hydra_internals import arguments_parser
 from seg_l1.errors import UserError, first_line, short
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 MAX_LETTERS = 10_000
 """Of one word."""
+
+MAX_PART = 40
+"""Letters of a word in the name of a folder."""
 
 MAX_JOBS = 10_000
 """Of one sweep."""
@@ -38,6 +42,8 @@ def parse(arguments: Sequence[str]) -> tuple[Namespace, list[Override]]:
     unknown = [word for word in rest if word.startswith("-")]
     if unknown:
         raise UserError(f"{unknown[0]}: there is no such flag (see --help)")
+    if flags.config_dir is not None:
+        flags.config_dir = str(Path(flags.config_dir).expanduser())
     if flags.config_dir is not None and not Path(flags.config_dir).is_dir():
         raise UserError(f"--config-dir: there is no folder '{flags.config_dir}'")
     if flags.config_path is not None:
@@ -50,9 +56,41 @@ def parse(arguments: Sequence[str]) -> tuple[Namespace, list[Override]]:
         raise UserError("--experimental-rerun: a run goes on with resume=<run directory>")
     if flags.resolve and not flags.cfg:
         raise UserError("--resolve: belongs to --cfg job")
+    if flags.package and not flags.cfg:
+        raise UserError("--package: belongs to --cfg job")
+    shown = [name for name in ("cfg", "info") if getattr(flags, name)]
+    if flags.multirun and shown:
+        raise UserError(f"--{shown[0]}: shows one configuration; leave -m out, and give one value")
     if flags.shell_completion and not re.match("(un)?install=|query=", " ".join(flags.overrides)):
         raise UserError("--shell-completion: expected install=<shell> or uninstall=<shell>")
-    return flags, [parse_word(word) for word in flags.overrides]
+    folders = config_folders(flags)
+    overrides = [_without_glob(parse_word(word), folders) for word in flags.overrides]
+    flags.overrides = [str(override.input_line) for override in overrides]
+    return flags, overrides
+
+
+def _without_glob(override: Override, folders: Sequence[Path]) -> Override:
+    """Writes out a glob over the options of a group.
+
+    Raises:
+        UserError: if the key is no group, or no option matches.
+    """
+    from hydra.core.override_parser.types import Glob
+
+    value, group = override.value(), override.key_or_group
+    if not isinstance(value, Glob):
+        return override
+    if group not in config_groups(*folders):
+        raise UserError(
+            f"{override.input_line}: glob goes over the options of a group, which {group} is not;"
+            " write key=a,b,c"
+        )
+    options = group_options(group, *folders)
+    names = value.filter(options)
+    if not names:
+        raise UserError(f"{override.input_line}: no option matches. Options: {', '.join(options)}")
+    chosen = ",".join(f"'{name}'" if name in ("true", "false") else name for name in names)
+    return parse_word(f"{group}={chosen}")
 
 
 def _refuse_flag(message: str) -> NoReturn:
@@ -88,7 +126,17 @@ def prepared(word: str) -> str:
     >>> prepared("debug=true")  # an option of a group; hydra would take it for a value
     "debug='true'"
     """
+    word = re.sub(f"^({_FOLDERS})=(['\"]?)(~[^/'\"]*)", _at_home, word)
     return re.sub("^debug=(true|false)$", r"debug='\1'", drawn(quoted(expand_ranges(word))))
+
+
+_FOLDERS = r"\+*hydra\.(?:run|sweep)\.dir|resume|resume_sweep|start|path\.folder|--config-dir|-cd"
+"""Keys and flags whose values are folders; a shell leaves the ~ behind their = as it is."""
+
+
+def _at_home(found: re.Match[str]) -> str:
+    key, mark, user = found.groups()
+    return f"{key}={mark}{Path(user).expanduser()}"
 
 
 def quoted(word: str) -> str:
@@ -102,10 +150,11 @@ def quoted(word: str) -> str:
     text = f"{key}={mark}{value}{mark}"
     if not equals or key.startswith("-") or mark in value or value.endswith("\\"):
         return word
-    return text if not _can_be_read(word) and _can_be_read(text) else word
+    return text if not can_be_read(word) and can_be_read(text) else word
 
 
-def _can_be_read(word: str) -> bool:
+def can_be_read(word: str) -> bool:
+    """Returns whether hydra's grammar can read a word."""
     try:
         parse_word(word)
     except UserError:
@@ -115,7 +164,7 @@ def _can_be_read(word: str) -> bool:
 
 def drawn(word: str) -> str:
     """Writes out the values of `shuffle(...)`, which hydra would draw anew at every reading."""
-    if not re.search(r"\bshuffle\(", word) or not _can_be_read(word):
+    if not re.search(r"\bshuffle\(", word) or not can_be_read(word):
         return word
     override = parse_word(word)
     if not override.is_sweep_override():
@@ -212,7 +261,7 @@ def slug(words: Sequence[str], bare: Sequence[str] = ()) -> str:
         if key != "resume" and not key.startswith("hydra"):
             text = value if key in bare else f"{key.rpartition('.')[2]}-{value}"
             text = text.replace("'", "")
-            parts.append(re.sub(r"-?[^A-Za-z0-9.+_-]+", "-", text).strip("-"))
+            parts.append(re.sub(r"-?[^A-Za-z0-9.+_-]+", "-", text).strip("-")[:MAX_PART])
     return "_".join(parts)[:80] or "default"
 
 

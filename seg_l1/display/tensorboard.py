@@ -6,11 +6,11 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from seg_l1.scope import ScopedTensor
 
@@ -56,9 +56,26 @@ class Board:
             values = values.clamp(edges[0], edges[-1])
             self.writer.add_histogram(f"weights/{name}", values, epoch, bins=edges)
 
-    def hparams(self, hyperparameters: dict[str, Any], results: dict[str, float]) -> None:
-        """Writes one row of the HParams table."""
-        self.writer.add_hparams(hyperparameters, results, run_name=".")
+    def hparams(
+        self, columns: Mapping[str, float | str | None], results: Mapping[str, float]
+    ) -> None:
+        """Writes one row of the HParams table.
+
+        TensorBoard takes the columns of the table from one of the runs, so that a run names those
+        of the others too.
+
+        Args:
+            columns: the hyperparameters, None where this run has none.
+            results: become scalars.
+        """
+        own = {name: value for name, value in columns.items() if value is not None}
+        every = {name: 0.0 if value is None else value for name, value in columns.items()}
+        table, _, _ = hparams(every, dict(results))
+        _, start, end = hparams(own, dict(results))
+        for summary in (table, start, end):
+            self.writer._get_file_writer().add_summary(summary)
+        for name, value in results.items():
+            self.writer.add_scalar(name, value)
 
     def flush(self) -> None:
         """Writes what is still in memory."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -17,6 +19,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from seg_l1.config.commands import command_line
+from seg_l1.display.console import Screen
+from seg_l1.errors import Interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,7 +36,7 @@ log = logging.getLogger("seg_l1")
 
 def new_console(file: IO[str] | None = None) -> Console:
     """Returns a console that prints texts as they are, to standard output if no file is given."""
-    return Console(file=file, highlight=False, soft_wrap=True, markup=False, emoji=False)
+    return Screen(file=file, highlight=False, soft_wrap=True, markup=False, emoji=False)
 
 
 def say(text: str) -> None:
@@ -48,7 +52,13 @@ class _ConsoleHandler(logging.Handler):
         self.console = new_console(sys.stdout)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.console.print(record.getMessage())
+        try:
+            self.console.print(record.getMessage())
+        except Interrupted as error:
+            log.removeHandler(self)
+            log.info(record.getMessage())
+            log.info(f"interrupted: {error}")
+            raise
 
 
 @contextmanager
@@ -249,9 +259,11 @@ def closing_text(
     files = (run.preview, run.metrics, run.summary, run.weights, run.best)
     tested = f", test {test['miou']:.4f}" if test else ""
     sweep = ",".join(f"{(alpha or 1e-5) * factor:g}" for factor in (0.3, 1, 3))
-    left_out = ("regularizer", "resume", "hydra", "debug=true", "path.", "start=")
-    kept = [word for word in overrides if not word.startswith(left_out)]
+    left_out = r"[+~]*(regularizer(\.|=)|resume|hydra|debug=|path\.|start=|sweep\.)"
+    general = r"\+*regularizer\.(scope|dropout|drop_connect|lam)="  # of every penalty
+    kept = [w for w in overrides if not re.match(left_out, w) or re.match(general, w)]
     penalties = ("regularizer=l1,l2,elastic_net", f"regularizer.alpha={sweep}")
+    board = "outputs" if run.path.parts[0] == "outputs" else shlex.quote(str(run.path))
     return "\n".join(
         [
             f"\nbest epoch {row['epoch']}: mIoU val {row['val/miou']:.4f}{tested},"
@@ -261,7 +273,7 @@ def closing_text(
             "\nnext:",
             f"  {command_line('train', *kept, 'regularizer=none')}",
             f"  {command_line('train', '-m', *kept, *penalties)}",
-            "  tensorboard --logdir outputs",
+            f"  tensorboard --logdir {board}",
         ]
     )
 

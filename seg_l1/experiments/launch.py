@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from seg_l1.config.compose import CONF
+from seg_l1.config.folders import CONF
 from seg_l1.config.hyperparameters import store_defaults
 from seg_l1.errors import Interrupted
 
@@ -38,14 +38,6 @@ def call_hydra(
     finally:
         sys.argv = before
         GlobalHydra.instance().clear()
-
-
-def task_overrides() -> list[str]:
-    """Returns the overrides of the present job as they were typed, interpolations in place."""
-    from hydra.core.hydra_config import HydraConfig
-
-    words: Any = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    return list(words)
 
 
 def jobs_at_a_time() -> int:

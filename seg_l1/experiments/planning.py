@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from argparse import Namespace
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seg_l1.config import limits
-from seg_l1.config.compose import Composer, compose_lines, config_folders, config_groups, plain
+from seg_l1.config.compose import Composer, plain
+from seg_l1.config.folders import config_folders, config_groups
 from seg_l1.config.hydra_internals import combinations
 from seg_l1.config.identity import duplicates, flatten
+from seg_l1.config.short_names import short_names
 from seg_l1.config.words import parse_word, slug
+from seg_l1.errors import UserError
 from seg_l1.experiments.sweep import Job
 
 if TYPE_CHECKING:
@@ -33,14 +35,22 @@ def plan(flags: Namespace, overrides: Sequence[Override]) -> tuple[list[Job], li
     configs = [plain(composer([parse_word(word) for word in words])) for words in all_words]
     for config in configs:
         limits.check(config)
+    _check_solvers(configs, all_words)
     groups = config_groups(*config_folders(flags))
+    pairs = [dict(word.split("=", 1) for word in words if "=" in word) for words in all_words]
+    chosen = [
+        {key: _resolved(key, values[key], config) for key in keys}
+        for values, config in zip(pairs, configs, strict=True)
+    ]
+    names = short_names(chosen)
     jobs: list[Job] = []
     for index, (words, same) in enumerate(zip(all_words, duplicates(configs), strict=True)):
-        values = dict(word.split("=", 1) for word in words)
-        chosen = {key: _resolved(key, values[key], configs[index]) for key in keys}
-        named = [word for word in words if not keys or word.split("=", 1)[0] in keys]
+        named = [  # long values by the letter of their names
+            f"{key}={names[key, value].rpartition(' ')[2] if (key, value) in names else value}"
+            for key, value in chosen[index].items()
+        ] or words
         folder = f"{index}_{slug(named, bare=groups)}" if same is None else jobs[same].folder
-        jobs.append(Job(index, folder, words, chosen, same))
+        jobs.append(Job(index, folder, words, chosen[index], same))
     return jobs, configs
 
 
@@ -50,6 +60,24 @@ def _resolved(key: str, value: str, config: dict[str, Any]) -> str:
     return str(found[key]) if "${" in value and key in found else value
 
 
-def sweep_folder(flags: Namespace, typed: Sequence[str]) -> Path:
-    """Returns where hydra puts a sweep: the hydra.sweep.dir=... in `typed`, or the default."""
-    return Path(str(compose_lines(typed).hydra.sweep.dir))
+def _check_solvers(configs: Sequence[dict[str, Any]], words: Sequence[Sequence[str]]) -> None:
+    """Refuses a job whose solver cannot carry out its penalty, before any job is trained."""
+    import torch
+
+    from seg_l1.training.build import SOLVERS
+    from seg_l1.training.instantiate import instantiate
+
+    checked = set()
+    for config, typed in zip(configs, words, strict=True):
+        section = config["regularizer"]
+        if (key := repr((section["penalty"], section["solver"]))) in checked:
+            continue
+        checked.add(key)
+        penalty = instantiate("regularizer.penalty", section["penalty"])
+        try:
+            SOLVERS[section["solver"]](penalty, [], torch.optim.SGD([torch.zeros(1)], lr=1.0))
+        except TypeError as error:
+            job = " ".join(word for word in typed if word.startswith("regularizer"))
+            raise UserError(
+                f"regularizer.solver={section['solver']}: {error} (in the job with {job})"
+            ) from None

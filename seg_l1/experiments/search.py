@@ -17,10 +17,13 @@ from seg_l1.config import limits
 from seg_l1.config.commands import command_line
 from seg_l1.config.compose import compose_plain
 from seg_l1.config.words import drawn, slug
+from seg_l1.display.console import why_interrupted
+from seg_l1.display.terminal import new_console
 from seg_l1.errors import Interrupted, UserError
 from seg_l1.experiments import jobs
 from seg_l1.experiments.space import lines, overrides, read_words
 from seg_l1.experiments.study import (
+    calls_code,
     default_folder,
     load_optuna,
     open_storage,
@@ -57,21 +60,19 @@ def search(typed: Mapping[str, str]) -> int:
     Raises:
         UserError: if the input is wrong; nothing has been written then.
     """
-    from rich.console import Console
-
     load_optuna()
     words = {key: drawn(f"{key}={value}").partition("=")[2] for key, value in typed.items()}
     given = words.pop("study", None)
     if given == "":
         raise UserError("study: got '', expected a folder; without the key there is a new one")
-    folder = Path(given) if given else None
+    folder = Path(given).expanduser() if given else None
     words = study_words(folder, words)
     space, config = read_words(words)
     data = jobs.read_data(config)
     folder = folder or default_folder(words)
     with open_storage(folder) as storage:
         study = open_study(storage, words, config, data)
-        console = Console(highlight=False, soft_wrap=True, markup=False, emoji=False)
+        console = new_console()
         return Search(folder, words, space, config["seed"], study, console).go()
 
 
@@ -100,8 +101,7 @@ class Search:
                 best = ", ".join(f"#{trial.number}" for trial in self.best()) or "none"
                 self._print(f"[{done + 1}/{total}] {describe(row, self.space)}; best: {best}")
         except (Interrupted, KeyboardInterrupt):
-            again = command_line("search", f"study={self.folder}")
-            raise Interrupted(f"go on with: {again}") from None
+            raise Interrupted(why_interrupted(f"go on with: {self._again()}")) from None
         finally:
             self._fail_stopped()
             self.write_table()
@@ -228,7 +228,7 @@ class Search:
         table = Table(title=title, title_justify="left")
         for name in ("#", *self.space, "val mIoU", "zeros"):
             table.add_column(name, justify="right")
-        commands = []
+        commands, more = [], f"trials={2 * int(self.words['trials'])}"
         for row, trial in ((self._row(trial), trial) for trial in self.best()):
             drawn = [_short(row[key]) for key in self.space]
             scores = f"{row['val/miou']:.4f}", f"{100 * row['sparsity/exact']:.1f} %"
@@ -240,11 +240,16 @@ class Search:
                 f"\n{terminal.render(table)}" if commands else f"\n{none}",
                 *commands,
                 f"\neverything lies in {self.folder}\n  trials.csv  study.db\n\nnext:",
-                f"  {command_line('search', f'study={self.folder}')} trials=<more>",
+                f"  {self._again(more)}",
                 f"  {command_line('report', self.folder)}",
                 f"  tensorboard --logdir {shlex.quote(str(self.folder))}",
             ]
         )
+
+    def _again(self, *words: str) -> str:
+        """Returns the command that goes on with the study, and `words`."""
+        trust = calls_code(self.words)
+        return command_line("search", f"study={self.folder}", *words, trust=trust)
 
     @property
     def _objectives(self) -> list[str]:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from seg_l1.config.check import check_overrides
-from seg_l1.config.compose import compose_plain, config_groups
+from seg_l1.config.compose import compose_plain
+from seg_l1.config.folders import config_groups
 from seg_l1.config.words import parse, prepared
 from seg_l1.errors import UserError, did_you_mean
 

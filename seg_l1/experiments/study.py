@@ -56,12 +56,17 @@ def _saved_words(folder: Path) -> dict[str, str]:
             f"study: '{folder}' holds no search (no readable study.db there). Give a folder of"
             " outputs/searches, or words for a new one."
         ) from None
-    if any("_target_" in f"{key}={value}" for key, value in words.items()) and not trusted():
+    if calls_code(words) and not trusted():
         raise UserError(
             f"{folder / 'study.db'}: names a _target_ to be called. If you trust that file, set the"
             f" environment variable {TRUST}=1."
         )
     return words
+
+
+def calls_code(words: Mapping[str, str]) -> bool:
+    """Returns whether the arguments of a study name something to be called."""
+    return any("_target_" in f"{key}={value}" for key, value in words.items())
 
 
 def open_study(

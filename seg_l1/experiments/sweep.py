@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seg_l1.config.commands import assignment, command_line
 from seg_l1.config.identity import BUDGET, FREE, RAMP, differences, flatten
 from seg_l1.config.words import key_of
 from seg_l1.errors import UserError
@@ -60,6 +61,7 @@ class Sweep:
             content = json.loads(self.file.read_text("utf-8"))
             self.typed: list[str] = content["typed"]
             names = Job.__dataclass_fields__
+            self.config_dir: str | None = content.get("config_dir")
             self.jobs = [Job(**{k: job[k] for k in names}) for job in content["jobs"]]
             self._check()
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -69,19 +71,29 @@ class Sweep:
             ) from None
 
     @classmethod
-    def create(cls, path: Path, typed: Sequence[str], jobs: Sequence[Job]) -> Sweep:
+    def create(
+        cls, path: Path, typed: Sequence[str], jobs: Sequence[Job], *, config_dir: str | None
+    ) -> Sweep:
         """Creates the folder and writes the plan.
+
+        Args:
+            config_dir: the absolute path of the user's --config-dir.
 
         Raises:
             UserError: if there is a sweep already, or the folder cannot be made.
         """
         if (path / "sweep.json").exists():
+            again = command_line("train", "-m", assignment("resume_sweep", path))
             raise UserError(
-                f"{path}: holds a sweep already. Continue it with resume_sweep={path}, or choose"
-                " another hydra.sweep.dir."
+                f"{path}: holds a sweep already. Continue it with {again}, or choose another"
+                " hydra.sweep.dir."
             )
         make_folder(path)
-        plan = {"typed": list(typed), "jobs": [asdict(job) for job in jobs]}
+        plan = {
+            "typed": list(typed),
+            "config_dir": config_dir,
+            "jobs": [asdict(job) for job in jobs],
+        }
         write_json(path / "sweep.json", plan)
         sweep = cls(path)
         sweep.update()
@@ -100,7 +112,7 @@ class Sweep:
     def update(self) -> list[dict[str, Any]]:
         """Writes `sweep.json` and `sweep.csv` from the run directories; returns the rows."""
         rows = self.rows()
-        write_json(self.file, {"typed": self.typed, "jobs": rows})
+        write_json(self.file, {"typed": self.typed, "config_dir": self.config_dir, "jobs": rows})
         swept = list(self.jobs[0].swept)
         header = ("index", *swept, "status", "same_as", *COLUMNS, "folder", "error")
         lines = [[{**row, **row["swept"]}[name] for name in header] for row in rows]
@@ -165,6 +177,8 @@ class Sweep:
     def _check(self) -> None:
         """Rejects an invalid plan; job folders must lie in the sweep, since they may be emptied."""
         words = [*self.typed]
+        if not isinstance(self.config_dir, str | None):
+            raise ValueError("a --config-dir that is none")
         if not self.jobs or not all(isinstance(word, str) for word in words):
             raise ValueError("no jobs, or typed words that are none")
         if any(re.match(r"-|[+~]*hydra\b", word) for word in words):

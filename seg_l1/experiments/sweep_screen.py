@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import sys
 import threading
 import time
@@ -16,7 +18,9 @@ from rich.table import Table
 from rich.text import Text
 
 from seg_l1.config.commands import command_line
+from seg_l1.config.short_names import explained, short_names, shortened
 from seg_l1.display.terminal import new_console
+from seg_l1.errors import Interrupted
 from seg_l1.experiments.sweep import went_wrong
 from seg_l1.runs.directory import RunDirectory
 
@@ -41,24 +45,27 @@ class SweepScreen:
 
     Args:
         sweep: the runs.
+        again: the command that goes on with them.
         every: seconds between two looks at the run directories.
     """
 
     kind = "sweep"
 
-    def __init__(self, sweep: Runs, *, every: float = 1.0) -> None:
-        self.sweep, self.every = sweep, every
+    def __init__(self, sweep: Runs, *, again: str = "", every: float = 1.0) -> None:
+        self.sweep, self.again, self.every = sweep, again, every
+        rows = sweep.rows()
+        self.names = short_names(row["swept"] for row in rows)
         self.console = console = new_console()
         self.started = time.monotonic()
         self.stop = threading.Event()
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
-        rows = sweep.rows()
         self.before = work_done(rows)
         self.reported = {row["index"] for row in rows if row["status"] in ENDED}
 
     def __enter__(self) -> SweepScreen:
-        self.say(f"{self.kind}: {self.sweep.path}\n{counts(self.sweep.rows())}")
+        self.say("\n".join([f"{self.kind}: {self.sweep.path}", *explained(self.names)]))
+        self.say(counts(self.rows()))
         if self.live is not None:
             self.live.start()
         self.thread.start()
@@ -70,7 +77,7 @@ class SweepScreen:
         self._show()
         if self.live is not None:
             self.live.stop()
-        rows = self.sweep.rows()
+        rows = self.rows()
         self.say(f"\n{counts(rows)}")
         for row in rows:
             if went_wrong(row) and row["same_as"] is None:
@@ -81,17 +88,31 @@ class SweepScreen:
     def closing(self) -> str:
         """Returns the text that is printed at the end."""
         path = self.sweep.path
-        return (
-            f"\nall results are in {path}\n  sweep.csv  sweep.json\n\nnext:\n"
-            f"  {command_line('report', path)}\n  tensorboard --logdir {shlex.quote(str(path))}"
+        statuses = {row["status"] for row in self.sweep.rows()}
+        commands = [self.again] if self.again and statuses != {"completed"} else []
+        if "completed" in statuses:
+            commands.append(command_line("report", path))
+        if statuses != {"pending"}:
+            commands.append(f"tensorboard --logdir {shlex.quote(str(path))}")
+        return "\n  ".join(
+            [f"\nall results are in {path}\n  sweep.csv  sweep.json\n\nnext:", *commands]
         )
 
     def _watch(self) -> None:
         while not self.stop.wait(self.every):
-            self._show()
+            try:
+                self._show()
+            except Interrupted:  # the output was closed: stop the jobs, as Ctrl-C does
+                os.kill(os.getpid(), signal.SIGINT)
+                return
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Returns the rows of the sweep, with short names of long values."""
+        rows = self.sweep.rows()
+        return [{**row, "swept": shortened(row["swept"], self.names)} for row in rows]
 
     def _show(self) -> None:
-        rows = self.sweep.rows()
+        rows = self.rows()
         if self.live is not None:
             self.live.update(Group(table(rows, room=self.console.height - 5), self._line(rows)))
             self.live.refresh()

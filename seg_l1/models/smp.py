@@ -31,6 +31,9 @@ class SMP(nn.Module):
         UserError: if the package is missing, or the weights cannot be downloaded.
     """
 
+    wrapped = "net"
+    """The module that is of the other library; exported weights have its names."""
+
     def __init__(
         self,
         in_channels: int,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from scipy.stats import t
 
+from seg_l1.config.short_names import short_names, shortened
 from seg_l1.report.reading import Collection
 from seg_l1.report.runs import Configuration, Curve, Run, short
 from seg_l1.report.statistics import mean_and_error
@@ -45,8 +46,10 @@ def _swept(runs: Sequence[Run], curves: Sequence[Curve]) -> str:
         "α": [short(alpha) for alpha in alphas],
         "seed": [str(seed) for seed in sorted({run.seed for run in runs})],
     }
-    for key in sorted({key for run in runs for key in run.setting}):
-        values[key] = list(dict.fromkeys(run.setting[key] for run in runs if key in run.setting))
+    names = short_names(run.setting for run in runs)
+    settings = [shortened(run.setting, names) for run in runs]
+    for key in sorted({key for setting in settings for key in setting}):
+        values[key] = list(dict.fromkeys(some[key] for some in settings if key in some))
     return "; ".join(f"{key} = {', '.join(some)}" for key, some in values.items() if some)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
+from seg_l1.config.short_names import short_names
 from seg_l1.report.facts import facts, findings, weak_test
 from seg_l1.report.figures import Picture, Weights, best_weights, figures, shared_classes
 from seg_l1.report.plots.common import looks
@@ -63,6 +64,7 @@ def _render(
         findings=findings(all_curves, rows),
         rows=rows,
         looks=looks(all_curves),
+        names=short_names(run.setting for run in collection.runs),
         figures=pictures,
         collection=collection,
         tested=not all(math.isnan(row.scores["test/miou"][0]) for row in rows),

@@ -85,6 +85,8 @@ def _jobs(file: Path, collection: Collection) -> list[tuple[Path, dict[str, Any]
         content = json.loads(file.read_text("utf-8"))
         jobs = [(file.parent / Path(job["folder"]).name, job) for job in content["jobs"]]
         typed = list(map(str, content["typed"]))
+        if content.get("config_dir"):
+            typed.insert(0, f"--config-dir={content['config_dir']}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         collection.notes.append(f"{file}: cannot be read; its folders are treated as single runs.")
         return []

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from seg_l1.config.hyperparameters import penalty_name
+from seg_l1.config.short_names import short_names
 from seg_l1.report.statistics import mean_and_error
 
 if TYPE_CHECKING:
@@ -40,7 +42,8 @@ class Run:
     @property
     def typed(self) -> dict[str, str]:
         """The overrides: key -> value."""
-        return {k.lstrip("+~"): v for k, _, v in (x.partition("=") for x in self.overrides)}
+        words = [word for word in self.overrides if not word.startswith("-")]
+        return {k.lstrip("+~"): v for k, _, v in (x.partition("=") for x in words)}
 
     @property
     def penalized(self) -> bool:
@@ -136,13 +139,15 @@ class Curve:
     Attributes:
         regularizer: the name of the regularizer.
         setting: what else makes this curve: key -> value.
-        label: both as a text.
+        label: both as a text, with short names of long values.
+        full_label: the same without short names.
         configurations: in increasing order of α.
     """
 
     regularizer: str
     setting: dict[str, str]
     label: str
+    full_label: str
     configurations: list[Configuration] = field(default_factory=list)
 
     @property
@@ -159,21 +164,23 @@ class Curve:
 
 def curves(runs: Sequence[Run]) -> list[Curve]:
     """Groups runs into curves: `none` first, then those without α, then in order of appearance."""
-    by_label: dict[str, Curve] = {}
+    by_setting: dict[tuple[str, str], Curve] = {}
+    names = short_names(run.setting for run in runs)
     for run in runs:
-        settings = (f", {_short_key(k)}={v[:40]}" for k, v in run.setting.items() if v)
-        label = run.regularizer + "".join(settings)
-        curve = by_label.setdefault(label, Curve(run.regularizer, run.setting, label))
+        label = ", ".join([run.regularizer, *_setting_texts(run.setting, names, runs=runs)])
+        full = ", ".join([run.regularizer, *_setting_texts(run.setting, {}, runs=runs)])
+        key = (run.regularizer, full)
+        curve = by_setting.setdefault(key, Curve(run.regularizer, run.setting, label, full))
         same = [c for c in curve.configurations if c.alpha == run.alpha]
         if same:
             same[0].runs.append(run)
         else:
             curve.configurations.append(Configuration(curve, run.alpha, [run]))
-    for curve in by_label.values():
+    for curve in by_setting.values():
         curve.configurations.sort(key=lambda c: (c.alpha is not None, c.alpha))
         for configuration in curve.configurations:
             configuration.runs.sort(key=lambda run: run.seed)
-    return sorted(by_label.values(), key=lambda c: (c.regularizer != "none", c.penalized))
+    return sorted(by_setting.values(), key=lambda c: (c.regularizer != "none", c.penalized))
 
 
 def baseline(curve: Curve, others: Sequence[Curve]) -> Configuration | None:
@@ -204,5 +211,16 @@ def short(number: float) -> str:
     return f"{float(digits):g}e{int(exponent)}"
 
 
-def _short_key(key: str) -> str:
-    return key if key == "optimizer.alpha" else key.rpartition(".")[2]
+def _setting_texts(
+    setting: Mapping[str, str], names: Mapping[tuple[str, str], str], *, runs: Sequence[Run]
+) -> list[str]:
+    """Returns a text for each key of a setting; keys that end alike are written out."""
+    keys = {key for run in runs for key in run.setting}
+    ends = Counter(key.rpartition(".")[2] for key in keys)
+    texts = []
+    for key, value in setting.items():
+        end = key if key == "optimizer.alpha" else key.rpartition(".")[2]
+        if value:
+            plain = f"{end if ends[end] == 1 else key}={value}"
+            texts.append(names.get((key, value), plain))
+    return texts

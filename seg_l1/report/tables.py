@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Sequence
@@ -64,8 +65,12 @@ def _compare(best: Configuration, none: Configuration | None) -> Comparison:
 
 
 def command(runs: Sequence[Run]) -> str:
-    """The command that trains `runs`, which differ in their seeds, anew."""
+    """The command that trains `runs`, which differ in their seeds, anew; of a path all of it."""
     first = runs[0]
+    for folder in first.files.path.parents[:2]:
+        if (plan := folder / "path.json").is_file():
+            words = [str(word) for word in json.loads(plan.read_text("utf-8"))["words"]]
+            return command_line("path", *words)
     if any(run.plans for run in runs):
         return " && ".join(_extended(run) if run.plans else command([run]) for run in runs)
     kept = [word for word in first.overrides if not re.match(r"\+*seed=", word)]
@@ -134,7 +139,7 @@ def best_table(rows: Sequence[Comparison]) -> tuple[list[str], list[list[Any]]]:
     table = []
     for row in rows:
         alpha = "" if row.best.alpha is None else row.best.alpha
-        cells: list[Any] = [row.best.curve.label, alpha, len(row.best.runs)]
+        cells: list[Any] = [row.best.curve.full_label, alpha, len(row.best.runs)]
         cells += [_cell(value) for name in SCORES for value in row.scores[name]]
         for name in TESTED:
             test = row.tests[name]

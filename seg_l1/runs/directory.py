@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from safetensors import safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from seg_l1.errors import UserError, can_go_on, described
-from seg_l1.runs import checkpoints, files
+from seg_l1.runs import checkpoints, files, weights
 from seg_l1.runs.summary import RunSummary
 from seg_l1.runs.trust import check_targets
 from seg_l1.scope import Rule, ScopedTensor
@@ -284,16 +281,11 @@ class RunDirectory:
         Raises:
             UserError: if the file is missing or damaged, or lacks one of them.
         """
-        with files.blame_file(self.weights), safe_open(self.weights, "numpy") as tensors:
-            return {name: tensors.get_tensor(name) for name in names}
+        return weights.read_weights(self.weights, names)
 
-    def write_weights(self, model: nn.Module, metadata: dict[str, str]) -> None:
-        """Writes `model.safetensors`, each tensor of the state under its own name."""
-        state = model.state_dict().items()
-        content = save(
-            {k: w.cpu().clone(memory_format=torch.contiguous_format) for k, w in state}, metadata
-        )
-        files.write_bytes(self.weights, content)
+    def write_weights(self, model: nn.Module, about: Mapping[str, Any]) -> None:
+        """Writes `model.safetensors`, see `runs.weights`."""
+        weights.write_weights(self.weights, model, about)
 
 
 def _number(text: str) -> float:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from seg_l1 import distributed
-from seg_l1.display import pictures, run_text, terminal
+from seg_l1.display import hparams, pictures, run_text, terminal
 from seg_l1.metrics.optimality import NAMES
 from seg_l1.metrics.segmentation import per_class
 from seg_l1.metrics.shrinkage import sources
@@ -38,7 +38,7 @@ def finish(recorder: Recorder, after_training: AfterTraining | None = None) -> R
     row, classes = recorder.best_row, experiment.data.classes
     title = run_text.run_title(experiment.config, row)
     pictures.save_preview(record.preview, recorder.examples(), classes=classes, title=title)
-    record.write_weights(loop.model, {"classes": ",".join(classes)})
+    record.write_weights(loop.model, recorder.about_weights())
     _write_hparams(recorder, row, test)
     layers = layer_zeros(loop.tensors)
     certificate = {name: recorder.rows[-1][name] for name in ("epoch", *NAMES)}
@@ -97,19 +97,8 @@ def _class_columns(
 
 
 def _write_hparams(recorder: Recorder, row: Row, test: Row) -> None:
-    config = recorder.experiment.config
-    regularizer = config["regularizer"]
     recorder.board.hparams(
-        {
-            "regularizer": run_text.class_name(regularizer["penalty"]),
-            "alpha": regularizer["alpha"],
-            "solver": regularizer["solver"],
-            "optimizer": run_text.class_name(config["optimizer"]),
-            "lr": config["optimizer"]["lr"],
-            # TensorBoard shows the first five by name unless asked for more
-            "network": run_text.network_name(config["model"]),
-            "seed": config["seed"],
-        },
+        hparams.columns(recorder.experiment.config, recorder.overrides),
         {
             "summary/val_miou": row["val/miou"],
             "summary/test_miou": test.get("miou", float("nan")),

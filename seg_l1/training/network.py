@@ -34,7 +34,7 @@ def load_start(model: nn.Module, start: str) -> None:
     Raises:
         UserError: if there is no such file, or it is of another network.
     """
-    path = Path(start)
+    path = Path(start).expanduser()
     file = RunDirectory.existing(path, key="start").best if path.is_dir() else path
     state = checkpoints.model_state(file)
     try:

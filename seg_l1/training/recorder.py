@@ -197,6 +197,19 @@ class Recorder:
                 return False
             raise
 
+    def about_weights(self) -> dict[str, Any]:
+        """Returns what `model.safetensors` says beside the weights."""
+        data, config = self.experiment.data, self.experiment.config
+        return {
+            "model": config["model"],
+            "classes": data.classes,
+            "channels": data.channels,
+            "image_size": config["dataset"]["image_size"],
+            "mean": data.mean,
+            "std": data.std,
+            "fit": data.resize_mode,
+        }
+
     def _about(self) -> dict[str, Any]:
         """Returns what another program needs to use the weights."""
         data = self.experiment.data

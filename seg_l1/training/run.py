@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 
 from seg_l1 import distributed
-from seg_l1.config.commands import command_line
+from seg_l1.config.commands import assignment, command_line, with_environment
 from seg_l1.data.split import SegmentationData
 from seg_l1.display import run_text, terminal
 from seg_l1.errors import Interrupted
@@ -20,6 +20,7 @@ from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.files import Config
 from seg_l1.runs.summary import RunSummary
+from seg_l1.runs.trust import needs_trust
 from seg_l1.training.build import Experiment, build, load_data
 from seg_l1.training.evaluation import Row
 from seg_l1.training.facts import first_summary
@@ -80,6 +81,7 @@ def run(
         return None
     if not resume:
         record.create()
+    overrides = with_environment(overrides, config)
     recorder = Recorder(
         experiment, record, facts, overrides=overrides, started=started - before.elapsed
     )
@@ -153,7 +155,7 @@ def _train(
         Interrupted: when all is saved, after `stopped()` became true.
     """
     loop = recorder.loop
-    again = f"go on with {command_line('train', f'resume={recorder.record.path}')}"
+    again = f"go on with {resume_command(recorder.record, recorder.experiment.config)}"
     try:
         for row in loop.rows(bar.step, stopped):
             recorder.record_epoch(row)
@@ -168,6 +170,11 @@ def _train(
         raise Interrupted(f"stopped {where}; {again}") from None
     if distributed.any_rank(stopped()):
         raise Interrupted(f"stopped after epoch {loop.epoch}; {again}")
+
+
+def resume_command(record: RunDirectory, config: Config) -> str:
+    """Returns the command that goes on with a run."""
+    return command_line("train", assignment("resume", record.path), trust=needs_trust(config))
 
 
 def _run_as_worker(experiment: Experiment) -> None:

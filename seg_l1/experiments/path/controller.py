@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seg_l1.config.commands import command_line
+from seg_l1.config.commands import assignment, command_line, with_environment
 from seg_l1.config.identity import FREE, differences, flatten, meaning
 from seg_l1.config.words import key_of, slug
 from seg_l1.data.split import SegmentationData
 from seg_l1.display import terminal
+from seg_l1.display.console import why_interrupted
 from seg_l1.errors import Interrupted, UserError, described
 from seg_l1.experiments.jobs import complete, read_data
 from seg_l1.experiments.launch import call_hydra
@@ -57,16 +58,17 @@ def run_path(config: dict[str, Any], overrides: Sequence[Override]) -> int:
     """
     lines = [str(override.input_line) for override in overrides]
     launcher = [line for line in lines if re.match(r"hydra\b", key_of(line))]
-    words = [line for line in lines if line not in launcher]
+    words = with_environment([line for line in lines if line not in launcher], config)
     _check_path(config)
     data = read_data(config)
-    folder = Path(config["path"]["folder"] or _default_folder(config, words))
+    folder = Path(config["path"]["folder"] or _default_folder(config, words)).expanduser()
     with exclusive(folder):
         plan = open_plan(folder, config, words, data)
         try:
             return _carry_out(plan, data, launcher)
         except (KeyboardInterrupt, Interrupted):
-            raise Interrupted(f"go on with: {command_line('path', *lines)}") from None
+            again = command_line("path", *with_environment(lines, config))
+            raise Interrupted(why_interrupted(f"go on with: {again}")) from None
 
 
 def _check_path(config: dict[str, Any]) -> None:
@@ -194,7 +196,7 @@ def find_alpha_range(plan: Plan, data: SegmentationData) -> None:
 def _launch(plan: Plan, launcher: list[str]) -> bool:
     """Launches the missing jobs through hydra, again if a process was killed."""
     words = [word for word in plan.words if not word.startswith("path.folder=")]
-    words += [f"path.folder='{plan.path}'", f"hydra.sweep.dir='{plan.path}'"]
+    words += [assignment(key, plan.path) for key in ("path.folder", "hydra.sweep.dir")]
     words += ["hydra.sweep.subdir=.", *launcher]
     over: tuple[str, ...] = ("completed",)
     with screen.PathScreen(plan) as live:

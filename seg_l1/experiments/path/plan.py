@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock, Timeout
 
+from seg_l1.config.commands import assignment
 from seg_l1.display import terminal
 from seg_l1.errors import UserError
 from seg_l1.experiments.path.folds import fold_data, without_test
@@ -140,7 +141,7 @@ class Plan:
         if start is not None:
             config["trainer"]["epochs"] = self.epochs
             config["regularizer"] |= {"schedule": "constant", "schedule_start": 0}
-            words += [f"trainer.epochs={self.epochs}", f"start='{start}'"]
+            words += [f"trainer.epochs={self.epochs}", assignment("start", start)]
         return config, [*self.words, *words]
 
     def data(self, whole: Any, job: Job) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from seg_l1.config.commands import assignment
 from seg_l1.errors import UserError
 from seg_l1.experiments.jobs import complete
 from seg_l1.experiments.path.job import follow
@@ -51,7 +52,7 @@ def _relax(plan: Plan, data: Any) -> None:
         "regularizer.alpha=0",
         "regularizer.solver=frozen",
         f"trainer.epochs={plan.settings['relax_epochs']}",
-        f"start='{plan.refit.path}'",
+        assignment("start", plan.refit.path),
     ]
 
     def relax(loop: Loop) -> None:

@@ -12,6 +12,7 @@ from seg_l1.display import terminal
 from seg_l1.experiments.path.plan import Plan
 from seg_l1.experiments.path.selection import Selection
 from seg_l1.experiments.sweep_screen import SweepScreen
+from seg_l1.runs.trust import needs_trust
 
 
 class PathScreen(SweepScreen):
@@ -58,7 +59,9 @@ def choice(plan: Plan, selection: Selection, *, chosen: float) -> str:
 
 def closing(plan: Plan) -> str:
     """Returns scores and files of the refit, and commands for the next steps."""
-    predict = command_line("predict", f"run={plan.refit.path}")
+    final = f"run={plan.refit.path}"
+    trust = needs_trust(plan.config)
+    predict = command_line("predict", final, "input=images", "output=predictions", trust=trust)
     lines = []
     for name, record in (("refit", plan.refit), ("relaxed", plan.relaxed)):
         if record.summary.is_file():
@@ -74,8 +77,9 @@ def closing(plan: Plan) -> str:
             "  selection.json  path.csv  path.png"
             + ("  stability.csv  stability.png" if len(plan.jobs) > 1 else ""),
             "\nnext:",
-            f"  {predict} input=<folder of images> output=<folder>",
+            f"  {command_line('evaluate', final, trust=trust)}",
             f"  {command_line('report', plan.path)}",
             f"  tensorboard --logdir {shlex.quote(str(plan.path))}",
+            f'\nclasses of new images, in a folder "images":\n  {predict}',
         ]
     )
