@@ -67,6 +67,16 @@ def test_a_file_of_an_older_version_is_read(tmp_path):
     assert read_weights(path, ["net.weight"])["net.weight"].tolist() == [1, 1]
 
 
+def test_the_same_weights_are_the_same_file(tmp_path):
+    about = {name: [1.5] for name in "zyxabc"}
+    for number in range(8):
+        write_weights(tmp_path / str(number), nn.Linear(3, 2, bias=False).to(torch.float16), about)
+        with safe_open(tmp_path / str(number), "pt") as file:
+            assert file.get_tensor("weight").shape == (2, 3)
+    heads = {(tmp_path / str(number)).read_bytes()[:-12] for number in range(8)}
+    assert len(heads) == 1
+
+
 def test_metadata_and_weights_are_enough_to_predict(command, tmp_path):
     words = [*TINY, "trainer.epochs=1", "trainer.kkt_every=null", "hydra.run.dir=run"]
     assert command(*words)[0] == 0

@@ -24,7 +24,7 @@ def exit_code(work: Callable[[], int], *, traceback: bool = False, to_stderr: bo
     """
     try:
         code = work()
-        sys.stdout.flush()
+        _flush()
         return code
     except KeyboardInterrupt:
         _say(why_interrupted("interrupted"))
@@ -56,6 +56,19 @@ def report(
             kind = hint = ""
         _say(f"{prefix}error: {kind}{str(shown).strip() or repr(shown)}{hint}")
     return getattr(shown, "exit_code", 1)
+
+
+def _flush() -> None:
+    """Writes out what was printed, for BrokenPipeError to be met here.
+
+    On a full disk errors of files are reported already, and Python reports this one by itself.
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        pass
 
 
 def _say(text: str) -> None:

@@ -32,7 +32,22 @@ def write_weights(path: Path, model: nn.Module, about: Mapping[str, Any]) -> Non
         for name, tensor in model.state_dict().items()
     }
     metadata = {key: json.dumps(files.finite(value)) for key, value in about.items()}
-    files.write_bytes(path, save(state, {"format": "pt", "prefix": prefix, **metadata}))
+    content = save(state, {"format": "pt", "prefix": prefix, **metadata})
+    files.write_bytes(path, _with_sorted_header(content))
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """Returns a file of safetensors whose bytes are the same each time; its header is a dict.
+
+    The file is the length of the header in 8 bytes, the header as JSON, and the tensors, whose
+    places are counted from the end of the header.
+    """
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # tensors are aligned
+    return len(text).to_bytes(8, "little") + text + content[end:]
 
 
 def read_weights(path: Path, names: Iterable[str]) -> dict[str, np.ndarray]:
