@@ -15,6 +15,7 @@ from seg_l1.scope import Rule, scope
 from seg_l1.solvers.dual_averaging import DualAveraging
 from seg_l1.solvers.factorized import Factorized
 from seg_l1.solvers.frozen import Frozen
+from seg_l1.solvers.metric import prox_step
 from seg_l1.solvers.proximal import Proximal
 from seg_l1.solvers.subgradient import Subgradient
 from tests.support.penalties import FIRST, SHRINKING
@@ -339,6 +340,7 @@ def test_an_optimizer_that_repeats_its_closure_is_refused(solver):
             closure()
             return super().step(closure)
 
+    prox_step.register(Twice)(prox_step.dispatch(torch.optim.SGD))
     optimizer = Twice(net.parameters(), lr=0.1)
     solver(penalties.L1(), scope(net), optimizer)
     if solver is Proximal:  # its prox follows the step, however often the loss was computed
@@ -356,6 +358,7 @@ def test_a_step_within_a_step_takes_the_penalty_once(solver):
         def step(self, closure=None):
             return super().step(closure)
 
+    prox_step.register(Mine)(prox_step.dispatch(torch.optim.SGD))
     results = []
     for kind in (torch.optim.SGD, Mine):
         net = nn.Linear(2, 2)
