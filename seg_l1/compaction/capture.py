@@ -77,6 +77,8 @@ class _Reader:
             self.values[node] = self.values[node.args[0]][node.args[1]]
             return
         shapes = node.meta["val"]
+        if shapes is None:  # an assertion, say
+            return
         several = isinstance(shapes, (tuple, list))
         outputs = [Value(node.name, tuple(s.shape)) for s in (shapes if several else [shapes])]
         packet = getattr(node.target, "overloadpacket", node.target)
