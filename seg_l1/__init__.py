@@ -1,6 +1,6 @@
 """seg_l1: image segmentation with a penalty on the weights, and what the penalty did.
 
-For other programs: `from seg_l1 import attach, Rule, penalties`.
+For other programs: `from seg_l1 import attach, compact, Rule, penalties`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from seg_l1 import penalties
+    from seg_l1.compaction import compact
     from seg_l1.scope import Rule
     from seg_l1.solvers.attach import attach
 
-__all__ = ["Rule", "attach", "penalties"]
+__all__ = ["Rule", "attach", "compact", "penalties"]
 __version__ = "0.1.0"
 
-_MODULES = {"attach": "seg_l1.solvers.attach", "Rule": "seg_l1.scope"}
+_MODULES = {
+    "attach": "seg_l1.solvers.attach",
+    "compact": "seg_l1.compaction",
+    "Rule": "seg_l1.scope",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ LAYERS = [
     ["solvers", "models", "runs"],
     ["losses", "config"],
     ["metrics"],
+    ["compaction"],
     ["display"],
     ["training", "report"],
     ["experiments"],

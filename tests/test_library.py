@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 import seg_l1
 from seg_l1 import Rule, attach, penalties
+from seg_l1.compaction import compact
 from seg_l1.solvers import metric
 from seg_l1.solvers.dual_averaging import DualAveraging
 from seg_l1.solvers.factorized import Factorized
@@ -67,7 +68,7 @@ def test_three_lines_in_a_plain_loop_on_a_torchvision_classifier():
 
 def test_what_the_package_offers_is_listed_and_can_be_had():
     assert set(seg_l1.__all__) <= set(dir(seg_l1))
-    assert [getattr(seg_l1, name) for name in seg_l1.__all__] == [Rule, attach, penalties]
+    assert [getattr(seg_l1, name) for name in seg_l1.__all__] == [Rule, attach, compact, penalties]
     with pytest.raises(AttributeError, match="no attribute 'atach'"):
         _ = seg_l1.atach
 

@@ -1,0 +1,176 @@
+"""`compact`: a network without the channels that do nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from seg_l1.compaction.analysis import Selection, select
+from seg_l1.compaction.capture import capture
+from seg_l1.compaction.graph import Operation
+from seg_l1.compaction.mixing import Mixing
+from seg_l1.compaction.rules import RULES, SHAPES
+from seg_l1.compaction.slicing import sliced
+from seg_l1.metrics.sparsity import multiply_adds, parameters
+
+TOLERANCE = 1e-3
+"""A larger difference, relative to the largest output, is a fault of a rule and not rounding."""
+
+
+@dataclass(frozen=True)
+class LayerChannels:
+    """The output channels of a layer with weights.
+
+    Attributes:
+        name: of its weight, without ".weight".
+        live: channels that vary and are read.
+        constant: that have the same value for all pixels and images.
+        unread: that vary, and that nothing reads.
+        kept: channels of the compact network.
+    """
+
+    name: str
+    live: int
+    constant: int
+    unread: int
+    kept: int
+
+    @property
+    def total(self) -> int:
+        """Channels of the dense network."""
+        return self.live + self.constant + self.unread
+
+
+@dataclass(frozen=True)
+class CompactModel:
+    """A compact network, and what was removed to get it.
+
+    Attributes:
+        model: the compact network, of the same class as the dense one and in the same mode.
+        layers: the channels of each layer with weights, in the order of execution.
+        whole: operators whose inputs keep all channels: (operator, layer, reason).
+        parameters: of the dense and of the compact network.
+        multiply_adds: of the dense and of the compact network, for the example.
+        difference: the largest difference of an output for the example.
+    """
+
+    model: nn.Module
+    layers: list[LayerChannels]
+    whole: list[tuple[str, str, str]]
+    parameters: tuple[int, int]
+    multiply_adds: tuple[int, int]
+    difference: float
+
+    def __str__(self) -> str:
+        (dense, small), (dense_adds, small_adds) = self.parameters, self.multiply_adds
+        if small == dense:
+            return f"nothing to remove: {dense:,} parameters, {dense_adds:,} multiply-adds"
+        return (
+            f"{dense:,} -> {small:,} parameters ({dense / small:.1f}x fewer),"
+            f" {dense_adds:,} -> {small_adds:,} multiply-adds"
+            f" ({dense_adds / max(1, small_adds):.1f}x fewer),"
+            f" outputs equal to {self.difference:.1e}"
+        )
+
+
+class CompactionError(RuntimeError):
+    """The compact network does not give the outputs of the dense one."""
+
+
+@torch.no_grad()
+def compact(
+    model: nn.Module, example: Tensor | Sequence[Tensor], *, multiple: int = 1
+) -> CompactModel:
+    """Removes the channels that cannot change what `model` computes in eval mode.
+
+    A channel goes if it has the same value for all pixels and images, or if all weights that read
+    it are 0. Its constant moves into the biases of the layers that read it. Nothing is ranked, and
+    nothing is approximated: outputs agree up to rounding, with the statistics of the norm layers
+    as they are stored. A network without such channels keeps its size.
+
+    Args:
+        model: any network that `torch.export` can capture; it is not changed.
+        example: input (N, C, H, W), or the sequence of inputs, on the device of the model.
+        multiple: channels that could go are kept until each layer has a multiple of this, which
+            some processors compute faster.
+
+    Raises:
+        CaptureError: if `torch.export` cannot capture the network.
+        CompactionError: if the outputs for the example differ: please report it.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 2, 1))
+    >>> net[0].weight.data[2:] = 0
+    >>> compact(net, torch.zeros(1, 3, 16, 16)).model[0]
+    Conv2d(3, 2, kernel_size=(3, 3), stride=(1, 1))
+    """
+    inputs = [example] if isinstance(example, Tensor) else list(example)
+    training = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        dense = _outputs(model, inputs)
+        made = _attempt(model, inputs, dense, RULES, multiple)
+        if made is None:  # the network may have sizes of its tensors in its code
+            kept = {name: rule for name, rule in RULES.items() if name not in SHAPES}
+            made = _attempt(model, inputs, dense, kept, multiple)
+        if made is None:
+            raise CompactionError("the compact network gives other outputs; please report it")
+        small, difference, selection = made
+        result = CompactModel(
+            small,
+            [_layer(op, selection) for op in selection.graph.operations if _has_channels(op)],
+            [(op.operator, op.layer, op.whole) for op in selection.graph.operations if op.whole],
+            (parameters(model), parameters(small)),
+            (multiply_adds(model, inputs[0]), multiply_adds(small, inputs[0])),
+            difference,
+        )
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    for (_, mode), module in zip(training.items(), small.modules(), strict=True):
+        module.training = mode
+    return result
+
+
+def _attempt(
+    model: nn.Module,
+    inputs: Sequence[Tensor],
+    dense: list[Tensor],
+    rules: Mapping[str, type[Operation]],
+    multiple: int,
+) -> tuple[nn.Module, float, Selection] | None:
+    """The compact network, the largest difference, the selection; None if it is not equal."""
+    selection = select(capture(model, inputs, rules), multiple)
+    small = sliced(model, selection)
+    try:
+        outputs = _outputs(small, inputs)
+    except RuntimeError:
+        return None
+    pairs = list(zip(outputs, dense, strict=True))
+    if any(a.shape != b.shape for a, b in pairs):
+        return None
+    difference = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
+    scale = max((float(b.abs().max()) for b in dense), default=0.0)
+    return (small, difference, selection) if difference <= TOLERANCE * scale else None
+
+
+def _outputs(model: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(model(*inputs)) if isinstance(leaf, Tensor)]
+
+
+def _has_channels(operation: Operation) -> bool:
+    return isinstance(operation, Mixing) and operation.out.axis is not None
+
+
+def _layer(operation: Operation, selection: Selection) -> LayerChannels:
+    out = operation.out
+    return LayerChannels(
+        operation.arguments["weight"].name.removesuffix(".weight"),
+        live=int((out.varying & out.used).sum()),
+        constant=int((~out.varying).sum()),
+        unread=int((out.varying & ~out.used).sum()),
+        kept=int(selection.stays(out).sum()),
+    )
