@@ -247,6 +247,14 @@ def test_constants_move_into_a_bias_where_nothing_is_padded():
     assert torch.allclose(small[2].bias, expected, rtol=1e-14)
 
 
+def test_a_constant_channel_carries_nothing_for_another_group():
+    model = nn.Sequential(conv(3, 8), nn.Sigmoid(), conv(8, 4, groups=2))
+    randomize(model, 0, dead=0, unread=0)
+    model[0].weight.data[[2, 3, 6, 7]] = 0  # the same positions of both groups
+    x = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    assert_equal(model, compact(model, x).model, x)
+
+
 def test_sizes_that_can_be_counted_by_hand():
     """3 of 8 channels of the first layer live; the second reads two of them."""
     model = nn.Sequential(conv(3, 8, bias=False), nn.ReLU(), conv(8, 4, bias=False))
