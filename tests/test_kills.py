@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from seg_l1.data import files
 from seg_l1.runs import checkpoints
 from tests.support.forks import Forked, comes_true
 from tests.support.kills import (
@@ -99,10 +100,10 @@ def test_a_signal_to_the_whole_group_is_answered_by_the_run_alone(street, tmp_pa
     sys.platform != "linux", reason="the death of a parent is a signal on Linux alone"
 )
 def test_workers_that_check_the_data_die_with_the_run(street, tmp_path, monkeypatch):
-    from seg_l1.data import files
+    from seg_l1.data import assemble
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(files, "MANY", 4)
+    monkeypatch.setattr(assemble, "MANY", 4)
 
     def slow(self, index):
         Path("reading").touch()

@@ -162,10 +162,10 @@ def test_what_follows_a_path_and_a_search(command, monkeypatch, capsys):
         assert typed_again(line, monkeypatch) == 0, line
     for row in table(Path("a path/report/runs.csv")):
         assert typed_again(row["command"], monkeypatch) == 0
-    Path("pictures").mkdir()
+    Path("images").mkdir()
     from PIL import Image
 
-    Image.new("RGB", (48, 48)).save("pictures/a.png")
+    Image.new("RGB", (48, 48)).save("images/a.png")
     assert typed_again(said.strip().splitlines()[-1], monkeypatch) == 0
     capsys.readouterr()
     pytest.importorskip("optuna")

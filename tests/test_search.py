@@ -423,7 +423,8 @@ def test_an_error_of_the_hook_ends_the_run(here):
 
 STOPPED = [
     *SMALL, "trainer.epochs=3", "seed=3", "trials=3",
-    "optimizer.lr=choice(0.01,0.02,1e29)", "regularizer.alpha=log(1e-6,1e-3)",
+    "optimizer=sgd", "optimizer.weight_decay=10",
+    "optimizer.lr=choice(0.01,0.02,9999)", "regularizer.alpha=log(1e-6,1e-3)",
 ]  # fmt: skip
 """A search with a diverging trial on the way."""
 

@@ -50,7 +50,7 @@ class Board:
         together = torch.cat(list(weights.values()))
         for name, values in {"all penalised weights": together, **weights}.items():
             nonzero = values[values != 0]
-            scale = float(nonzero.square().mean().sqrt()) if len(nonzero) else 1e-3
+            scale = float(nonzero.double().square().mean().sqrt()) if len(nonzero) else 1e-3
             width = 2 ** math.ceil(math.log2(4 * scale)) * 2 / BINS
             edges = [(index - (BINS - 1) / 2) * width for index in range(BINS + 1)]
             values = values.clamp(edges[0], edges[-1])
