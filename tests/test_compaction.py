@@ -307,7 +307,7 @@ def test_channels_are_kept_up_to_a_multiple(multiple):
 def test_our_networks(norm, channels, seed, dead, unread):
     for kind in (UNet, SegNet):
         torch.manual_seed(0)
-        model = randomize(kind(channels, 4, width=4, norm=norm, depth=2), seed, dead=dead)
+        model = randomize(kind(channels, 4, width=4, norm=norm, depth=2), seed, dead=percent / 100)
         x = torch.randn(2, channels, 16, 24, dtype=torch.float64)
         check_analysis(model, x, seed)
         found = compact(model, x)
