@@ -308,7 +308,9 @@ def test_our_networks(norm, channels, seed, percent):
         check_analysis(model, x, seed)
         found = compact(model, x)
         assert_equal(model, found.model, x)
-        assert_equal(model, found.model, torch.zeros(1, channels, 19, 13, dtype=torch.float64))
+        # in SegNet a tie between pixels, which rounding breaks, decides what is unpooled where
+        other = (19, 13) if kind is UNet else (20, 12)
+        assert_equal(model, found.model, torch.zeros(1, channels, *other, dtype=torch.float64))
         assert found.parameters[1] <= found.parameters[0]
 
 
