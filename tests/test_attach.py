@@ -195,7 +195,8 @@ def test_weights_of_half_precision_are_refused_with_the_way(dtype, solver):
 
 def test_only_the_penalized_tensors_must_be_float32():
     net = nn.ModuleList([nn.Linear(2, 2), nn.Embedding(2, 1).to(torch.bfloat16)])
-    attach(sgd(net), net, alpha=0.1, rules=[Rule("0.weight"), Rule(penalize=False)])
+    solver = attach(sgd(net), net, alpha=0.1, rules=[Rule("0.weight"), Rule(penalize=False)])
+    assert [scoped.tensor.dtype for scoped in solver.penalized_tensors] == [torch.float32]
 
 
 def heads():

@@ -161,13 +161,17 @@ def test_a_saved_state_goes_on_to_the_same_bits(name, solver, steps):
 def test_a_layer_that_has_never_had_a_gradient_waits(name):
     net = nn.ModuleList([nn.Linear(4, 2), nn.Linear(4, 2)])
     optimizer = made(name, net.parameters())
-    Proximal(penalties.L1(), scope(net), optimizer, strength=1e-3)
+    solver = Proximal(penalties.L1(), scope(net), optimizer, strength=1e-3)
     before = net[1].weight.detach().clone()
     for _ in range(3):
         net.zero_grad()
         net[0](torch.ones(1, 4)).sum().backward()
         optimizer.step()
     assert torch.equal(net[1].weight, before)
+    assert solver.pending_steps[1].pending == 0
+    net[1](torch.ones(1, 4)).sum().backward()
+    optimizer.step()
+    assert not torch.equal(net[1].weight, before)
 
 
 def test_muon_is_refused_with_the_reason():

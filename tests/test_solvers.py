@@ -604,23 +604,6 @@ class TestSteps:
         torch.testing.assert_close(*results, rtol=1e-5, atol=1e-7)
 
 
-def test_a_layer_that_has_never_had_a_gradient_waits_under_adam():
-    net = nn.ModuleList([nn.Linear(4, 2), nn.Linear(4, 2)])
-    optimizer = torch.optim.Adam(net.parameters(), lr=0.01)
-    solver = Proximal(penalties.L1(), scope(net), optimizer, strength=1e-3)
-    before = net[1].weight.detach().clone()
-    for _ in range(3):
-        net.zero_grad()
-        net[0](torch.ones(1, 4)).sum().backward()
-        optimizer.step()
-    assert torch.equal(net[1].weight, before)
-    assert solver.pending_steps[1].pending == 0
-    net[1](torch.ones(1, 4)).sum().backward()
-    optimizer.step()
-    assert not torch.equal(net[1].weight, before)
-    assert (net[1].weight != 0).all()
-
-
 def test_a_model_that_moves_after_the_factors_were_made_is_refused():
     net = nn.Linear(4, 2)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from seg_l1.compaction.graph import Graph, Operation, Value, values_in
+from seg_l1.models.layers import eval_mode
 
 
 class CaptureError(ValueError):
@@ -26,15 +27,12 @@ def capture(
     Raises:
         CaptureError: if it has control flow that depends on the data, for example.
     """
-    training = {module: module.training for module in model.modules()}
     try:
-        program = torch.export.export(model.eval(), tuple(example), strict=False)
+        with eval_mode(model):
+            program = torch.export.export(model, tuple(example), strict=False)
     except Exception as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
         raise CaptureError(f"torch.export cannot capture the network: {reason}") from error
-    finally:
-        for module, mode in training.items():
-            module.training = mode
     return _Reader(program, dict(_tensors(model)), rules).graph
 
 

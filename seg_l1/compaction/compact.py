@@ -16,6 +16,7 @@ from seg_l1.compaction.mixing import Mixing
 from seg_l1.compaction.rules import RULES, SHAPES
 from seg_l1.compaction.slicing import sliced
 from seg_l1.metrics.sparsity import multiply_adds, parameters
+from seg_l1.models.layers import eval_mode
 
 TOLERANCE = 1e-3
 """A larger difference, relative to the largest output, is a fault of a rule and not rounding."""
@@ -108,31 +109,23 @@ def compact(
     Conv2d(3, 2, kernel_size=(3, 3), stride=(1, 1))
     """
     inputs = [example] if isinstance(example, Tensor) else list(example)
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
+    with eval_mode(model):
         dense = _outputs(model, inputs)
-        made = _attempt(model, inputs, dense, RULES, multiple)
-        if made is None:  # the network may have sizes of its tensors in its code
-            kept = {name: rule for name, rule in RULES.items() if name not in SHAPES}
-            made = _attempt(model, inputs, dense, kept, multiple)
-        if made is None:
-            raise CompactionError("the compact network gives other outputs; please report it")
-        small, difference, selection = made
-        result = CompactModel(
-            small,
-            [_layer(op, selection) for op in selection.graph.operations if _has_channels(op)],
-            [(op.operator, op.layer, op.whole) for op in selection.graph.operations if op.whole],
-            (parameters(model), parameters(small)),
-            (multiply_adds(model, inputs[0]), multiply_adds(small, inputs[0])),
-            difference,
-        )
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-    for (_, mode), module in zip(training.items(), small.modules(), strict=True):
-        module.training = mode
-    return result
+    # a network may have sizes of its tensors in its code, so that reshapes cannot change
+    without_shapes = {name: rule for name, rule in RULES.items() if name not in SHAPES}
+    attempts = (_attempt(model, inputs, dense, r, multiple) for r in (RULES, without_shapes))
+    made = next(filter(None, attempts), None)
+    if made is None:
+        raise CompactionError("the compact network gives other outputs; please report it")
+    small, difference, selection = made
+    return CompactModel(
+        small,
+        [_layer(op, selection) for op in selection.graph.operations if _has_channels(op)],
+        [(op.operator, op.layer, op.whole) for op in selection.graph.operations if op.whole],
+        (parameters(model), parameters(small)),
+        (multiply_adds(model, inputs[0]), multiply_adds(small, inputs[0])),
+        difference,
+    )
 
 
 def _attempt(
@@ -146,7 +139,8 @@ def _attempt(
     selection = select(capture(model, inputs, rules), multiple)
     small = sliced(model, selection)
     try:
-        outputs = _outputs(small, inputs)
+        with eval_mode(small):
+            outputs = _outputs(small, inputs)
     except RuntimeError:
         return None
     pairs = list(zip(outputs, dense, strict=True))

@@ -150,6 +150,8 @@ class Operation:
 
     def transfer(self) -> None:
         """Sets `varying` and `constant` of the outputs from those of the inputs."""
+        if self.out.axis is not None:
+            self._transfer()
 
     def read(self, kept: Mask) -> None:
         """Marks the channels of the inputs that the used channels of the outputs need.
@@ -157,6 +159,19 @@ class Operation:
         Args:
             kept: of each slot, whether it stays by what is known so far.
         """
+        if self.out.axis is not None:
+            self._read(kept)
+        else:
+            self._read_whole()
+
+    def _transfer(self) -> None:
+        """`transfer`, where the outputs have channels."""
+
+    def _read(self, kept: Mask) -> None:
+        """`read`, where the outputs have channels."""
+        self._read_whole()
+
+    def _read_whole(self) -> None:
         if any(value.used.any() for value in self.outputs):
             for value in self.inputs:
                 value.use(np.ones(value.channels, bool))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from seg_l1.compaction.graph import Mask, Operation, Slots, Value, numbers
 
 
-class Mixing(Operation):
+class Mixing(Operation, ABC):
     """An operator whose output channel o is bias_o + Σ_p kernel_{o,p} * x_{sources(o,p)}.
 
     A constant input contributes a constant, except near a border that is padded with zeros. What
@@ -37,16 +38,17 @@ class Mixing(Operation):
         if self.whole is None and self.bias is not None:
             slots.claim(self.bias, 0, self.out.slots)
 
+    @abstractmethod
     def _link(self, slots: Slots) -> None:
-        raise NotImplementedError
+        """Sets axis and slots of the output, and claims the dimensions of the weight."""
 
+    @abstractmethod
     def kernel(self) -> tuple[Tensor, np.ndarray]:
         """Returns float64 (O, P, taps), and int (O, P): the input channel of each column."""
-        raise NotImplementedError
 
+    @abstractmethod
     def store(self, kernel: Tensor) -> None:
         """Writes a kernel (O, P, taps) into the weight."""
-        raise NotImplementedError
 
     def uniform(self, patterns: np.ndarray) -> Mask:
         """Whether constant inputs give one value at all pixels.
@@ -63,9 +65,7 @@ class Mixing(Operation):
     def _patterns(self, kernel: Tensor, sources: np.ndarray, constants: np.ndarray) -> np.ndarray:
         return torch.einsum("opt,op->ot", kernel, torch.from_numpy(constants[sources])).numpy()
 
-    def transfer(self) -> None:
-        if self.whole is not None:
-            return
+    def _transfer(self) -> None:
         kernel, sources = self.kernel()
         self.sources, self.connected = sources, (kernel != 0).any(2).numpy()
         varying, constant = self.x.spread(int(sources.max()) + 1)
@@ -75,10 +75,7 @@ class Mixing(Operation):
         offset = 0.0 if self.bias is None else numbers(self.bias)
         self.out.constant = np.where(self.out.varying, 0.0, self.level(patterns) + offset)
 
-    def read(self, kept: Mask) -> None:
-        if self.whole is not None:
-            super().read(kept)
-            return
+    def _read(self, kept: Mask) -> None:
         read = self._connected_to_used()
         if self.x.axis is not None and self.folds:
             read &= self.x.varying | kept[self.x.slots]
@@ -147,9 +144,8 @@ class Mixing(Operation):
             self.bias = Value(name, (len(amounts),), data=data, sliced={0: self.out.slots})
         else:
             assert self.bias.data is not None
-            self.bias.data = (self.bias.data.double() + torch.from_numpy(amounts)).to(
-                self.bias.data.dtype
-            )
+            total = torch.from_numpy(numbers(self.bias) + amounts)
+            self.bias.data = total.to(self.bias.data.dtype)
 
 
 class Linear(Mixing):
@@ -168,7 +164,7 @@ class Linear(Mixing):
 
     def kernel(self) -> tuple[Tensor, np.ndarray]:
         assert self.weight.data is not None
-        weight = self.weight.data.double()[..., None]
+        weight = self.weight.data.double().cpu()[..., None]
         return weight, np.broadcast_to(np.arange(weight.shape[1]), weight.shape[:2])
 
     def store(self, kernel: Tensor) -> None:
@@ -207,7 +203,7 @@ class Convolution(Mixing):
 
     def kernel(self) -> tuple[Tensor, np.ndarray]:
         assert self.weight.data is not None
-        kernel = self.weight.data.double().flatten(2)
+        kernel = self.weight.data.double().cpu().flatten(2)
         groups = self.arguments["groups"]
         outputs, per_group = kernel.shape[:2]
         first = np.arange(outputs) // (outputs // groups) * per_group
@@ -252,7 +248,7 @@ class TransposedConvolution(Mixing):
 
     def kernel(self) -> tuple[Tensor, np.ndarray]:
         assert self.weight.data is not None
-        kernel = self.weight.data.double().flatten(2)
+        kernel = self.weight.data.double().cpu().flatten(2)
         if self.depthwise:
             return kernel, np.arange(len(kernel))[:, None]
         return kernel.transpose(0, 1).contiguous(), np.broadcast_to(

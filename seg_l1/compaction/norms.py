@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from seg_l1.compaction.graph import Mask, Operation, Slots, Value, numbers
+from seg_l1.compaction.graph import Mask, Operation, Slots, numbers
 
 
-class BatchNorm(Operation):
-    """batch_norm in eval mode, and instance_norm, which normalizes a constant to 0."""
+class ChannelNorm(Operation):
+    """A norm with an entry per channel in each of its parameters and buffers."""
 
     def link(self, slots: Slots) -> None:
         x, *parameters = self.inputs
@@ -19,78 +19,68 @@ class BatchNorm(Operation):
         for parameter in parameters:
             slots.claim(parameter, 0, x.slots)
 
-    def _affine(self) -> tuple[np.ndarray, np.ndarray]:
-        """factor and offset (C,): the output is x · factor + offset."""
-        given = self.arguments
-        count = self.out.channels
-        gamma = numbers(given["weight"], np.ones(count))
-        beta = numbers(given["bias"], np.zeros(count))
+    @property
+    def gamma(self) -> np.ndarray:
+        """The factor of each channel, 1 if there is none."""
+        return numbers(self.arguments["weight"], np.ones(self.out.channels))
+
+    @property
+    def beta(self) -> np.ndarray:
+        """The offset of each channel, 0 if there is none."""
+        return numbers(self.arguments["bias"], np.zeros(self.out.channels))
+
+    def _set_state(self, varying: Mask, normalized: np.ndarray) -> None:
+        """Sets the state of the output from that of the normalized input, before γ and β."""
+        self.out.varying = varying & (self.gamma != 0)
+        self.out.constant = np.where(self.out.varying, 0.0, normalized * self.gamma + self.beta)
+
+
+class BatchNorm(ChannelNorm):
+    """batch_norm in eval mode, and instance_norm, which normalizes a constant to 0."""
+
+    def _normalized(self) -> np.ndarray:
+        given, constant = self.arguments, self.inputs[0].constant
         if given.get("training") or given.get("use_input_stats") or given["running_mean"] is None:
-            return np.zeros(count), beta
+            return np.zeros(self.out.channels)
         deviation = np.sqrt(numbers(given["running_var"]) + given["eps"])
-        factor = gamma / deviation
-        return factor, beta - numbers(given["running_mean"]) * factor
+        return (constant - numbers(given["running_mean"])) / deviation
 
-    def _ignores(self) -> Mask:
-        return numbers(self.arguments["weight"], np.ones(self.out.channels)) == 0
+    def _transfer(self) -> None:
+        self._set_state(self.inputs[0].varying, self._normalized())
 
-    def transfer(self) -> None:
-        if self.out.axis is not None:
-            x = self.inputs[0]
-            factor, offset = self._affine()
-            self.out.varying = x.varying & ~self._ignores()
-            beta = numbers(self.arguments["bias"], np.zeros(len(offset)))
-            constant = np.where(self._ignores(), beta, x.constant * factor + offset)
-            self.out.constant = np.where(self.out.varying, 0.0, constant)
-
-    def read(self, kept: Mask) -> None:
-        if self.out.axis is None:
-            super().read(kept)
-            return
-        self.inputs[0].use(self.out.used & ~self._ignores())
+    def _read(self, kept: Mask) -> None:
+        self.inputs[0].use(self.out.used & (self.gamma != 0))
 
 
-class GroupNorm(Operation):
+class GroupNorm(ChannelNorm):
     """group_norm: the channels of a group stay or go together."""
 
     def link(self, slots: Slots) -> None:
-        x, *parameters = self.inputs
-        if x.axis != 1 or any(p.data is None for p in parameters):
-            self.keep_whole(slots, "its channels are not known")
-            return
-        self.out.axis, self.out.slots = 1, x.slots
-        groups = x.slots.reshape(self.arguments["num_groups"], -1)
-        for column in groups.T[1:]:
-            slots.tie(groups[:, 0], column)
-        for parameter in parameters:
-            slots.claim(parameter, 0, x.slots)
+        super().link(slots)
+        if self.out.axis is not None:
+            groups = self._grouped(self.out.slots)
+            for column in groups.T[1:]:
+                slots.tie(groups[:, 0], column)
 
     def _grouped(self, values: np.ndarray) -> np.ndarray:
         return values.reshape(self.arguments["num_groups"], -1)
 
-    def transfer(self) -> None:
-        if self.out.axis is None:
-            return
-        x, count = self.inputs[0], self.out.channels
-        gamma = numbers(self.arguments["weight"], np.ones(count))
-        beta = numbers(self.arguments["bias"], np.zeros(count))
+    def _any_in_group(self, mask: Mask) -> Mask:
+        grouped = self._grouped(mask)
+        return np.repeat(grouped.any(1), grouped.shape[1])
+
+    def _transfer(self) -> None:
+        x = self.inputs[0]
         constant = self._grouped(x.constant)
         centered = constant - constant.mean(1, keepdims=True)
         deviation = np.sqrt(constant.var(1, keepdims=True) + self.arguments["eps"])
-        varies = np.broadcast_to(self._grouped(x.varying).any(1, keepdims=True), constant.shape)
-        self.out.varying = varies.ravel() & (gamma != 0)
-        fixed = np.where(gamma == 0, beta, (centered / deviation).ravel() * gamma + beta)
-        self.out.constant = np.where(self.out.varying, 0.0, fixed)
+        self._set_state(self._any_in_group(x.varying), (centered / deviation).ravel())
 
-    def read(self, kept: Mask) -> None:
-        if self.out.axis is None:
-            super().read(kept)
-            return
-        used = self._grouped(self.out.used).any(1, keepdims=True)
-        self.inputs[0].use(np.broadcast_to(used, self._grouped(self.out.used).shape).ravel())
+    def _read(self, kept: Mask) -> None:
+        self.inputs[0].use(self._any_in_group(self.out.used))
 
 
-class LayerNorm(Operation):
+class LayerNorm(ChannelNorm):
     """layer_norm over the channels: all stay; a channel whose weight is 0 is constant."""
 
     def link(self, slots: Slots) -> None:
@@ -99,12 +89,8 @@ class LayerNorm(Operation):
         if x.axis == len(x.shape) - 1 and len(self.arguments["normalized_shape"]) == 1:
             self.out.axis, self.out.slots = x.axis, x.slots
 
-    def transfer(self) -> None:
-        weight = self.arguments["weight"]
-        if self.out.axis is not None:
-            self.out.varying = np.ones(self.out.channels, bool)
-            self.out.constant = np.zeros(self.out.channels)
-            if isinstance(weight, Value) and weight.data is not None:
-                self.out.varying = numbers(weight) != 0
-                beta = numbers(self.arguments["bias"], np.zeros(self.out.channels))
-                self.out.constant = np.where(self.out.varying, 0.0, beta)
+    def _transfer(self) -> None:
+        self._set_state(np.ones(self.out.channels, bool), np.zeros(self.out.channels))
+
+    def _read(self, kept: Mask) -> None:
+        self._read_whole()

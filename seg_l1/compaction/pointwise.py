@@ -56,27 +56,24 @@ class Pointwise(Operation):
         self.whole_operands = []
         super().keep_whole(slots, reason)
 
-    def transfer(self) -> None:
-        if self.out.axis is None:
-            return
+    def _transfer(self) -> None:
         count = self.out.channels
         states = [value.spread(count) for value in self.operands]
-        self.out.varying = np.any([varying for varying, _ in states], axis=0)
-        self.out.constant = np.where(self.out.varying, 0.0, self._evaluate(states))
+        constant = self._evaluate(states)
+        varying = np.any([varying for varying, _ in states], axis=0)
+        self.out.varying = varying | ~np.isfinite(constant)  # 0 times infinity is no constant
+        self.out.constant = np.where(self.out.varying, 0.0, constant)
 
     def _evaluate(self, states: list[tuple[Mask, np.ndarray]]) -> np.ndarray:
         constants = iter([torch.from_numpy(constant.copy()) for _, constant in states])
         arguments = {name: _substitute(value, constants) for name, value in self.arguments.items()}
         return self.target(**arguments).double().numpy()
 
-    def read(self, kept: Mask) -> None:
-        if self.out.axis is None:
-            super().read(kept)
-            return
+    def _read(self, kept: Mask) -> None:
         for value in self.operands:
-            self._read(value, self.out.used)
+            self._read_operand(value, self.out.used)
 
-    def _read(self, value: Value, used: Mask) -> None:
+    def _read_operand(self, value: Value, used: Mask) -> None:
         if any(value is whole for whole in self.whole_operands):
             value.use(used)
         else:
@@ -93,10 +90,8 @@ class Identity(Pointwise):
 class Multiply(Pointwise):
     """mul: a channel that is 0 in one operand is 0, and the other is not read there."""
 
-    def transfer(self) -> None:
-        if self.out.axis is None:
-            return
-        super().transfer()
+    def _transfer(self) -> None:
+        super()._transfer()
         zero = np.any([self._zero(value) for value in self.operands], axis=0)
         self.out.varying = self.out.varying & ~zero
         self.out.constant = np.where(zero, 0.0, self.out.constant)
@@ -105,14 +100,11 @@ class Multiply(Pointwise):
         varying, constant = value.spread(self.out.channels)
         return ~varying & (constant == 0)
 
-    def read(self, kept: Mask) -> None:
-        if self.out.axis is None:
-            super().read(kept)
-            return
+    def _read(self, kept: Mask) -> None:
         for value in self.operands:
             others = [self._zero(other) for other in self.operands if other is not value]
             zero = np.any(others, axis=0) if others else np.zeros(self.out.channels, bool)
-            self._read(value, self.out.used & ~zero)
+            self._read_operand(value, self.out.used & ~zero)
 
 
 class Prelu(Pointwise):

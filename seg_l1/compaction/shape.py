@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from math import prod
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from seg_l1.compaction.graph import Mask, Operation, Slots, Value
 
 
-class Move(Operation):
+class Move(Operation, ABC):
     """An operator with one input whose channels may land in another dimension."""
 
     def link(self, slots: Slots) -> None:
@@ -23,20 +24,16 @@ class Move(Operation):
         for out in self.outputs:
             out.axis, out.slots = axis, x.slots
 
+    @abstractmethod
     def landing(self, x: Value) -> int | None:
         """The dimension of the output that has the channels; None if none has."""
-        raise NotImplementedError
 
-    def transfer(self) -> None:
+    def _transfer(self) -> None:
         for out in self.outputs:
-            if out.axis is not None:
-                out.varying, out.constant = self.inputs[0].varying, self.inputs[0].constant
+            out.varying, out.constant = self.inputs[0].varying, self.inputs[0].constant
 
-    def read(self, kept: Mask) -> None:
+    def _read(self, kept: Mask) -> None:
         for out in self.outputs:
-            if out.axis is None:
-                super().read(kept)
-                return
             self.inputs[0].use(out.used)
 
 
@@ -96,10 +93,7 @@ class Reshape(Operation):
         if self.run > 0:
             self.out.slots = np.repeat(x.slots, self.run)
         else:
-            runs = x.slots.reshape(-1, -self.run)
-            for column in runs.T[1:]:
-                slots.tie(runs[:, 0], column)
-            self.out.slots = runs[:, 0]
+            self.out.slots = _tie_runs(slots, x, self.out)
 
     def _landing(self, x: Value) -> tuple[int, int] | None:
         assert x.axis is not None
@@ -119,25 +113,20 @@ class Reshape(Operation):
             return axis, -(count // new[axis])
         return None
 
-    def transfer(self) -> None:
+    def _transfer(self) -> None:
         x = self.inputs[0]
-        if self.out.axis is None:
-            return
         if self.run > 0:
             self.out.varying = np.repeat(x.varying, self.run)
             self.out.constant = np.repeat(x.constant, self.run)
         else:
-            varying, constant = (v.reshape(-1, -self.run) for v in (x.varying, x.constant))
-            self.out.varying = varying.any(1) | (constant != constant[:, :1]).any(1)
-            self.out.constant = np.where(self.out.varying, 0.0, constant[:, 0])
+            _merge_runs(x, self.out)
 
-    def read(self, kept: Mask) -> None:
-        if self.out.axis is None:
-            super().read(kept)
-        elif self.run > 0:
-            self.inputs[0].use(np.asarray(self.out.used.reshape(-1, self.run).any(1)))
+    def _read(self, kept: Mask) -> None:
+        used = self.out.used
+        if self.run > 0:
+            self.inputs[0].use(np.asarray(used.reshape(-1, self.run).any(1)))
         else:
-            self.inputs[0].use(np.repeat(self.out.used, -self.run))
+            self.inputs[0].use(np.repeat(used, -self.run))
 
 
 class PixelShuffle(Operation):
@@ -148,22 +137,13 @@ class PixelShuffle(Operation):
         if x.axis != 1:
             self.keep_whole(slots, "its channels are not dimension 1")
             return
-        runs = x.slots.reshape(self.out.shape[1], -1)
-        for column in runs.T[1:]:
-            slots.tie(runs[:, 0], column)
-        self.out.axis, self.out.slots = 1, runs[:, 0]
+        self.out.axis = 1
+        self.out.slots = _tie_runs(slots, x, self.out)
 
-    def transfer(self) -> None:
-        if self.out.axis is not None:
-            x = self.inputs[0]
-            varying, constant = (v.reshape(self.out.channels, -1) for v in (x.varying, x.constant))
-            self.out.varying = varying.any(1) | (constant != constant[:, :1]).any(1)
-            self.out.constant = np.where(self.out.varying, 0.0, constant[:, 0])
+    def _transfer(self) -> None:
+        _merge_runs(self.inputs[0], self.out)
 
-    def read(self, kept: Mask) -> None:
-        if self.out.axis is None:
-            super().read(kept)
-            return
+    def _read(self, kept: Mask) -> None:
         self.inputs[0].use(np.repeat(self.out.used, self.inputs[0].channels // self.out.channels))
 
 
@@ -203,9 +183,7 @@ class Concatenate(Operation):
     def _sizes(self) -> list[int]:
         return [part.shape[self.axis] for part in self.inputs]
 
-    def transfer(self) -> None:
-        if self.out.axis is None:
-            return
+    def _transfer(self) -> None:
         states = [p.spread(n) for p, n in zip(self.inputs, self._sizes(), strict=True)]
         varying, constant = zip(*states, strict=True)
         if self.along:
@@ -214,12 +192,24 @@ class Concatenate(Operation):
             self.out.varying = np.any(varying, 0) | (np.ptp(constant, 0) != 0)
             self.out.constant = np.where(self.out.varying, 0.0, constant[0])
 
-    def read(self, kept: Mask) -> None:
-        if self.out.axis is None:
-            super().read(kept)
-            return
+    def _read(self, kept: Mask) -> None:
         used = [self.out.used] * len(self.inputs)
         if self.along:
             used = np.split(self.out.used, np.cumsum(self._sizes())[:-1])
         for part, mask in zip(self.inputs, used, strict=True):
             part.use(mask)
+
+
+def _tie_runs(slots: Slots, x: Value, out: Value) -> np.ndarray:
+    """Ties the runs of channels of `x` that become one of `out`; returns a slot for each."""
+    runs = x.slots.reshape(out.channels, -1)
+    for column in runs.T[1:]:
+        slots.tie(runs[:, 0], column)
+    return runs[:, 0]
+
+
+def _merge_runs(x: Value, out: Value) -> None:
+    """Sets the state of `out`: constant where all channels of a run have the same constant."""
+    varying, constant = (state.reshape(out.channels, -1) for state in (x.varying, x.constant))
+    out.varying = varying.any(1) | (constant != constant[:, :1]).any(1)
+    out.constant = np.where(out.varying, 0.0, constant[:, 0])

@@ -31,19 +31,12 @@ class Spatial(Operation):
         """Whether a constant stays one."""
         return np.ones(len(constant), bool)
 
-    def transfer(self) -> None:
+    def _transfer(self) -> None:
         x = self.inputs[0]
-        if self.out.axis is not None:
-            self.out.varying = x.varying | ~self.keeps(x.constant)
-            self.out.constant = np.where(self.out.varying, 0.0, x.constant)
-            for other in self.outputs[1:]:
-                other.varying = np.ones(other.channels, bool)
-                other.constant = np.zeros(other.channels)
+        self.out.varying = x.varying | ~self.keeps(x.constant)
+        self.out.constant = np.where(self.out.varying, 0.0, x.constant)
 
-    def read(self, kept: Mask) -> None:
-        if self.out.axis is None:
-            super().read(kept)
-            return
+    def _read(self, kept: Mask) -> None:
         for out in self.outputs:
             self.inputs[0].use(out.used)
 
@@ -108,15 +101,11 @@ class Unpool(Operation):
         self.out.axis, self.out.slots = 1, x.slots
         slots.tie(x.slots, indices.slots)
 
-    def transfer(self) -> None:
-        if self.out.axis is not None:
-            x = self.inputs[0]
-            self.out.varying = x.varying | (x.constant != 0)
-            self.out.constant = np.zeros(self.out.channels)
+    def _transfer(self) -> None:
+        x = self.inputs[0]
+        self.out.varying = x.varying | (x.constant != 0)
+        self.out.constant = np.zeros(self.out.channels)
 
-    def read(self, kept: Mask) -> None:
-        if self.out.axis is None:
-            super().read(kept)
-            return
+    def _read(self, kept: Mask) -> None:
         for value in self.inputs:
             value.use(self.out.used & self.out.varying)

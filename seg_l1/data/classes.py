@@ -27,7 +27,7 @@ def read_classes(
 
     Args:
         num_classes: None, or their number, which is checked; without a listing they are numbered.
-        mask_values: an entry per class, which tells their number where nothing else does.
+        mask_values: an entry per class; their number, where nothing else gives it.
         suggest: returns the overrides that a person can give who has no listing, or "".
 
     Raises:

@@ -19,7 +19,7 @@ from seg_l1.data.files import FileSplit, file_split
 from seg_l1.data.images import dropped_bands
 from seg_l1.data.layout import check_training, find
 from seg_l1.data.mask_values import Key
-from seg_l1.data.masks import reading_of
+from seg_l1.data.masks import MaskReading, reading_of
 from seg_l1.data.partition import draw
 from seg_l1.data.split import SegmentationData
 from seg_l1.errors import UserError
@@ -79,12 +79,7 @@ def load(
     if not to_score or not found.splits:
         check_training(folder, found)
     every = [pair for pairs in found.splits.values() for pair in pairs]
-    classes, colors = read_classes(
-        folder, num_classes, key.mask_values, lambda: suggest_classes(every, key)
-    )
-    if key.mask_values is None and key.threshold is None:
-        key = replace(key, mask_values=colors)
-    reading = reading_of(key, len(classes))
+    classes, reading = _classes_and_reading(folder, every, num_classes, key)
     sources = {
         split: file_split(folder, pairs, image_size, reading, channels=channels)
         for split, pairs in found.splits.items()
@@ -100,19 +95,34 @@ def load(
     read = _assemble_to_score if to_score else assemble
     data = read(sources, classes, None if given or to_score else cut, memory_mib=memory_mib)
     data.notes[:0] = [*found.notes, *dropped_bands([image for image, _ in every])]
-    if given and (group_pattern is not None or stratify):
-        data.notes.append(
-            "the splits are given by folders: group_pattern and stratify affect folds only"
-        )
     if not to_score:
-        data.notes.extend(_unused_fractions(sources, val_fraction, test_fraction))
+        grouped = group_pattern is not None or stratify
+        data.notes += _unused_keys(sources, val_fraction, test_fraction, grouped=grouped)
     return data
 
 
-def _unused_fractions(
-    splits: Collection[str], val_fraction: float | None, test_fraction: float
+def _classes_and_reading(
+    folder: Path, pairs: Sequence[tuple[Path, Path]], num_classes: int | None, key: Key
+) -> tuple[list[str], MaskReading]:
+    """The names of the classes, and what the values of the masks mean."""
+    classes, colors = read_classes(
+        folder, num_classes, key.mask_values, lambda: suggest_classes(pairs, key)
+    )
+    if key.mask_values is None and key.threshold is None:
+        key = replace(key, mask_values=colors)
+    return classes, reading_of(key, len(classes))
+
+
+def _unused_keys(
+    splits: Collection[str], val_fraction: float | None, test_fraction: float, *, grouped: bool
 ) -> Iterator[str]:
-    """Yields notes on shares that are not drawn, or are drawn beside split folders."""
+    """Yields notes on keys that draw no split, or draw one beside split folders.
+
+    Args:
+        grouped: whether the splits are to be drawn by groups or classes.
+    """
+    if grouped and "val" in splits:
+        yield "the splits are given by folders: group_pattern and stratify affect folds only"
     if test_fraction and {*splits} != {"train"}:
         yield "the splits are given by folders: test_fraction has no effect"
     if "test" in splits and "val" not in splits and val_fraction is not None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seg_l1.models.layers import eval_mode
 from seg_l1.scope import ScopedTensor
 
 DECOUPLED = ("AdamW", "Adafactor", "Muon")
@@ -139,12 +140,10 @@ def scale_invariant_layers(model: nn.Module, image: Tensor) -> set[str]:
     hooks = [m.register_forward_hook(record_output(name)) for name, m in model.named_modules()]
     norms = [module for module in model.modules() if isinstance(module, NORMS)]
     hooks += [module.register_forward_pre_hook(record_norm) for module in norms]
-    training = model.training
-    model.eval()
     try:
-        model(image)
+        with eval_mode(model):
+            model(image)
     finally:
-        model.train(training)
         for hook in hooks:
             hook.remove()
     return names

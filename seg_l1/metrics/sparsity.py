@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from seg_l1.models.layers import eval_mode
 from seg_l1.scope import ScopedTensor
 
 
@@ -68,9 +69,6 @@ def parameters(model: nn.Module) -> int:
 
 def multiply_adds(model: nn.Module, image: Tensor) -> int:
     """Returns the multiply-adds for `image` (1, C, H, W): half of torch's FLOP count."""
-    training = model.training
-    model.eval()
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(image)
-    model.train(training)
     return counter.get_total_flops() // 2

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -13,6 +14,18 @@ NORMS: dict[str, Callable[[int], nn.Module]] = {
     "group": lambda channels: nn.GroupNorm(_groups(channels), channels),
     "none": lambda channels: nn.Identity(),
 }
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """Context manager: `model` is in eval mode; then each of its modules is as it was."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
 
 
 def convolutions(widths: Sequence[int], norm: str, dropout: float) -> nn.Sequential:

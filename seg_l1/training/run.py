@@ -88,6 +88,18 @@ def run(
     if resume:
         recorder.check()
         record.tidy()
+    return _recorded(recorder, console, on_epoch, after_training, resume=resume)
+
+
+def _recorded(
+    recorder: Recorder,
+    console: Console,
+    on_epoch: Callable[[Row], None],
+    after_training: AfterTraining | None,
+    *,
+    resume: bool,
+) -> RunSummary:
+    """Trains and evaluates; whatever happens is recorded. The arguments are those of `run`."""
     with stop_signals() as stopped, recorder.recording_failure():
         recorder.start(resume)
         _log_start(recorder, resume=resume)
@@ -95,7 +107,7 @@ def run(
             _train(recorder, bar, stopped=stopped, on_epoch=on_epoch)
         summary = finish(recorder, after_training)
     if stopped():
-        raise Interrupted(f"{record.path} is finished; what comes after it was stopped")
+        raise Interrupted(f"{recorder.record.path} is finished; what comes after it was stopped")
     return summary
 
 
