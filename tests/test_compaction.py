@@ -248,6 +248,31 @@ def test_constants_move_into_a_bias_where_nothing_is_padded():
     assert torch.allclose(small[2].bias, expected, rtol=1e-14)
 
 
+def test_the_constants_of_a_dead_group_are_normalized_by_each_other():
+    model = nn.Sequential(conv(3, 4), nn.GroupNorm(2, 4), nn.Sigmoid(), conv(4, 2, 1))
+    randomize(model, 0, dead=0, unread=0)
+    model[0].weight.data[2:] = 0
+    model[0].bias.data[2:] = torch.tensor([0.2, -0.1])
+    x = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    check_analysis(model, x)
+    small = compact(model, x).model
+    assert (small[0].out_channels, small[1].num_groups) == (2, 1)
+    assert_equal(model, small, x)
+
+
+def test_a_transposed_convolution_repeats_a_constant_if_its_taps_are_equal():
+    model = nn.Sequential(conv(3, 4), nn.Sigmoid(), nn.ConvTranspose2d(4, 4, 2, 2), conv(4, 2))
+    randomize(model, 0, dead=0, unread=0)
+    model[0].weight.data[2:] = 0
+    model[2].weight.data[:2, 2:] = 0
+    model[2].weight.data[2:, 2:] = torch.tensor([[0.5, -0.3], [1.0, 0.7]])[..., None, None]
+    x = torch.randn(1, 3, 8, 8, dtype=torch.float64)
+    check_analysis(model, x)
+    found = compact(model, x)
+    assert [layer.constant for layer in found.layers] == [2, 2, 0]
+    assert_equal(model, found.model, x)
+
+
 def test_a_constant_channel_carries_nothing_for_another_group():
     model = nn.Sequential(conv(3, 8), nn.Sigmoid(), conv(8, 4, groups=2))
     randomize(model, 0, dead=0, unread=0)
