@@ -5,33 +5,29 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
 
 from seg_l1.cli.main import main
 from seg_l1.runs.directory import RunDirectory
+from tests.support.forks import Forked
 from tests.support.runs import TINY
 
 SMALL = [*TINY, "model.depth=1", "trainer.kkt_every=null", "trainer.threads=1"]
-START = [sys.executable, "-c", "import sys; from seg_l1.cli.main import main; sys.exit(main())"]
 WORD = "standard output was closed"
 
 
-def read_until(start: str, *words: str) -> tuple[int, str]:
+def read_until(start: str, command: str, *words: str) -> tuple[int, str]:
     """Starts a command and closes its output after a line; returns exit code and standard error."""
-    process = subprocess.Popen(
-        [*START, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stderr is not None
-    with process:
-        for line in process.stdout:
+    reader, writer = os.pipe()
+    process = Forked([*words], command=command, stdout=writer, prepare=lambda: os.close(reader))
+    os.close(writer)
+    with os.fdopen(reader, encoding="utf-8") as lines:
+        for line in lines:
             if line.startswith(start):
                 break
-        process.stdout.close()
-        said = process.stderr.read()
-    return process.returncode, said
+    ended = process.wait()
+    return ended.code, ended.err
 
 
 @pytest.mark.slow
@@ -76,8 +72,8 @@ def test_what_only_prints_ends_with_a_word(words, copied):
     Image.new("RGB", (48, 48)).save(copied / "p.png")
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [*START, *words.split()], stdout=writer, stderr=subprocess.PIPE, text=True, check=False
-    )
+    command, *more = words.split()
+    process = Forked(more, command=command, stdout=writer)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (130, f"{WORD}\n")
+    ended = process.wait()
+    assert (ended.code, ended.err) == (130, f"{WORD}\n")

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.support.examples import Block, blocks, run
+from tests.support.forks import Forked
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -28,15 +26,10 @@ def test_there_are_examples():
 @pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_examples_of_a_page_run(page, tmp_path):
     """In a process of their own: one may register the metric of an optimizer, for example."""
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.support.examples", str(page)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+    ended = Forked(
+        [str(page)], folder=tmp_path, command=lambda words: run(Path(words[0])) or 0
+    ).wait()
+    assert ended.code == 0, ended.err
 
 
 def test_an_example_that_raises_is_reported_by_its_line(tmp_path):

@@ -11,7 +11,6 @@ Every other block starts anew, with the names of `stand_ins` for what it takes f
 from __future__ import annotations
 
 import re
-import sys
 import warnings
 from pathlib import Path
 from textwrap import dedent
@@ -85,7 +84,3 @@ def run(path: Path) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             exec(compile(padded, str(path), "exec"), namespace)
-
-
-if __name__ == "__main__":
-    run(Path(sys.argv[1]))

@@ -75,6 +75,7 @@ class Forked:
         folder: where it runs; by default the present one.
         command: of `seg-l1`, or a function that is called with the words.
         prepare: is called in the process before the command.
+        stdout: the descriptor of its standard output, in place of a file that `wait` reads.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Forked:
         folder: Path | None = None,
         command: str | Callable[[list[str]], int] = "train",
         prepare: Callable[[], None] = lambda: None,
+        stdout: int | None = None,
     ) -> None:
         call = command if callable(command) else lambda words: main([command, *words])
         for module in IMPORTED:
@@ -91,7 +93,7 @@ class Forked:
         self._files = [tempfile.TemporaryFile("w+") for _ in range(2)]  # noqa: SIM115
         self.pid = os.fork()
         if not self.pid:
-            _child(words, folder or Path(), call, prepare, self._files)
+            _child(words, folder or Path(), call, prepare, self._files, stdout)
 
     def lives(self) -> bool:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
@@ -125,6 +127,7 @@ def _child(
     command: Callable[[list[str]], int],
     prepare: Callable[[], None],
     files: list[IO[str]],
+    stdout: int | None,
 ) -> NoReturn:
     code = 99
     try:
@@ -133,6 +136,8 @@ def _child(
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a worker of xdist ignores it
         for number, file in enumerate(files, 1):
             os.dup2(file.fileno(), number)
+        if stdout is not None:
+            os.dup2(stdout, 1)
         # not what a test captures
         sys.stdout, sys.stderr = (os.fdopen(n, "w", buffering=1, encoding="utf-8") for n in (1, 2))
         prepare()
