@@ -142,6 +142,7 @@ def test_a_missing_package_is_named(root, monkeypatch, capsys):
     assert (root / "images/0.dcm").exists()
 
 
+@pytest.mark.slow
 def test_the_command_runs_and_new_images_are_scaled_alike(root, tmp_path):
     np.save(root / "images/0.npy", LEVELS)
     command = [sys.executable, "-m", "seg_l1.data.to_png", str(root / "images")]

@@ -78,6 +78,7 @@ def test_a_row_has_the_columns_of_the_contract(data):
     assert row["gap/miou"] == pytest.approx(row["train/miou"] - row["val/miou"])
 
 
+@pytest.mark.slow
 def test_strong_l1_gives_exact_zeros_and_the_subgradient_none(data):
     strong = ["regularizer.alpha=1e-2", "trainer.epochs=1"]
     *_, row = experiment(*strong, data=data).loop.rows()
@@ -208,6 +209,7 @@ def test_a_compiled_network_takes_the_same_steps(data):
             assert one[key] == pytest.approx(other[key], rel=0.02, abs=0.01)
 
 
+@pytest.mark.slow
 def test_images_of_their_own_sizes_are_trained_on_in_windows(street):
     """Pictures of two sizes, whole ones evaluated, in tiles too."""
     from tests.support.standard_files import write_pairs

@@ -106,6 +106,7 @@ def test_the_row_proves_it(mine):
         assert float(penalty.distance(w, -0.1 * (w / penalty.tau).clamp(-1, 1), 0.1).max()) < 1e-15
 
 
+@pytest.mark.slow
 def test_its_hyperparameter_is_a_key_of_every_regularizer(mine, command):
     jobs, configs = planned(mine, *SWEEP)
     assert len(jobs) == 8
@@ -120,6 +121,7 @@ def test_a_sweep_trains_each_run_once(mine):
     assert [job.same_as for job in jobs] == [None, None, 0, 1, None, None, None, None]
 
 
+@pytest.mark.slow
 def test_each_hyperparameter_counts_for_its_own_penalties_alone():
     """The same of every penalty of the table, and of every hyperparameter that conf/ has."""
     for option in options(CONF):

@@ -263,6 +263,7 @@ def test_a_failed_run_is_named_and_tried_again(path, tmp_path, monkeypatch):
         ),
     ],
 )
+@pytest.mark.slow
 def test_what_makes_no_sense_is_refused(path, tmp_path, words, said):
     code, out, err = path(*SMALL, *words)
     assert code == 2 and said in err and "Traceback" not in out + err

@@ -191,6 +191,7 @@ def test_values_of_the_environment_are_written_out(monkeypatch):
     assert written == ["dataset.root='a, b'", "seed=3", "model.width=4"]
 
 
+@pytest.mark.slow
 def test_a_number_of_the_environment_is_told_about_oc_decode(command, monkeypatch):
     monkeypatch.setenv("N", "2")
     for key in ("trainer.epochs", "regularizer.alpha", "regularizer.l1_ratio"):
@@ -212,6 +213,7 @@ def test_a_package_belongs_to_a_configuration_that_is_shown(command):
     assert code == 2 and "--cfg job" in err
 
 
+@pytest.mark.slow
 def test_the_home_folder_is_found_behind_an_equals_sign(command, tmp_path, monkeypatch, capsys):
     home = tmp_path / "home"
     home.mkdir()
@@ -248,6 +250,7 @@ def test_a_glob_goes_over_the_options_of_a_group(words, names):
     assert set(values(override)) == names
 
 
+@pytest.mark.slow
 def test_the_option_of_a_glob_that_cannot_be_used_is_named(command, tmp_path):
     for words, named in (
         (["regularizer=glob(*)", "regularizer.solver=proximal"], "regularizer=bridge"),

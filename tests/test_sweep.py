@@ -49,6 +49,7 @@ def test_a_range_that_is_none_is_refused(inside):
         expand_ranges(f"regularizer.alpha=logspace({inside}")
 
 
+@pytest.mark.slow
 def test_jobs_are_the_product_and_their_configurations_those_of_hydra():
     words = ["regularizer=none,elastic_net", "regularizer.alpha=logspace(-6,-5,2)", "seed=0,1"]
     words += ["optimizer=sgd,adam", "optimizer.lr=0.01"]
