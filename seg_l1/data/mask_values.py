@@ -67,9 +67,14 @@ def _unquoted(value: Any) -> Any:
     return value
 
 
+def packed(red: Any, green: Any, blue: Any) -> Any:
+    """Returns the code of a color that is not gray; of arrays an array."""
+    return FIRST_COLOR + (red << 16) + (green << 8) + blue
+
+
 def color_code(red: int, green: int, blue: int) -> int:
     """Returns the code of a color."""
-    return red if red == green == blue else FIRST_COLOR + (red << 16) + (green << 8) + blue
+    return red if red == green == blue else int(packed(red, green, blue))
 
 
 def text(code: int) -> str:

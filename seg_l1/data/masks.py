@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Image as Picture
 
-from seg_l1.data.mask_values import FIRST_COLOR, OTHERS, VOID, Key
+from seg_l1.data.mask_values import FIRST_COLOR, OTHERS, VOID, Key, packed
 from seg_l1.data.split import IGNORE
 from seg_l1.errors import UserError
 
@@ -113,7 +113,7 @@ def _palette(picture: Picture) -> np.ndarray:
 def _codes(colors: np.ndarray) -> np.ndarray:
     red, green, blue = np.moveaxis(colors.astype(np.int64), -1, 0)
     gray = (red == green) & (green == blue)
-    return np.where(gray, red, FIRST_COLOR + (red << 16) + (green << 8) + blue)
+    return np.where(gray, red, packed(red, green, blue))
 
 
 def _without_alpha(channels: np.ndarray, path: Path) -> Pixels:
