@@ -21,6 +21,7 @@ COMMANDS = {
     "path": "choose alpha: a regularization path, cross-validation, and a refit",
     "search": "search hyperparameters with optuna",
     "report": "compare runs and sweeps: tables, figures and tests in one HTML file",
+    "compact": "remove the channels of a trained network that do nothing",
     "evaluate": "score the best weights of a run on a split",
     "predict": "segment new images with a trained network",
 }

@@ -16,24 +16,27 @@ class CaptureError(ValueError):
     """`torch.export` cannot capture the network."""
 
 
-def capture(
-    model: nn.Module, example: Sequence[Tensor], rules: Mapping[str, type[Operation]]
-) -> Graph:
-    """Captures `model` in eval mode.
+class Program:
+    """What a network computes in eval mode, as `torch.export` captures it.
 
-    Args:
-        rules: the class of each operator that has a rule.
+    The parameters may change afterwards: a graph has those of the moment at which it is made.
 
     Raises:
-        CaptureError: if it has control flow that depends on the data, for example.
+        CaptureError: if the network has control flow that depends on the data, for example.
     """
-    try:
-        with eval_mode(model):
-            program = torch.export.export(model, tuple(example), strict=False)
-    except Exception as error:
-        reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
-        raise CaptureError(f"torch.export cannot capture the network: {reason}") from error
-    return _Reader(program, dict(_tensors(model)), rules).graph
+
+    def __init__(self, model: nn.Module, example: Sequence[Tensor]) -> None:
+        self._model = model
+        try:
+            with eval_mode(model):
+                self._exported = torch.export.export(model, tuple(example), strict=False)
+        except Exception as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
+            raise CaptureError(f"torch.export cannot capture the network: {reason}") from error
+
+    def graph(self, rules: Mapping[str, type[Operation]]) -> Graph:
+        """Returns a new graph, in which each operator has the class that `rules` name."""
+        return _Reader(self._exported, dict(_tensors(self._model)), rules).graph
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from seg_l1.compaction.analysis import Selection, select
-from seg_l1.compaction.capture import capture
+from seg_l1.compaction.capture import Program
 from seg_l1.compaction.graph import Operation
 from seg_l1.compaction.mixing import Mixing
 from seg_l1.compaction.rules import RULES, SHAPES
@@ -66,9 +66,14 @@ class CompactModel:
     multiply_adds: tuple[int, int]
     difference: float
 
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether no channel was removed."""
+        return all(layer.kept == layer.total for layer in self.layers)
+
     def __str__(self) -> str:
         (dense, small), (dense_adds, small_adds) = self.parameters, self.multiply_adds
-        if small == dense:
+        if self.is_unchanged:
             return f"nothing to remove: {dense:,} parameters, {dense_adds:,} multiply-adds"
         return (
             f"{dense:,} -> {small:,} parameters ({dense / small:.1f}x fewer),"
@@ -82,7 +87,67 @@ class CompactionError(RuntimeError):
     """The compact network does not give the outputs of the dense one."""
 
 
-@torch.no_grad()
+class Compactor:
+    """Compacts a network whose weights change: it is captured once.
+
+    Args:
+        model, example: as for `compact`.
+
+    Raises:
+        CaptureError: if `torch.export` cannot capture the network.
+    """
+
+    def __init__(self, model: nn.Module, example: Tensor | Sequence[Tensor]) -> None:
+        self.model = model
+        self.inputs = [example] if isinstance(example, Tensor) else list(example)
+        with torch.no_grad():
+            self._program = Program(model, self.inputs)
+
+    @torch.no_grad()
+    def compact(self, multiple: int = 1) -> CompactModel:
+        """Returns what `compact` does, for the present weights.
+
+        Raises:
+            CompactionError: see `compact`.
+        """
+        with eval_mode(self.model):
+            dense = _outputs(self.model, self.inputs)
+        # a network may have sizes of its tensors in its code, so that reshapes cannot change
+        without_shapes = {name: rule for name, rule in RULES.items() if name not in SHAPES}
+        attempts = (self._attempt(dense, rules, multiple) for rules in (RULES, without_shapes))
+        made = next(filter(None, attempts), None)
+        if made is None:
+            raise CompactionError("the compact network gives other outputs; please report it")
+        small, difference, selection = made
+        image = self.inputs[0]
+        return CompactModel(
+            small,
+            [_layer(op, selection) for op in selection.graph.operations if _has_channels(op)],
+            [(op.operator, op.layer, op.whole) for op in selection.graph.operations if op.whole],
+            (parameters(self.model), parameters(small)),
+            (multiply_adds(self.model, image), multiply_adds(small, image)),
+            difference,
+        )
+
+    def _attempt(
+        self, dense: list[Tensor], rules: Mapping[str, type[Operation]], multiple: int
+    ) -> tuple[nn.Module, float, Selection] | None:
+        """The compact network, the largest difference, the selection; None if it is not equal."""
+        selection = select(self._program.graph(rules), multiple)
+        small = sliced(self.model, selection)
+        try:
+            with eval_mode(small):
+                outputs = _outputs(small, self.inputs)
+        except RuntimeError:
+            return None
+        pairs = list(zip(outputs, dense, strict=True))
+        if any(a.shape != b.shape for a, b in pairs):
+            return None
+        difference = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
+        scale = max((float(b.abs().max()) for b in dense), default=0.0)
+        return (small, difference, selection) if difference <= TOLERANCE * scale else None
+
+
 def compact(
     model: nn.Module, example: Tensor | Sequence[Tensor], *, multiple: int = 1
 ) -> CompactModel:
@@ -108,47 +173,7 @@ def compact(
     >>> compact(net, torch.zeros(1, 3, 16, 16)).model[0]
     Conv2d(3, 2, kernel_size=(3, 3), stride=(1, 1))
     """
-    inputs = [example] if isinstance(example, Tensor) else list(example)
-    with eval_mode(model):
-        dense = _outputs(model, inputs)
-    # a network may have sizes of its tensors in its code, so that reshapes cannot change
-    without_shapes = {name: rule for name, rule in RULES.items() if name not in SHAPES}
-    attempts = (_attempt(model, inputs, dense, r, multiple) for r in (RULES, without_shapes))
-    made = next(filter(None, attempts), None)
-    if made is None:
-        raise CompactionError("the compact network gives other outputs; please report it")
-    small, difference, selection = made
-    return CompactModel(
-        small,
-        [_layer(op, selection) for op in selection.graph.operations if _has_channels(op)],
-        [(op.operator, op.layer, op.whole) for op in selection.graph.operations if op.whole],
-        (parameters(model), parameters(small)),
-        (multiply_adds(model, inputs[0]), multiply_adds(small, inputs[0])),
-        difference,
-    )
-
-
-def _attempt(
-    model: nn.Module,
-    inputs: Sequence[Tensor],
-    dense: list[Tensor],
-    rules: Mapping[str, type[Operation]],
-    multiple: int,
-) -> tuple[nn.Module, float, Selection] | None:
-    """The compact network, the largest difference, the selection; None if it is not equal."""
-    selection = select(capture(model, inputs, rules), multiple)
-    small = sliced(model, selection)
-    try:
-        with eval_mode(small):
-            outputs = _outputs(small, inputs)
-    except RuntimeError:
-        return None
-    pairs = list(zip(outputs, dense, strict=True))
-    if any(a.shape != b.shape for a, b in pairs):
-        return None
-    difference = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
-    scale = max((float(b.abs().max()) for b in dense), default=0.0)
-    return (small, difference, selection) if difference <= TOLERANCE * scale else None
+    return Compactor(model, example).compact(multiple)
 
 
 def _outputs(model: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -10,7 +10,7 @@ from seg_l1.config.hyperparameters import hyperparameters
 
 PRESENTATION = (
     "traceback", "regularizer.name", "trainer.log_every", "trainer.pictures",
-    "trainer.pictures_every", "trainer.kkt_every", "trainer.kkt_images",
+    "trainer.pictures_every", "trainer.kkt_every", "trainer.kkt_images", "trainer.compact",
 )  # fmt: skip
 """Keys that decide what is shown and measured along the way."""
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from seg_l1.compaction import CompactModel
+from seg_l1.config.commands import assignment, command_line
+from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.files import Config
 from seg_l1.runs.summary import RunSummary, Scores
 from seg_l1.scope import ScopedTensor
@@ -55,4 +60,63 @@ def start_lines(
         f"regularization: {', and '.join(summary.shrinkage) or 'none'}",
         *(f"note: {note}" for note in summary.notes),
         f"run: {folder}",
+    ]
+
+
+def closing_text(
+    row: Scores,
+    test: Scores,
+    *,
+    run: RunDirectory,
+    overrides: Sequence[str],
+    alpha: float,
+    seconds: float,
+    compact: CompactModel | None,
+) -> str:
+    """Returns scores and files of a finished run, and commands for the next steps.
+
+    Args:
+        compact: the compact network, if it has been saved in the run.
+    """
+    files = (run.preview, run.metrics, run.summary, run.weights, run.best)
+    tested = f", test {test['miou']:.4f}" if test else ""
+    small = f"\n{compact_line(compact)}" if compact else ""
+    return "\n".join(
+        [
+            f"\nbest epoch {row['epoch']}: mIoU val {row['val/miou']:.4f}{tested},"
+            f" {100 * row['sparsity/exact']:.1f} % exact zeros; {seconds:.0f} s in total{small}",
+            f"\nall results are in {run.path}",
+            "".join(f"  {file.relative_to(run.path)}" for file in files),
+            "\nnext:",
+            *(f"  {line}" for line in _next_commands(run, overrides, alpha, compact is not None)),
+        ]
+    )
+
+
+def compact_line(compact: CompactModel) -> str:
+    """Returns what compaction made of a network, such as "compact: 9.7x fewer parameters, ..."."""
+    if compact.is_unchanged:
+        return "compact: no channel is without effect, so the network keeps its size"
+    fewer, adds = (
+        before / max(1, after) for before, after in (compact.parameters, compact.multiply_adds)
+    )
+    return f"compact: {fewer:.1f}x fewer parameters, {adds:.1f}x fewer multiply-adds, same outputs"
+
+
+def _next_commands(
+    run: RunDirectory, overrides: Sequence[str], alpha: float, compact: bool
+) -> list[str]:
+    sweep = ",".join(f"{(alpha or 1e-5) * factor:g}" for factor in (0.3, 1, 3))
+    left_out = r"[+~]*(regularizer(\.|=)|resume|hydra|debug=|path\.|start=|sweep\.)"
+    general = r"\+*regularizer\.(scope|dropout|drop_connect|lam)="  # of every penalty
+    kept = [w for w in overrides if not re.match(left_out, w) or re.match(general, w)]
+    penalties = ("regularizer=l1,l2,elastic_net", f"regularizer.alpha={sweep}")
+    board = "outputs" if run.path.parts[0] == "outputs" else shlex.quote(str(run.path))
+    network = assignment("run", run.compact.path if compact else run.path)
+    return [
+        command_line("train", *kept, "regularizer=none"),
+        command_line("train", "-m", *kept, *penalties),
+        command_line("predict", network, "input=images", "output=predictions"),
+        command_line("export", network, "format=onnx"),
+        f"tensorboard --logdir {board}",
     ]

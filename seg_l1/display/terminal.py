@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager, suppress
@@ -18,7 +16,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from seg_l1.config.commands import command_line
 from seg_l1.display.console import Screen
 from seg_l1.errors import Interrupted
 
@@ -27,7 +24,6 @@ if TYPE_CHECKING:
 
     from seg_l1.data.split import SegmentationData
     from seg_l1.metrics.sparsity import LayerZeros
-    from seg_l1.runs.directory import RunDirectory
     from seg_l1.training.evaluation import Row
     from seg_l1.training.loop import Loop
 
@@ -248,38 +244,6 @@ def zeros_table(layers: Sequence[LayerZeros], *, epoch: int, largest: int = 5) -
     table.add_section()
     add(f"all {len(layers)}", layers)
     return render(table)
-
-
-def closing_text(
-    row: Row,
-    test: Row,
-    *,
-    run: RunDirectory,
-    overrides: Sequence[str],
-    alpha: float,
-    seconds: float,
-) -> str:
-    """Returns scores and files of a finished run, and commands for the next steps."""
-    files = (run.preview, run.metrics, run.summary, run.weights, run.best)
-    tested = f", test {test['miou']:.4f}" if test else ""
-    sweep = ",".join(f"{(alpha or 1e-5) * factor:g}" for factor in (0.3, 1, 3))
-    left_out = r"[+~]*(regularizer(\.|=)|resume|hydra|debug=|path\.|start=|sweep\.)"
-    general = r"\+*regularizer\.(scope|dropout|drop_connect|lam)="  # of every penalty
-    kept = [w for w in overrides if not re.match(left_out, w) or re.match(general, w)]
-    penalties = ("regularizer=l1,l2,elastic_net", f"regularizer.alpha={sweep}")
-    board = "outputs" if run.path.parts[0] == "outputs" else shlex.quote(str(run.path))
-    return "\n".join(
-        [
-            f"\nbest epoch {row['epoch']}: mIoU val {row['val/miou']:.4f}{tested},"
-            f" {100 * row['sparsity/exact']:.1f} % exact zeros; {seconds:.0f} s in total",
-            f"\nall results are in {run.path}",
-            "".join(f"  {file.relative_to(run.path)}" for file in files),
-            "\nnext:",
-            f"  {command_line('train', *kept, 'regularizer=none')}",
-            f"  {command_line('train', '-m', *kept, *penalties)}",
-            f"  tensorboard --logdir {board}",
-        ]
-    )
 
 
 def render(table: Table) -> str:

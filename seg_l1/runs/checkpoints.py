@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from seg_l1 import distributed
 from seg_l1.errors import UserError, first_line
-from seg_l1.runs.files import blame_file, write_bytes
+from seg_l1.runs.files import write_bytes
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -47,15 +48,22 @@ def load(path: Path) -> dict[str, Any]:
     return state
 
 
-def model_state(path: Path) -> dict[str, Tensor]:
+def model_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
     """The weights and batch-norm statistics in a `last.pt` or `best.pt`, see `RunDirectory`.
 
     Raises:
-        UserError: if there is no such file, or it is neither.
+        KeyError: if it is neither.
     """
-    state = load(path)
-    with blame_file(path):
-        return state["loop"]["model"] if "loop" in state else state["model"]
+    state: dict[str, Tensor] = checkpoint.get("loop", checkpoint)["model"]
+    return state
+
+
+def compact_state(checkpoint: Mapping[str, Any]) -> dict[str, Tensor] | None:
+    """`model_state` of a compact network, whose layers are smaller than those of the configuration.
+
+    None for another one.
+    """
+    return model_state(checkpoint) if checkpoint.get("compact") is True else None
 
 
 def random_state() -> dict[str, Any]:

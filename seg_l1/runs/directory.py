@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
+import shutil
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -15,10 +15,13 @@ import numpy as np
 from torch import Tensor, nn
 
 from seg_l1.errors import UserError, can_go_on, described
-from seg_l1.runs import checkpoints, files, weights
+from seg_l1.runs import checkpoints, files, tables, weights
 from seg_l1.runs.summary import RunSummary
 from seg_l1.runs.trust import check_targets
 from seg_l1.scope import Rule, ScopedTensor
+
+COMPACT = "compact"
+"""The folder of the compact network of a run."""
 
 
 class RunDirectory:
@@ -41,6 +44,7 @@ class RunDirectory:
         weights: the weights of the best epoch for other programs, safetensors.
         tensorboard: the folder of TensorBoard's event files.
         log: what the run printed, and the traceback if it failed.
+        compaction: what became of the channels of a compact network, JSON; and as a PNG.
     """
 
     def __init__(self, path: Path) -> None:
@@ -60,6 +64,13 @@ class RunDirectory:
         self.weights = self.path / "model.safetensors"
         self.tensorboard = self.path / "tensorboard"
         self.log = self.path / "train.log"
+        self.compaction = self.path / "compact.json"
+        self.channels = self.path / "compact.png"
+
+    @property
+    def compact(self) -> RunDirectory:
+        """The run directory, within this one, of the compact network."""
+        return RunDirectory(self.path / COMPACT)
 
     def create(self) -> None:
         """Creates the folders; files of an attempt without a checkpoint are overwritten.
@@ -79,8 +90,11 @@ class RunDirectory:
 
     def tidy(self) -> None:
         """Removes temporary files of a killed process."""
-        for path in self.path.rglob(".*.tmp"):
-            path.unlink(missing_ok=True)
+        for path in [*self.path.rglob(".*.tmp")]:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
     @classmethod
     def existing(cls, path: str | Path, *, key: str = "resume") -> RunDirectory:
@@ -103,8 +117,15 @@ class RunDirectory:
 
     @classmethod
     def below(cls, folder: Path) -> list[RunDirectory]:
-        """All runs in `folder` and the folders in it, by their paths."""
-        return [cls(path.parent) for path in sorted(folder.rglob(cls(folder).summary.name))]
+        """All runs in `folder` and the folders in it, by their paths.
+
+        The compact network of a run is no other run.
+        """
+        found = [cls(path.parent) for path in sorted(folder.rglob(cls(folder).summary.name))]
+        return [run for run in found if run.path == folder or not run._is_within_a_run()]
+
+    def _is_within_a_run(self) -> bool:
+        return self.path.name == COMPACT and RunDirectory(self.path.parent).summary.is_file()
 
     def read_config(self) -> files.Config:
         """The resolved configuration; a missing or damaged file is a `UserError`."""
@@ -203,7 +224,10 @@ class RunDirectory:
         Raises:
             UserError: if there is no such checkpoint, or a damaged one.
         """
-        return checkpoints.model_state(self.last if which == "last" else self.best)
+        path = self.last if which == "last" else self.best
+        checkpoint = checkpoints.load(path)
+        with files.blame_file(path):
+            return checkpoints.model_state(checkpoint)
 
     def read_best(self) -> dict[str, Any]:
         """The content of `checkpoints/best.pt`, see `write_best`.
@@ -223,14 +247,7 @@ class RunDirectory:
 
     def write_scope(self, tensors: Sequence[ScopedTensor], rules: Sequence[Rule]) -> None:
         """A row per tensor of the network: its rule, and whether that penalizes it."""
-        header = ("tensor", "shape", "weights", "rule", "penalised", "factor", "group_axis")
-        labels = [f"{i}: {r.label}" for i, r in enumerate(rules)]
-        rows = [
-            (e.name, "x".join(map(str, e.tensor.shape)), e.tensor.numel(), labels[e.rule],
-             e.penalized, e.factor, e.axis)
-            for e in tensors
-        ]  # fmt: skip
-        files.write_csv(self.scope, header, rows)
+        tables.write_scope(self.scope, tensors, rules)
 
     def penalized_tensors(self) -> dict[str, int]:
         """The penalized tensors by name, and the axis along which they have output channels.
@@ -238,12 +255,7 @@ class RunDirectory:
         Raises:
             UserError: if `scope.csv` is missing or damaged.
         """
-        with files.blame_file(self.scope), open(self.scope, newline="", encoding="utf-8") as file:
-            return {
-                row["tensor"]: int(row.get("group_axis") or 0)
-                for row in csv.DictReader(file)
-                if row["penalised"] == "True"
-            }
+        return tables.penalized_tensors(self.scope)
 
     def write_per_class(
         self, classes: Sequence[str], columns: Mapping[str, Sequence[float]]
@@ -254,10 +266,7 @@ class RunDirectory:
 
     def write_metrics(self, rows: Sequence[dict[str, float]]) -> None:
         """Writes all rows; called after each epoch, so the file never holds half a row."""
-        if rows:
-            header = {key: None for row in reversed(rows) for key in row}  # an older version's less
-            lines = [[row.get(key, float("nan")) for key in header] for row in rows]
-            files.write_csv(self.metrics, header, lines)
+        tables.write_metrics(self.metrics, rows)
 
     def read_metrics(self, epochs: int) -> list[dict[str, float]]:
         """Returns the rows of the first `epochs` epochs.
@@ -265,15 +274,7 @@ class RunDirectory:
         Raises:
             UserError: if the table does not hold them.
         """
-        rows: list[dict[str, float]] = []
-        if epochs:
-            with files.blame_file(self.metrics):
-                with open(self.metrics, newline="", encoding="utf-8") as file:
-                    rows = [{k: _number(v) for k, v in row.items()} for row in csv.DictReader(file)]
-                rows = [row for row in rows if row["epoch"] <= epochs]
-                if len(rows) < epochs:
-                    raise ValueError(f"it holds {len(rows)} of {epochs} epochs")
-        return rows
+        return tables.read_metrics(self.metrics, epochs)
 
     def read_weights(self, names: Iterable[str]) -> dict[str, np.ndarray]:
         """The tensors `names` of `model.safetensors`.
@@ -286,7 +287,3 @@ class RunDirectory:
     def write_weights(self, model: nn.Module, about: Mapping[str, Any]) -> None:
         """Writes `model.safetensors`, see `runs.weights`."""
         weights.write_weights(self.weights, model, about)
-
-
-def _number(text: str) -> float:
-    return int(text) if text.lstrip("-").isdigit() else float(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from seg_l1.compaction import set_shapes
 from seg_l1.data.batches import Batches
 from seg_l1.data.split import SegmentationData
 from seg_l1.errors import UserError
@@ -59,6 +60,7 @@ class Experiment:
         loop: the training, with network, objective, optimizer and solver.
         test: batches of the test split; None where there is none.
         rules: of the scope of the penalty.
+        compact: whether the network is smaller than the configuration says, see `compaction`.
     """
 
     config: Config
@@ -66,6 +68,7 @@ class Experiment:
     loop: Loop
     test: Batches | None
     rules: tuple[Rule, ...]
+    compact: bool = False
 
 
 def data_key(config: Config) -> str:
@@ -100,12 +103,19 @@ def load_data(config: Config) -> SegmentationData:
     return replace(data, splits=splits, indices=indices, groups=groups)
 
 
-def build(config: Config, data: SegmentationData, *, pretrained: bool = True) -> Experiment:
+def build(
+    config: Config,
+    data: SegmentationData,
+    *,
+    pretrained: bool = True,
+    shapes: Mapping[str, Tensor] | None = None,
+) -> Experiment:
     """Builds network, objective, optimizer, solver and loop for `data`.
 
     Args:
         pretrained: False where a checkpoint follows: then neither trained weights nor `start` are
             loaded.
+        shapes: the state of a compact network, whose layers are those of this one.
 
     Raises:
         UserError: if the configuration makes no sense.
@@ -115,8 +125,11 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
     memory_format = torch.channels_last if trainer["channels_last"] else torch.contiguous_format
     load_trained = pretrained and config["start"] is None
     model = build_model(config, data.channels, data.num_classes, pretrained=load_trained)
+    compact = shapes is not None
+    if shapes is not None:
+        set_shapes(model, shapes)
     if pretrained and config["start"] is not None:
-        load_start(model, config["start"])
+        compact = load_start(model, config["start"])
     model = model.to(device).to(memory_format=memory_format)
     rules = rules_of(regularizer["scope"])
     tensors = scope(model, rules)
@@ -143,7 +156,7 @@ def build(config: Config, data: SegmentationData, *, pretrained: bool = True) ->
         ),
         settings=Settings(**{k: v for k, v in trainer.items() if k in Settings.__annotations__}),
     )
-    return Experiment(config, data, loop, batches.test, rules)
+    return Experiment(config, data, loop, batches.test, rules, compact)
 
 
 class _AllBatches(NamedTuple):

@@ -16,6 +16,7 @@ from seg_l1.metrics.sparsity import layer_zeros, sparsity
 from seg_l1.runs import checkpoints
 from seg_l1.runs.files import blame_file
 from seg_l1.runs.summary import RunSummary
+from seg_l1.training.compacting import about_weights, remove_compact, write_compact
 from seg_l1.training.evaluation import Row
 from seg_l1.training.loop import Loop
 from seg_l1.training.recorder import Recorder
@@ -38,7 +39,7 @@ def finish(recorder: Recorder, after_training: AfterTraining | None = None) -> R
     row, classes = recorder.best_row, experiment.data.classes
     title = run_text.run_title(experiment.config, row)
     pictures.save_preview(record.preview, recorder.examples(), classes=classes, title=title)
-    record.write_weights(loop.model, recorder.about_weights())
+    record.write_weights(loop.model, about_weights(recorder.about()))
     _write_hparams(recorder, row, test)
     layers = layer_zeros(loop.tensors)
     certificate = {name: recorder.rows[-1][name] for name in ("epoch", *NAMES)}
@@ -49,6 +50,11 @@ def finish(recorder: Recorder, after_training: AfterTraining | None = None) -> R
         certificate=certificate,
         layers=[vars(layer) for layer in layers],
     )
+    compact = recorder.compaction.compact() if row["sparsity/exact"] > 0 else None
+    if compact is None or compact.is_unchanged:
+        remove_compact(record)
+    else:
+        write_compact(record, compact)
     columns = _class_columns(row, classes, split, counts)
     record.write_per_class(classes, columns)
     pictures.save_confusion(record.confusion, counts, classes=classes, title=f"{split}, {title}")
@@ -58,13 +64,14 @@ def finish(recorder: Recorder, after_training: AfterTraining | None = None) -> R
     if text := terminal.certificate_text(certificate):
         terminal.log.info(text)
     terminal.log.info(
-        terminal.closing_text(
+        run_text.closing_text(
             row,
             test,
             run=record,
             overrides=recorder.overrides,
             alpha=experiment.config["regularizer"]["alpha"],
             seconds=recorder.elapsed,
+            compact=compact,
         )
     )
     return summary
@@ -84,6 +91,7 @@ def _load_best(recorder: Recorder, after_training: AfterTraining | None) -> None
         recorder.save_best(int(row["epoch"]), polished=True)
     val, _ = loop.evaluate(loop.val)
     row |= {f"val/{name}": value for name, value in val.items()} | sparsity(loop.tensors)
+    row |= recorder.compaction.sizes(row, recorder.facts)
     row["gap/miou"] = row["train/miou"] - row["val/miou"]
     recorder.record.write_metrics(recorder.rows)
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from seg_l1 import distributed
+from seg_l1.compaction import set_shapes
 from seg_l1.errors import UserError, first_line
 from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
@@ -28,19 +31,36 @@ def build_model(
     return instantiate("model", spec, in_channels=channels, num_classes=num_classes)
 
 
-def load_start(model: nn.Module, start: str) -> None:
-    """Loads weights and batch-norm statistics of a checkpoint, or of the best epoch of a run.
+def load_weights(model: nn.Module, checkpoint: Mapping[str, Any]) -> None:
+    """Loads weights and batch-norm statistics of a `last.pt` or `best.pt`.
+
+    Those of a compact network give the layers of `model` their shapes.
+    """
+    shapes = checkpoints.compact_state(checkpoint)
+    if shapes is not None:
+        set_shapes(model, shapes)
+    model.load_state_dict(checkpoints.model_state(checkpoint))
+
+
+def load_start(model: nn.Module, start: str) -> bool:
+    """Loads a checkpoint, or the best epoch of a run, see `load_weights`.
+
+    Returns:
+        Whether it is of a compact network.
 
     Raises:
         UserError: if there is no such file, or it is of another network.
     """
     path = Path(start).expanduser()
     file = RunDirectory.existing(path, key="start").best if path.is_dir() else path
-    state = checkpoints.model_state(file)
+    checkpoint = checkpoints.load(file)
     try:
-        model.load_state_dict(state)
+        load_weights(model, checkpoint)
+    except KeyError as error:
+        raise UserError(f"start: {file} holds no weights ({error} is missing)") from None
     except (RuntimeError, TypeError) as error:
         raise UserError(f"start: {file} is of another network ({first_line(error)})") from None
+    return checkpoints.compact_state(checkpoint) is not None
 
 
 def find_device(name: str) -> torch.device:

@@ -22,7 +22,7 @@ from seg_l1.errors import UserError
 from seg_l1.models.tiles import tiled, tiles
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.files import blame_file, make_folder, write_csv, writing
-from seg_l1.training.network import build_model, find_device
+from seg_l1.training.network import build_model, find_device, load_weights
 from seg_l1.training.settings import Settings
 
 
@@ -115,7 +115,7 @@ def load_predictor(
         trainer, size = config["trainer"], config["dataset"]["image_size"]
         where = find_device(device or config["device"])
         model = build_model(config, len(best["mean"]), len(best["classes"]), pretrained=False)
-        model.load_state_dict(best["model"])
+        load_weights(model, best)
         channels_last = trainer["channels_last"]
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         return Predictor(

@@ -17,6 +17,7 @@ from seg_l1.runs.environment import environment
 from seg_l1.runs.files import writing
 from seg_l1.runs.summary import RunSummary
 from seg_l1.training.build import Experiment
+from seg_l1.training.compacting import RunCompaction
 from seg_l1.training.evaluation import Row
 
 
@@ -31,6 +32,7 @@ class Recorder:
         overrides: what the user typed.
         started: when the work began, on `time.perf_counter`.
         rows: one per finished epoch.
+        compaction: of the network, as far as it is wanted.
         board: writes to TensorBoard; opened by `start`.
     """
 
@@ -48,6 +50,8 @@ class Recorder:
         self.experiment, self.loop, self.record = experiment, experiment.loop, record
         self.facts, self.overrides, self.started = facts, overrides, started
         self.rows: list[Row] = record.read_metrics(self.loop.epoch)
+        wanted = experiment.config["trainer"].get("compact", True)
+        self.compaction = RunCompaction(experiment.loop, wanted=wanted)
         self._open_files = ExitStack()
 
     @property
@@ -97,6 +101,7 @@ class Recorder:
     def record_epoch(self, row: Row) -> None:
         """Writes the row of a finished epoch, checkpoints, and pictures where they are due."""
         epoch = int(row["epoch"])
+        row |= self.compaction.sizes(row, self.facts)
         self.rows.append(row)
         self.record.write_metrics(self.rows)
         self.save()  # it contains the weights, so that a kill here loses no best ones
@@ -115,7 +120,7 @@ class Recorder:
     def save(self) -> None:
         """Writes `last.pt`, from which the run can go on."""
         state = self.loop.state_dict()
-        self.record.write_last(state, elapsed=self.elapsed, about=self._about())
+        self.record.write_last(state, elapsed=self.elapsed, about=self.about())
 
     def save_best(self, epoch: int, *, polished: bool = False) -> None:
         """Writes `best.pt`, with the present weights.
@@ -124,7 +129,7 @@ class Recorder:
             epoch: of these weights.
             polished: whether they were changed after training.
         """
-        self.record.write_best(self.loop.model, epoch=epoch, about=self._about(), polished=polished)
+        self.record.write_best(self.loop.model, epoch=epoch, about=self.about(), polished=polished)
 
     def summarize(self, status: str, *, error: str | None = None, **more: Any) -> RunSummary:
         """Writes the summary, with `more` of its fields, and returns it."""
@@ -197,20 +202,7 @@ class Recorder:
                 return False
             raise
 
-    def about_weights(self) -> dict[str, Any]:
-        """Returns what `model.safetensors` says beside the weights."""
-        data, config = self.experiment.data, self.experiment.config
-        return {
-            "model": config["model"],
-            "classes": data.classes,
-            "channels": data.channels,
-            "image_size": config["dataset"]["image_size"],
-            "mean": data.mean,
-            "std": data.std,
-            "fit": data.resize_mode,
-        }
-
-    def _about(self) -> dict[str, Any]:
+    def about(self) -> dict[str, Any]:
         """Returns what another program needs to use the weights."""
         data = self.experiment.data
         return {
@@ -221,4 +213,5 @@ class Recorder:
             "fit": data.resize_mode,
             "fingerprint": data.fingerprint,
             "extended": self.facts.extended,
+            "compact": self.experiment.compact,
         }

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from seg_l1 import distributed
 from seg_l1.errors import UserError
@@ -30,6 +31,21 @@ class Restored:
     elapsed: float = 0.0
     extended: list[dict[str, int]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+
+def compact_shapes(record: RunDirectory) -> dict[str, Tensor] | None:
+    """Returns the state of a compact network in `last.pt`, in all processes; None of another one.
+
+    Raises:
+        UserError: if the checkpoint is damaged.
+    """
+    state = None
+    if distributed.rank() == 0:
+        checkpoint = checkpoints.load(record.last)
+        with blame_file(record.last):
+            state = checkpoints.compact_state(checkpoint)
+    found: dict[str, Tensor] | None = distributed.broadcast_object(state)
+    return found
 
 
 def restore(experiment: Experiment, record: RunDirectory) -> Restored:

@@ -27,7 +27,7 @@ from seg_l1.training.facts import first_summary
 from seg_l1.training.finish import AfterTraining, finish
 from seg_l1.training.loop import Loop, Stopped
 from seg_l1.training.recorder import Recorder
-from seg_l1.training.restore import Restored, restore
+from seg_l1.training.restore import Restored, compact_shapes, restore
 from seg_l1.training.signals import stop_signals
 
 
@@ -66,10 +66,10 @@ def run(
         Diverged: if the loss is not finite; the last good checkpoint stays.
     """
     started = time.perf_counter()
-    experiment = _prepare(config, data, resume=resume)
-    facts = first_summary(experiment)
     is_main = distributed.rank() == 0
     record = RunDirectory.existing(directory) if resume and is_main else RunDirectory(directory)
+    experiment = _prepare(config, data, resumed=record if resume else None)
+    facts = first_summary(experiment)
     before = restore(experiment, record) if resume else Restored()
     facts = replace(facts, extended=before.extended, notes=[*facts.notes, *before.notes])
     completed = experiment.loop.finished and is_main and record.read_summary().status == "completed"
@@ -124,7 +124,9 @@ def _longer(loop: Loop) -> str:
     )
 
 
-def _prepare(config: Config, data: SegmentationData | None, *, resume: bool) -> Experiment:
+def _prepare(
+    config: Config, data: SegmentationData | None, *, resumed: RunDirectory | None
+) -> Experiment:
     """Seeds the generators, reads the data and builds the experiment."""
     torch.set_flush_denormal(True)
     if config["trainer"]["threads"]:
@@ -135,7 +137,10 @@ def _prepare(config: Config, data: SegmentationData | None, *, resume: bool) -> 
         with distributed.rank_zero_first(bool(config["dataset"].get("download"))):
             data = load_data(config)
     terminal.log.info(terminal.data_text(data))
-    return build(config, data, pretrained=not resume)
+    shapes = None
+    if resumed is not None and config["start"] is not None:  # which may be a compact network
+        shapes = compact_shapes(resumed)
+    return build(config, data, pretrained=resumed is None, shapes=shapes)
 
 
 def _log_start(recorder: Recorder, *, resume: bool) -> None:

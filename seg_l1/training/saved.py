@@ -2,21 +2,72 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from seg_l1.data.batches import Batches
 from seg_l1.data.classes import unnamed
 from seg_l1.data.layout import find
 from seg_l1.data.split import SegmentationData
 from seg_l1.errors import UserError
 from seg_l1.metrics.sparsity import sparsity
+from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.files import Config, blame_file, read_json
-from seg_l1.training.build import build, load_data
+from seg_l1.training.build import Experiment, build, load_data
 
 FOLDER = "seg_l1.data.folder.load"
 """The `_target_` of data sets that may be other images than those of the run."""
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run with its best weights, and a split to evaluate them on.
+
+    Attributes:
+        record: the run directory.
+        best: the content of `best.pt`.
+        experiment: the objects of the run; its network has the best weights.
+        split: "val" or "test".
+        batches: of this split.
+    """
+
+    record: RunDirectory
+    best: dict[str, Any]
+    experiment: Experiment
+    split: str
+    batches: Batches
+
+
+def load_run(
+    directory: str | Path,
+    split: str | None = None,
+    *,
+    root: str | None = None,
+    device: str | None = None,
+) -> SavedRun:
+    """Loads a run with its data; the arguments and errors are those of `evaluate_run`."""
+    record = RunDirectory.existing(directory, key="run")
+    best = record.read_best()
+    with blame_file(record.best):
+        config = _evaluation_config(best["config"], root=root, device=device)
+        if root is not None and config["dataset"]["_target_"] == FOLDER:
+            _read_as_new_images(config["dataset"], record, best["classes"])
+        data = load_data(config)
+        if data.classes == unnamed(len(data.classes)):
+            data = replace(data, classes=[*best["classes"]])
+        _check_data(data, best["classes"], best["fingerprint"])
+        split = _chosen_split(data, split)
+        # nothing is trained, but every split has its place in a run
+        splits = {"train": data.splits[split], "val": data.splits[split], **data.splits}
+        data = replace(data, splits=splits, mean=best["mean"], std=best["std"])
+        shapes = checkpoints.compact_state(best)
+        experiment = build(config, data, pretrained=False, shapes=shapes)
+        experiment.loop.model.load_state_dict(best["model"])
+    batches = experiment.test if split == "test" else experiment.loop.val
+    assert batches is not None
+    return SavedRun(record, best, experiment, split, batches)
 
 
 def evaluate_run(
@@ -39,27 +90,11 @@ def evaluate_run(
     Raises:
         UserError: if there is no such run, checkpoint or split, or the data cannot be read.
     """
-    record = RunDirectory.existing(directory, key="run")
-    best = record.read_best()
-    with blame_file(record.best):
-        config = _evaluation_config(best["config"], root=root, device=device)
-        if root is not None and config["dataset"]["_target_"] == FOLDER:
-            _read_as_new_images(config["dataset"], record, best["classes"])
-        data = load_data(config)
-        if data.classes == unnamed(len(data.classes)):
-            data = replace(data, classes=[*best["classes"]])
-        _check_data(data, best["classes"], best["fingerprint"])
-        split = _chosen_split(data, split)
-        # nothing is trained, but every split has its place in a run
-        splits = {"train": data.splits[split], "val": data.splits[split], **data.splits}
-        data = replace(data, splits=splits, mean=best["mean"], std=best["std"])
-        experiment = build(config, data, pretrained=False)
-        experiment.loop.model.load_state_dict(best["model"])
-    batches = experiment.test if split == "test" else experiment.loop.val
-    assert batches is not None
-    scores, _ = experiment.loop.evaluate(batches)
-    named = {f"{split}/{name}": value for name, value in scores.items()}
-    return named | sparsity(experiment.loop.tensors)
+    saved = load_run(directory, split, root=root, device=device)
+    loop = saved.experiment.loop
+    scores, _ = loop.evaluate(saved.batches)
+    named = {f"{saved.split}/{name}": value for name, value in scores.items()}
+    return named | sparsity(loop.tensors)
 
 
 def _evaluation_config(config: Config, *, root: str | None, device: str | None) -> Config:

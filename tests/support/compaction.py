@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from seg_l1.compaction.analysis import select
-from seg_l1.compaction.capture import capture
+from seg_l1.compaction.capture import Program
 from seg_l1.compaction.rules import RULES
 
 MIXING = (nn.modules.conv._ConvNd, nn.Linear)
@@ -82,7 +82,7 @@ class Perturbed(torch.fx.Interpreter):
 @torch.no_grad()
 def check_analysis(model: nn.Module, example: Tensor, seed: int = 0) -> None:
     """Noise in irrelevant channels changes no bit of the outputs; constants are as computed."""
-    graph = select(capture(model, [example], RULES)).graph
+    graph = select(Program(model, [example]).graph(RULES)).graph
     states = {value.name: value for op in graph.operations for value in op.outputs[:1]}
     program = torch.export.export(model, (example,), strict=False)
     module = program.module()

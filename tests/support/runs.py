@@ -19,6 +19,7 @@ TINY = [
     "model.width=4",
     "trainer.epochs=2",
     "trainer.pictures=2",
+    "trainer.compact=false",
 ]
 """Overrides that make a run on digits last about a second."""
 

@@ -1,0 +1,50 @@
+"""Time that networks take, compared fairly on a noisy machine."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+Key = TypeVar("Key", bound=Hashable)
+
+MIN_ROUNDS = 7
+"""At least as many calls of each, however long they take."""
+
+
+def median_ms(calls: Mapping[Key, Callable[[], object]], *, seconds: float) -> dict[Key, float]:
+    """Returns the median time of each call in milliseconds.
+
+    The calls take turns, so that what slows the machine down slows all of them down.
+
+    Args:
+        seconds: how long to measure in all, apart from a call of each to warm up.
+    """
+    for call in calls.values():
+        call()
+    times: dict[Key, list[float]] = {key: [] for key in calls}
+    end = time.perf_counter() + seconds
+    rounds = 0
+    while rounds < MIN_ROUNDS or time.perf_counter() < end:
+        for key, call in calls.items():
+            started = time.perf_counter()
+            call()
+            times[key].append(time.perf_counter() - started)
+        rounds += 1
+    return {key: 1e3 * statistics.median(values) for key, values in times.items()}
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Context manager: torch computes with `count` threads, and takes denormal numbers for 0."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
