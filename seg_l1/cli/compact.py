@@ -16,10 +16,11 @@ Exit codes: 0 done, 1 failed while running, 2 the input was wrong, 130 interrupt
 
 from __future__ import annotations
 
+import re
 import sys
 
 from seg_l1.cli.arguments import key_values
-from seg_l1.config.commands import command_line
+from seg_l1.config.commands import assignment, command_line
 from seg_l1.errors import UserError
 
 KEYS = ("run", "multiple", "dataset.root", "device")
@@ -46,13 +47,15 @@ def run(words: list[str]) -> int:
         say=_say,
     )
     sys.stdout.write(f"{compact_text(done)}\n\nthe compact network is in {done.record.path}\n")
-    network = f"run={done.record.path}"
+    network = assignment("run", done.record.path)
+    own = r"[+~]*(hydra|resume|start|sweep)\b"
+    kept = [w for w in done.record.read_overrides() if not re.match(own, w)]
     sys.stdout.write("\nnext:\n")
-    for command, *words in (
+    for command, *more in (
         ("evaluate", network),
         ("predict", network, "input=images", "output=predictions"),
         ("export", network, "format=onnx"),
-        ("train", f"start={done.record.path}", "..."),
+        ("train", *kept, assignment("start", done.record.path)),
     ):
-        sys.stdout.write(f"  {command_line(command, *words)}\n")
+        sys.stdout.write(f"  {command_line(command, *more)}\n")
     return 0

@@ -98,15 +98,15 @@ class RunDirectory:
 
     @classmethod
     def existing(cls, path: str | Path, *, key: str = "resume") -> RunDirectory:
-        """Returns the run at `path`, which can go on (`key` "resume") or has weights ("run").
+        """Returns the run at `path`, which can go on (`key` "resume") or has trained weights.
 
         Raises:
             UserError: naming `key`, if a file is missing for that.
         """
         run = cls(Path(path))
-        words, wanted = "that can go on", [run.config, run.overrides, run.last]
-        if key == "run":
-            words, wanted = "with trained weights", [run.best]
+        words, wanted = "with trained weights", [run.best]
+        if key == "resume":
+            words, wanted = "that can go on", [run.config, run.overrides, run.last]
         for needed in wanted:
             if not needed.is_file():
                 raise UserError(

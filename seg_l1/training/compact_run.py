@@ -27,6 +27,9 @@ MULTIPLES = (1, 4, 8, 16)
 NOISE = 0.03
 """Times that differ by less, relatively, count as equal: then the smaller network is chosen."""
 
+SECONDS = 2.0
+"""How long each row of the tables of times is measured."""
+
 BATCHES = (1, 8)
 """Images at once in the tables of times."""
 
@@ -113,7 +116,8 @@ def compact_run(
     """Compacts the best network of a finished run, and writes `<run>/compact`.
 
     Args:
-        multiple: see `compact`; None = the fastest of `MULTIPLES`, the smallest of equally fast ones.
+        multiple: see `compact`; None = the fastest of `MULTIPLES`, or the smallest of several that
+            are.
         root, device: in place of `dataset.root` and `device` of the run.
         say: called with what is being done.
 
@@ -166,17 +170,21 @@ def _compacted(
             " network without control flow that depends on the data."
         ) from error
     if (found := compactor.compact(multiple or 1)).is_unchanged:
-        kept = f" with multiple={multiple}" if multiple and multiple > 1 else ""
+        remedy = "Train with a larger regularizer.alpha, or with regularizer=group_l1"
+        if multiple and multiple > 1:
+            remedy = f"{remedy}; or give a smaller multiple than {multiple}"
         raise UserError(
-            f"run: its network has no channel that can go{kept}: each one varies and is read."
-            " Train with a larger regularizer.alpha, or with regularizer=group_l1"
+            "run: its network keeps its size, as each channel varies and is read, or too few could"
+            f" go. {remedy}"
         )
     if multiple is not None:
         return found, multiple, []
     say("measuring which multiple of channels is the fastest ...")
     all_found = {m: found if m == 1 else compactor.compact(m) for m in MULTIPLES}
     with threads(1):
-        times = median_ms({m: _call(one.model, example) for m, one in all_found.items()}, seconds=6)
+        times = median_ms(
+            {m: _call(one.model, example) for m, one in all_found.items()}, seconds=3 * SECONDS
+        )
     candidates = [
         Candidate(m, one.parameters[1], one.multiply_adds[1], times[m])
         for m, one in all_found.items()
@@ -217,7 +225,7 @@ def _timings(
             images = example.expand(batch, -1, -1, -1).contiguous()
             with threads(count or every):
                 calls = {net: _call(net, images) for net in (dense, compact)}
-                times = median_ms(calls, seconds=2)
+                times = median_ms(calls, seconds=SECONDS)
             timings.append(Timing("torch", batch, count, times[dense], times[compact]))
     if not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
         return timings, ["onnxruntime is not installed: pip install 'seg-l1[export]'"]
@@ -246,7 +254,7 @@ def _onnx_timings(
                 net: partial(one.run, None, {one.get_inputs()[0].name: images})
                 for net, one in sessions.items()
             }
-            times = median_ms(calls, seconds=2)
+            times = median_ms(calls, seconds=SECONDS)
             timings.append(Timing("onnxruntime", batch, count, times[dense], times[compact]))
     return timings
 
