@@ -28,10 +28,10 @@ def network_name(model: Config) -> str:
     return f"{flat}{name}" + (f" on {model['encoder']}" if "encoder" in model else "")
 
 
-def number_text(number: float) -> str:
+def prefixed(number: float) -> str:
     """Returns a number with three digits and the letter of its power of 1000.
 
-    >>> number_text(4216000), number_text(250), number_text(71.3e9)
+    >>> prefixed(4216000), prefixed(250), prefixed(71.3e9)
     ('4.22 M', '250', '71.3 G')
     """
     power = 0
@@ -62,7 +62,7 @@ def compact_cost(compact: float | None, dense: float | None) -> str:
     """
     if compact is None or math.isnan(compact):
         return ""
-    return number_text(compact) + (f" ({share_text(compact / dense)})" if dense else "")
+    return prefixed(compact) + (f" ({share_text(compact / dense)})" if dense else "")
 
 
 def run_title(config: Config, best: Scores) -> str:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from seg_l1.display.run_text import number_text
+from seg_l1.display.run_text import prefixed
 from seg_l1.display.style import FAINT, INK, literal, new_figure, styled
 from seg_l1.report.plots.common import add_legend, looks
 from seg_l1.report.runs import Configuration, Curve
@@ -117,6 +117,6 @@ def _multiply_adds(axes: Axes, curves: Sequence[Curve]) -> list[Line2D]:
 
 def _tick(value: float) -> str:
     """Returns a number without zeros at the end of its digits: "5 M"."""
-    digits, _, letter = number_text(value).partition(" ")
+    digits, _, letter = prefixed(value).partition(" ")
     digits = digits.rstrip("0").rstrip(".") if "." in digits else digits
     return f"{digits} {letter}".rstrip()
