@@ -24,6 +24,7 @@ WORDS = [
     "regularizer=l1",
     "regularizer.alpha=2e-3",
     "trainer.kkt_every=null",
+    "trainer.threads=1",
     *(word for word in TINY if word != "trainer.compact=false" and "epochs" not in word),
     "trainer.epochs=3",
 ]

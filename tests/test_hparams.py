@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -15,6 +17,8 @@ from tensorboard.plugins.hparams.metadata import (
 
 from seg_l1.config.compose import compose_plain
 from seg_l1.display.hparams import columns
+from seg_l1.display.tensorboard import Board
+from seg_l1.training import finish
 from tests.support.runs import TINY, runs
 
 
@@ -51,6 +55,21 @@ def test_a_sweep_has_a_column_for_every_swept_key(command, tmp_path):
         penalized = values["regularizer"] == "elastic_net"
         assert values.get("alpha") == (1e-3 if penalized else None)
         assert values.get("regularizer.l1_ratio") == (0.25 if penalized else None)
+
+
+@pytest.mark.parametrize("cost", [{}, {"compact/parameters": 7, "compact/multiply_adds": 90}])
+def test_a_record_says_what_the_compact_network_costs(cost, tmp_path):
+    board = Board(tmp_path / "tensorboard")
+    row = {"val/miou": 0.5, "sparsity/exact": 0.25, "gap/miou": 0.125, **cost}
+    experiment = SimpleNamespace(config=compose_plain(["regularizer=l1"]))
+    finish._write_hparams(
+        SimpleNamespace(board=board, experiment=experiment, overrides=["regularizer=l1"]), row, {}
+    )
+    board.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    for name in ("compact/parameters", "compact/multiply_adds"):
+        (event,) = events.Scalars(f"summary/{name.replace('/', '_')}")
+        assert event.value == pytest.approx(cost.get(name, math.nan), nan_ok=True)
 
 
 def test_columns_are_those_that_were_typed():

@@ -19,6 +19,7 @@ from seg_l1.experiments.path.plan import Plan, lock
 from seg_l1.experiments.path.selection import select
 from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
+from seg_l1.runs.summary import RunSummary
 from seg_l1.training.build import build, load_data
 from tests.support.runs import TINY, table
 
@@ -166,6 +167,39 @@ def test_a_choice_at_the_end_of_the_grid_is_remarked(best, said, monkeypatch, tm
     monkeypatch.setattr(Plan, "scores", lambda self, name: scores)
     text = screen.choice(plan, select(alphas, scores, folds=1), chosen=alphas[best])
     assert ("note: the" in text) == bool(said) and said in text
+
+
+@pytest.mark.parametrize("compact", [True, False])
+def test_tables_of_a_path_say_what_compact_networks_cost(compact, tmp_path):
+    """By made-up summaries; the widest table, whose best and chosen alphas are the same."""
+    words = [*SMALL, "path.folds=2"]
+    alphas = [1.23456e-5, 1.23456e-4, 1.23456e-3]
+    content = {"config": {**compose_plain(words), "seed": 0}, "fingerprint": "", "words": words}
+    plan = Plan.create(tmp_path, **content, folds=[[0], [1]], alphas=alphas)
+    plan.amend(reference={"last_survivor": 3.0})
+    for job in plan.jobs:
+        for position in range(3):
+            adds = 1000 * (position + 1) + 400 * job.index
+            cost = {"compact/parameters": 7 + position, "compact/multiply_adds": adds}
+            last = {"epoch": 1, "val/miou": 0.5 + 0.1 * (position == 1), "gap/miou": -0.123}
+            last |= {"sparsity/exact": 0.999, **(cost if compact else {})}
+            summary = RunSummary("completed", last=last, parameters=100, multiply_adds=10_000)
+            record = plan.point_run(job, position)
+            record.path.mkdir(parents=True)
+            record.write_summary(summary)
+    plan.write_table()
+    rows = table(tmp_path / "path.csv")
+    adds = ["1000", "2000", "3000", "1400", "2400", "3400"] if compact else [""] * 6
+    assert [row["compact/multiply_adds"] for row in rows] == adds
+    sizes = ["7", "8", "9"] * 2 if compact else [""] * 6
+    assert [row["compact/parameters"] for row in rows] == sizes
+    assert {row["multiply_adds"] for row in rows} == {"10000"}
+    alphas = sorted(alphas, reverse=True)
+    text = screen.choice(plan, select(alphas, plan.scores("val/miou"), folds=2), chosen=alphas[1])
+    assert ("multiply-" in text) == compact
+    assert len(text.splitlines()) == 6 or not compact  # title, two lines of header, no row broken
+    for share in ("0.12x", "0.22x", "0.32x"):  # (1000 + 1400) / 2 of 10000, ...
+        assert (share in text) == compact
 
 
 @pytest.mark.slow

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
-from seg_l1.display import colors, pictures
+from seg_l1.display import channels, colors, pictures
 
 
 def test_classes_have_colors_of_their_own_and_none_is_gray():
@@ -50,3 +51,37 @@ def test_lab_of_known_colors():
              (119, 119, 119): (50.03, 0, 0)}  # fmt: skip
     for rgb, expected in known.items():
         np.testing.assert_allclose(colors.lab(np.array(rgb)), expected, atol=0.1)
+
+
+ROWS = [
+    ("stem", 16, 4, 10, 2, 4),
+    ("dead $x$", 8, 0, 8, 0, 1),
+    ("padded", 16, 5, 3, 8, 8),
+    ("whole", 32, 32, 0, 0, 32),
+]
+
+
+def test_channels_have_a_bar_per_layer_from_top_to_bottom():
+    figure = channels.channels_figure(ROWS, title="before $ and after")
+    (axes,) = figure.axes
+    assert axes.yaxis_inverted()
+    widths = [[round(bar.get_width()) for bar in part] for part in axes.containers]
+    assert widths == [[4, 1, 8, 32], [10, 7, 0, 0], [2, 0, 8, 0]]
+    assert [sum(parts) for parts in zip(*widths, strict=True)] == [row[1] for row in ROWS]
+    ends = [text.get_text() for text in axes.texts]
+    assert ends == ["16 → 4", "8 → 1", "16 → 8", "32"]
+
+
+@pytest.mark.parametrize("count", [1, 60, 120, 121, 500])
+def test_deep_networks_have_bars_of_several_layers(count):
+    bars = channels.grouped([channels.Bar(f"layer{i}", 8, 3, 4, 1, 3) for i in range(count)])
+    assert len(bars) <= 120
+    assert sum(bar.total for bar in bars) == 8 * count
+    assert (bars[0].name == "layer0") == (count <= 120)
+    figure = channels.channels_figure(list(bars), title="")
+    assert figure.get_figheight() <= channels.TALLEST + 0.01
+
+
+def test_channels_are_saved_as_a_png_file(tmp_path):
+    channels.save_channels(tmp_path / "compact.png", ROWS, title="it")
+    assert (tmp_path / "compact.png").read_bytes().startswith(b"\x89PNG")

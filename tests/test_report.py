@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 from functools import cache
@@ -18,7 +19,7 @@ from seg_l1.cli.main import main
 from seg_l1.config.compose import compose_plain
 from seg_l1.display import style
 from seg_l1.errors import UserError
-from seg_l1.report import figures, page, runs, statistics, tables
+from seg_l1.report import figures, page, plots, runs, statistics, tables
 from seg_l1.runs.directory import RunDirectory
 from tests.support.penalties import FIRST
 from tests.support.runs import table
@@ -83,7 +84,7 @@ def write_run(template):
         )
         summary, value = template.read_summary(), more.get("miou", score(regularizer, alpha, seed))
         zeros = 0.0 if regularizer in ("none", "l2") else min(0.95, 1e4 * alpha)
-        best = {key: x for key, x in summary.best.items() if "/iou/" not in key} | {
+        best = {k: x for k, x in summary.best.items() if not re.search("/iou/|^compact/", k)} | {
             "val/miou": value,
             "gap/miou": 0.05 + alpha,
             "sparsity/exact": zeros,
@@ -378,6 +379,86 @@ def test_the_report_holds_everything_itself(sweep):
         assert (sweep / "report" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     for words in ("0123456789", "digits", "UNet", "15 completed", "With 3 pairs the test"):
         assert words in page.text
+
+
+@pytest.fixture
+def write_costs(write_run):
+    """Writes runs of `none` and `l1` whose compact networks have fewer multiply-adds with α."""
+
+    def write(root, **more):
+        for name, alpha, seed in itertools.product(("none", "l1"), (1e-6, 1e-5, 1e-4), (0, 1)):
+            if name == "l1" or alpha == 1e-5:
+                adds = 1000 * (8000 if name == "none" else round(4e-3 / alpha)) + seed
+                best = {"compact/parameters": adds // 100, "compact/multiply_adds": adds}
+                write_run(root / f"{name}{alpha:g}_{seed}", name, alpha, seed, best=best,
+                          summary={"multiply_adds": 8_000_000}, **more)  # fmt: skip
+        return root
+
+    return write
+
+
+def test_a_second_panel_has_the_multiply_adds_of_the_compact_networks(tmp_path, write_costs):
+    found = runs.curves(report.collect([write_costs(tmp_path)]).runs)
+    configurations = [c for curve in found for c in curve.configurations]
+    cheap = configurations[1:3]
+    figure = plots.trade_off(found, configurations[:1], cheap=cheap, column="val/miou")
+    zeros, adds = figure.axes
+    assert adds.get_xscale() == "log" and zeros.get_xscale() == "linear"
+    points = {
+        tuple(map(float, line.get_xydata()[0])) for line in adds.lines if len(line.get_xdata()) == 1
+    }
+    assert points == {
+        (c.mean("compact/multiply_adds"), c.mean("val/miou")) for c in configurations
+    }  # fmt: skip
+    assert [line.get_xdata() for line in adds.lines if line.get_linestyle() == "--"] == [
+        [8_000_000, 8_000_000]
+    ]
+    assert [text.get_text() for text in adds.texts] == ["2", "3"]
+    assert [text.get_text() for text in zeros.texts] == ["1"]
+
+
+def test_the_fronts_are_those_of_fewest_multiply_adds(tmp_path, monkeypatch, write_costs):
+    found = runs.curves(report.collect([write_costs(tmp_path)]).runs)
+    given = {}
+    monkeypatch.setattr(plots, "trade_off", lambda *_, **more: given.update(more))
+    figures.figures(found, [], weights=figures.Weights())
+    points = {
+        c.label: (c.mean("compact/multiply_adds"), c.mean("val/miou"))
+        for curve in found
+        for c in curve.configurations
+    }
+    free = [
+        name
+        for name, (x, y) in points.items()
+        if not any(a <= x and b >= y and (a, b) != (x, y) for a, b in points.values())
+    ]
+    assert [c.label for c in given["cheap"]] == sorted(free, key=lambda name: points[name])
+
+
+def test_the_page_and_tables_say_what_compact_networks_cost(tmp_path, write_costs):
+    page = written(write_costs(tmp_path))
+    assert "multiply-adds of the compact network" in page.text
+    assert "8.00 M (1.00×)" in page.text.replace("\u00a0", " ")
+    rows = {row["run"]: row for row in table(tmp_path / "report" / "runs.csv")}
+    assert rows["none1e-05_1"]["compact/multiply_adds"] == "8000001"
+    assert rows["none1e-05_1"]["compact/parameters"] == "80000"
+    best = table(tmp_path / "report" / "best.csv")
+    assert float(best[0]["compact/multiply_adds"]) == 8_000_000.5
+
+
+def test_runs_without_compact_networks_have_no_second_panel(sweep, no_figures):
+    found = runs.curves(report.collect([sweep]).runs)
+    configurations = [c for curve in found for c in curve.configurations]
+    assert len(plots.trade_off(found, configurations[:1], column="val/miou").axes) == 1
+    assert "multiply-adds of the compact network" not in written(sweep).text
+    assert table(sweep / "report" / "runs.csv")[0]["compact/multiply_adds"] == ""
+
+
+def test_a_compact_folder_is_reported_like_a_run(tmp_path, write_run):
+    best = {"compact/parameters": 10, "compact/multiply_adds": 100}
+    write_run(tmp_path / "run")
+    page = written(write_run(tmp_path / "run" / "compact", best=best))
+    assert "1 completed" in page.text and "100 (" in page.text.replace("\u00a0", " ")
 
 
 def test_tables_as_files(sweep, no_figures):

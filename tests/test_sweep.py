@@ -17,10 +17,13 @@ from omegaconf import DictConfig
 from seg_l1.config.compose import compose_plain
 from seg_l1.config.identity import duplicates, flatten
 from seg_l1.config.words import expand_ranges, parse, parse_word, prepared, slug
+from seg_l1.display.terminal import render
 from seg_l1.errors import UserError
-from seg_l1.experiments import jobs
+from seg_l1.experiments import jobs, sweep_screen
 from seg_l1.experiments.planning import plan
+from seg_l1.experiments.sweep import Sweep
 from seg_l1.runs import checkpoints
+from seg_l1.runs.summary import RunSummary
 from seg_l1.training.recorder import Recorder
 from tests.support.forks import Forked, run, signal_at
 from tests.support.runs import TINY, same_bits, table
@@ -190,6 +193,41 @@ def test_a_wrong_value_in_one_job_ends_the_sweep_before_it_begins(command, tmp_p
 
 DIVERGING = ["optimizer=sgd", "optimizer.weight_decay=10", "optimizer.lr=0.01,9999"]
 """Each step of the second learning rate multiplies the weights by about -10^5."""
+
+
+COST = {"compact/parameters": 40, "compact/multiply_adds": 4_040_000}
+
+
+@pytest.fixture
+def costs(tmp_path):
+    """A sweep of two jobs by made-up summaries, of which the first says what it costs."""
+    planned_jobs, _ = planned("seed=0,1")
+    sweep = Sweep.create(tmp_path / "it", ["seed=0,1"], planned_jobs, config_dir=None)
+    for index, cost in enumerate((COST, {})):
+        best = {"val/miou": 0.5, "sparsity/exact": 0.25, **cost}
+        sweep.run(index).path.mkdir()
+        sweep.run(index).write_summary(
+            RunSummary("completed", best=best, epochs=1, parameters=80, multiply_adds=8_080_000)
+        )
+    return sweep
+
+
+def test_the_table_of_a_sweep_says_what_compact_networks_cost(costs):
+    rows = costs.update()
+    first, second = table(costs.table)
+    for name, value in COST.items():
+        assert (first[name], second[name]) == (str(value), "")
+    assert (first["parameters"], second["multiply_adds"]) == ("80", "8080000")
+    shown = render(sweep_screen.table(rows, room=10))
+    assert "multiply-adds" in shown and "4.04 M (0.50x)" in shown
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_the_screen_leaves_out_what_it_has_no_room_for(costs):
+    wide = [{**row, "swept": {"seed": "x" * 60}} for row in costs.rows()]
+    assert "multiply-adds" not in render(sweep_screen.table(wide, room=10))
+    without = [{**row, **dict.fromkeys(COST)} for row in costs.rows()]
+    assert "multiply-adds" not in render(sweep_screen.table(without, room=10))
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
     seg-l1 compact run=<run directory> [multiple=auto|1|4|8|16] [dataset.root=...] [device=...]
 
-Writes <run>/compact, a run directory like any other: evaluate, predict, export, report and
+Writes <run>/compact, a run directory like any other: evaluate, predict, report and
 train start=<run>/compact take it. compact.json in it has what is printed here: channels per layer,
 parameters, multiply-adds and file size before and after, times in torch and onnxruntime, and the
 largest difference over the validation images. compact.png shows the channels per layer.
@@ -54,7 +54,6 @@ def run(words: list[str]) -> int:
     for command, *more in (
         ("evaluate", network),
         ("predict", network, "input=images", "output=predictions"),
-        ("export", network, "format=onnx"),
         ("train", *kept, assignment("start", done.record.path)),
     ):
         sys.stdout.write(f"  {command_line(command, *more)}\n")

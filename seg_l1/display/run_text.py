@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 from collections.abc import Sequence
@@ -16,6 +17,9 @@ from seg_l1.runs.files import Config
 from seg_l1.runs.summary import RunSummary, Scores
 from seg_l1.scope import ScopedTensor
 
+POWERS = ("", "k", "M", "G", "T", "P")
+"""What stands for the powers of 1000."""
+
 
 def class_name(section: Config) -> str:
     """Returns the class that a section of the configuration names."""
@@ -27,6 +31,43 @@ def network_name(model: Config) -> str:
     name = model.get("arch") or class_name(model)
     flat = "flat " if model.get("growth") == 1 else ""
     return f"{flat}{name}" + (f" on {model['encoder']}" if "encoder" in model else "")
+
+
+def prefixed(number: float) -> str:
+    """Returns a number with three digits and the letter of its power of 1000.
+
+    >>> prefixed(4216000), prefixed(250), prefixed(71.3e9)
+    ('4.22 M', '250', '71.3 G')
+    """
+    power = 0
+    while abs(number) >= 999.5 and power < len(POWERS) - 1:
+        number, power = number / 1000, power + 1
+    digits = 0 if abs(number) >= 99.95 or not power else 1 if abs(number) >= 9.995 else 2
+    return f"{number:.{digits}f} {POWERS[power]}".rstrip()
+
+
+def share_text(share: float) -> str:
+    """Returns a share of the dense network as a factor, "" for NaN.
+
+    >>> share_text(0.4812), share_text(0.00213), share_text(float("nan"))
+    ('0.48x', '0.0021x', '')
+    """
+    if math.isnan(share):
+        return ""
+    return f"{share:.2f}x" if share >= 0.1 or not share else f"{share:.2g}x"
+
+
+def compact_cost(compact: float | None, dense: float | None) -> str:
+    """Returns the multiply-adds of a compact network and their share of the dense one's.
+
+    The text is empty without the first, and has no share without the second.
+
+    >>> compact_cost(4216000, 8432000)
+    '4.22 M (0.50x)'
+    """
+    if compact is None or math.isnan(compact):
+        return ""
+    return prefixed(compact) + (f" ({share_text(compact / dense)})" if dense else "")
 
 
 def run_title(config: Config, best: Scores) -> str:
@@ -117,6 +158,5 @@ def _next_commands(
         command_line("train", *kept, "regularizer=none"),
         command_line("train", "-m", *kept, *penalties),
         command_line("predict", network, "input=images", "output=predictions"),
-        command_line("export", network, "format=onnx"),
         f"tensorboard --logdir {board}",
     ]

@@ -21,13 +21,14 @@ from seg_l1.config.words import key_of
 from seg_l1.errors import UserError
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.files import Config, make_folder, write_csv, write_json
+from seg_l1.runs.summary import COMPACT
 
 if TYPE_CHECKING:
     from seg_l1.data.split import SegmentationData
 
 COLUMNS = (
     "epochs", "last_epoch", "epoch", "val/miou", "test/miou", "gap/miou", "sparsity/exact",
-    "sparsity/groups", "wall_time_s",
+    "sparsity/groups", "parameters", "multiply_adds", *COMPACT, "wall_time_s",
 )  # fmt: skip
 """Columns for each run, see `RunSummary.row`; the scores are those of the best epoch."""
 

@@ -12,17 +12,21 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from seg_l1.config.commands import command_line
 from seg_l1.config.short_names import explained, short_names, shortened
+from seg_l1.display.run_text import compact_cost
 from seg_l1.display.terminal import new_console
 from seg_l1.errors import Interrupted
 from seg_l1.experiments.sweep import went_wrong
 from seg_l1.runs.directory import RunDirectory
+
+WIDTH = 100
+"""Columns that the table may fill before it leaves out what the compact networks cost."""
 
 ENDED = ("completed", "failed")
 STYLES = {"completed": "green", "failed": "red", "running": "cyan", "interrupted": "yellow"}
@@ -157,12 +161,30 @@ def table(rows: list[dict[str, Any]], room: int) -> Table:
         rank = {"running": 0, "failed": 1, "interrupted": 1, "completed": 2, "pending": 3}
         kept = sorted(rows, key=lambda row: (rank[row["status"]], -row["index"]))[: max(1, room)]
         rows = sorted(kept, key=lambda row: row["index"])
+    costs = [compact_cost(row["compact/multiply_adds"], row["multiply_adds"]) for row in rows]
+    if any(costs):
+        shown = _table(rows, costs)
+        if Console(width=1000).measure(shown).maximum <= WIDTH:
+            return shown
+    return _table(rows, [])
+
+
+def _table(rows: list[dict[str, Any]], costs: list[str]) -> Table:
+    """Returns a row per job; with `costs`, of the compact networks, in a column of their own."""
     best = max((row["val/miou"] or 0 for row in rows), default=0)
     left_aligned = {*rows[0]["swept"], "status"}
     shown = Table(box=None, pad_edge=False)
-    for name in ("#", *rows[0]["swept"], "status", "epoch", "val mIoU", "zeros"):
+    for name in (
+        "#",
+        *rows[0]["swept"],
+        "status",
+        "epoch",
+        "val mIoU",
+        "zeros",
+        *["multiply-adds"][: len(costs)],
+    ):
         shown.add_column(name, justify="left" if name in left_aligned else "right")
-    for row in rows:
+    for place, row in enumerate(rows):
         score, zeros = row["val/miou"], row["sparsity/exact"]
         same = "" if row["same_as"] is None else f" (= {row['same_as']})"
         epoch = f"{row['last_epoch'] or 0}/{row['epochs']}" if row["epochs"] else ""
@@ -173,6 +195,7 @@ def table(rows: list[dict[str, Any]], room: int) -> Table:
             epoch,
             "" if score is None else Text(f"{score:.4f}", "bold" if score == best else ""),
             "" if zeros is None else f"{100 * zeros:.1f} %",
+            *costs[place : place + 1],
         )
     return shown
 

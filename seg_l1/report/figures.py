@@ -11,6 +11,7 @@ from seg_l1.display.style import png
 from seg_l1.errors import UserError
 from seg_l1.report import plots
 from seg_l1.report.plots.common import looks
+from seg_l1.report.plots.trade_off import MULTIPLY_ADDS
 from seg_l1.report.runs import Configuration, Curve, Run, baseline
 from seg_l1.report.statistics import pareto_front
 from seg_l1.runs.directory import RunDirectory
@@ -47,6 +48,8 @@ def figures(
     configurations = [c for curve in curves for c in curve.configurations]
     means = [(c.mean("sparsity/exact"), c.mean("val/miou")) for c in configurations]
     front = [configurations[index] for index in pareto_front(means)]
+    costs = [(-c.mean(MULTIPLY_ADDS), c.mean("val/miou")) for c in configurations]
+    cheap = [configurations[index] for index in reversed(pareto_front(costs))]
     scores = [
         ("val/miou", "validation (best epoch)", "mIoU"),
         ("test/miou", "test (weights of that epoch)", "mIoU"),
@@ -54,7 +57,7 @@ def figures(
     gap = [("gap/miou", "", "training mIoU − validation mIoU")]
     drawn = {
         "miou": plots.against_alpha(curves, scores),
-        "trade_off": plots.trade_off(curves, front, column="val/miou"),
+        "trade_off": plots.trade_off(curves, front, cheap=cheap, column="val/miou"),
         "gap": plots.against_alpha(curves, gap, zero_line=True),
         "classes": plots.class_table(
             curves, classes, reference=lambda curve: baseline(curve, curves)

@@ -11,12 +11,14 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from seg_l1.config.short_names import short_names
+from seg_l1.display.run_text import compact_cost
 from seg_l1.report.facts import facts, findings, weak_test
 from seg_l1.report.figures import Picture, Weights, best_weights, figures, shared_classes
 from seg_l1.report.plots.common import looks
+from seg_l1.report.plots.trade_off import MULTIPLY_ADDS
 from seg_l1.report.reading import Collection
-from seg_l1.report.runs import Curve, baseline, curves, short
-from seg_l1.report.statistics import Paired
+from seg_l1.report.runs import Configuration, Curve, baseline, curves, short
+from seg_l1.report.statistics import Paired, mean_and_error
 from seg_l1.report.tables import Comparison, best_rows, best_table, runs_table
 from seg_l1.runs.files import make_folder, write_bytes, write_csv, write_text
 
@@ -54,6 +56,7 @@ def _render(
     engine.filters |= {
         "base64": _base64,
         "change": _change,
+        "cost": _cost,
         "p_value": _p_value,
         "plus_minus": _plus_minus,
         "short": short,
@@ -70,6 +73,7 @@ def _render(
         tested=not all(math.isnan(row.scores["test/miou"][0]) for row in rows),
         several=any(len(row.best.runs) > 1 for row in rows),
         relative=all(baseline(curve, all_curves) for curve in all_curves if curve.penalized),
+        compact=any(math.isfinite(run.score(MULTIPLY_ADDS)) for run in collection.runs),
         swept=any(curve.penalized for curve in all_curves),
         unreadable=weights.errors,
         weak=weak_test(rows),
@@ -94,6 +98,14 @@ def _plus_minus(pair: tuple[float, float], percent: bool = False) -> str:
 def _change(test: Paired) -> str:
     interval = "" if math.isnan(test.low) else f" [{test.low:+.3f}, {test.high:+.3f}]"
     return f"{test.difference:+.3f}{interval}".replace("-", "−")
+
+
+def _cost(best: Configuration) -> str:
+    """4.2 M (0.48×): the mean multiply-adds of the compact networks, and their share."""
+    mean = best.mean(MULTIPLY_ADDS)
+    dense = mean_and_error(run.summary.multiply_adds or math.nan for run in best.runs)[0]
+    text = compact_cost(mean, None if math.isnan(dense) else dense)
+    return text.replace("x)", "×)").replace(" ", "\u00a0") or "–"
 
 
 def _p_value(p: float) -> str:

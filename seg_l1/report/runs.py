@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from seg_l1.config.hyperparameters import penalty_name
 from seg_l1.config.short_names import short_names
 from seg_l1.report.statistics import mean_and_error
+from seg_l1.runs.summary import COMPACT
 
 if TYPE_CHECKING:
     from seg_l1.runs.directory import RunDirectory
@@ -82,7 +83,7 @@ class Run:
         if alpha is not None and not 0 <= alpha < math.inf:
             raise ValueError(f"alpha is {alpha}")
         read = [self.regularizer, self.plans, int(self.seed), self.config["model"]["_target_"]]
-        read += [self.score(name) for name in ("sparsity/exact", "gap/miou")]
+        read += [self.score(name) for name in ("sparsity/exact", "gap/miou", *COMPACT)]
         read += [(self.environment.get(part) or {}).keys() for part in ("git", "versions")]
 
     def score(self, name: str) -> float:

@@ -13,8 +13,9 @@ from seg_l1.config.commands import command_line
 from seg_l1.report.reading import Collection
 from seg_l1.report.runs import Configuration, Curve, Run, baseline
 from seg_l1.report.statistics import Paired, holm, mean_and_error, paired
+from seg_l1.runs.summary import COMPACT
 
-SCORES = ("val/miou", "test/miou", "sparsity/exact", "sparsity/groups", "gap/miou")
+SCORES = ("val/miou", "test/miou", "sparsity/exact", "sparsity/groups", "gap/miou", *COMPACT)
 """The columns of the tables; all of the best epoch."""
 
 TESTED = ("val/miou", "test/miou")
@@ -150,4 +151,6 @@ def best_table(rows: Sequence[Comparison]) -> tuple[list[str], list[list[Any]]]:
 
 
 def _cell(value: float) -> float | str:
-    return "" if math.isnan(value) else value
+    if math.isnan(value):
+        return ""
+    return int(value) if abs(value) > 1 and value.is_integer() else value

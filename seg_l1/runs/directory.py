@@ -20,7 +20,7 @@ from seg_l1.runs.summary import RunSummary
 from seg_l1.runs.trust import check_targets
 from seg_l1.scope import Rule, ScopedTensor
 
-COMPACT = "compact"
+COMPACT_FOLDER = "compact"
 """The folder of the compact network of a run."""
 
 
@@ -70,7 +70,7 @@ class RunDirectory:
     @property
     def compact(self) -> RunDirectory:
         """The run directory, within this one, of the compact network."""
-        return RunDirectory(self.path / COMPACT)
+        return RunDirectory(self.path / COMPACT_FOLDER)
 
     def create(self) -> None:
         """Creates the folders; files of an attempt without a checkpoint are overwritten.
@@ -125,7 +125,7 @@ class RunDirectory:
         return [run for run in found if run.path == folder or not run._is_within_a_run()]
 
     def _is_within_a_run(self) -> bool:
-        return self.path.name == COMPACT and RunDirectory(self.path.parent).summary.is_file()
+        return self.path.name == COMPACT_FOLDER and RunDirectory(self.path.parent).summary.is_file()
 
     def read_config(self) -> files.Config:
         """The resolved configuration; a missing or damaged file is a `UserError`."""

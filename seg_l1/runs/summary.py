@@ -12,6 +12,9 @@ from typing import Any, Literal
 Scores = dict[str, float]
 """Columns of `metrics.csv` and their values, such as "val/miou": 0.81."""
 
+COMPACT = ("compact/parameters", "compact/multiply_adds")
+"""Scores that say what the compact network of an epoch costs; none with trainer.compact=false."""
+
 STATUSES = ("running", "completed", "interrupted", "failed")
 """Status of a run; an interrupted one can be resumed."""
 
@@ -97,12 +100,15 @@ class RunSummary:
 
         Args:
             columns: scores, as `score` has them; "epochs", those that are to be trained;
-                "last_epoch", those that are; and "wall_time_s".
+                "last_epoch", those that are; "parameters" and "multiply_adds" of the dense
+                network; and "wall_time_s".
         """
         known = {
             **self._scores(epoch),
             "epochs": self.epochs,
             "last_epoch": self.last.get("epoch"),
+            "parameters": self.parameters,
+            "multiply_adds": self.multiply_adds,
             "wall_time_s": self.wall_time_s,
         }
         row = {"status": self.status, "error": self.error}

@@ -9,12 +9,13 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from seg_l1.compaction import CompactModel, Compactor
-from seg_l1.display import terminal
+from seg_l1.display import channels, terminal
+from seg_l1.display.run_text import run_title
 from seg_l1.errors import first_line
 from seg_l1.metrics.sparsity import layer_zeros
 from seg_l1.runs import files
 from seg_l1.runs.directory import RunDirectory
-from seg_l1.runs.summary import RunSummary
+from seg_l1.runs.summary import COMPACT, RunSummary
 from seg_l1.scope import rules_of, scope
 from seg_l1.training.evaluation import Row
 from seg_l1.training.loop import Loop
@@ -48,7 +49,7 @@ class RunCompaction:
             if found is None:
                 return {}
             sizes = (found.parameters[1], found.multiply_adds[1])
-        return {"compact/parameters": sizes[0], "compact/multiply_adds": sizes[1]}
+        return dict(zip(COMPACT, sizes, strict=True))
 
     def compact(self) -> CompactModel | None:
         """Compacts the network with its present weights; None if that is not wanted or fails."""
@@ -104,6 +105,8 @@ def write_compact(
         )
         content = {**_content(record, new, found), **(facts or {})}
         files.write_json(new.compaction, content)
+        rows = [(x.name, x.total, x.live, x.constant, x.unread, x.kept) for x in found.layers]
+        channels.save_channels(new.channels, rows, title=run_title(best["config"], summary.best))
         remove_compact(record)
         with files.writing(record.compact.path):
             os.replace(new.path, record.compact.path)

@@ -15,7 +15,7 @@ from seg_l1.metrics.shrinkage import sources
 from seg_l1.metrics.sparsity import layer_zeros, sparsity
 from seg_l1.runs import checkpoints
 from seg_l1.runs.files import blame_file
-from seg_l1.runs.summary import RunSummary
+from seg_l1.runs.summary import COMPACT, RunSummary
 from seg_l1.training.compacting import about_weights, remove_compact, write_compact
 from seg_l1.training.evaluation import Row
 from seg_l1.training.loop import Loop
@@ -112,5 +112,6 @@ def _write_hparams(recorder: Recorder, row: Row, test: Row) -> None:
             "summary/test_miou": test.get("miou", float("nan")),
             "summary/zeros": row["sparsity/exact"],
             "summary/gap_miou": row["gap/miou"],
+            **{f"summary/{k.replace('/', '_')}": row.get(k, float("nan")) for k in COMPACT},
         },
     )

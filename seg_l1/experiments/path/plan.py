@@ -25,10 +25,11 @@ from seg_l1.experiments.path.warm_starts import path_order
 from seg_l1.experiments.sweep import COLUMNS
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.files import make_folder, write_csv, write_json
+from seg_l1.runs.summary import COMPACT
 
 SCORES = (
     "epoch", "val/miou", "val/dice", "val/loss", "gap/miou", "sparsity/exact", "sparsity/groups",
-    "kkt/zeros", "kkt/support", "kkt/mapping",
+    "kkt/zeros", "kkt/support", "kkt/mapping", *COMPACT,
 )  # fmt: skip
 """Scores of a point, at its last epoch."""
 
@@ -180,7 +181,7 @@ class Plan:
             for position, alpha in enumerate(self.order):
                 record = self.point_run(job, position)
                 known = record.read_summary(missing_ok=True).row(
-                    (*SCORES, "wall_time_s"), epoch="last"
+                    (*SCORES, "parameters", "multiply_adds", "wall_time_s"), epoch="last"
                 )
                 if known["status"] != "completed":
                     known |= dict.fromkeys(SCORES)

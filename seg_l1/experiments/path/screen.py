@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import shlex
 
+import numpy as np
 from rich.table import Table
 
 from seg_l1.config.commands import command_line
 from seg_l1.display import terminal
+from seg_l1.display.run_text import share_text
 from seg_l1.experiments.path.plan import Plan
 from seg_l1.experiments.path.selection import Selection
 from seg_l1.experiments.sweep_screen import SweepScreen
@@ -28,7 +30,7 @@ class PathScreen(SweepScreen):
 
 
 def choice(plan: Plan, selection: Selection, *, chosen: float) -> str:
-    """Returns the table of the alphas: mean, standard error, zeros, gap, and the selection."""
+    """Returns the table of the alphas: mean, standard error, zeros, gap, cost and selection."""
     metric = {"miou": "mIoU", "dice": "Dice"}.get(plan.settings["metric"], plan.settings["metric"])
     title = f"validation {metric}"
     if len(plan.jobs) > 1:
@@ -37,6 +39,11 @@ def choice(plan: Plan, selection: Selection, *, chosen: float) -> str:
     relative = plan.reference.get("last_survivor")
     columns = ["alpha", *(["alpha/last survivor"] if relative else []), "mean"]
     columns += [*(["std. error"] if len(plan.jobs) > 1 else []), "zeros", "gap", ""]
+    adds, dense = (plan.scores(k) for k in ("compact/multiply_adds", "multiply_adds"))
+    known = ~np.isnan(adds).all()
+    if known:  # on two lines, so that the table has no more than 100 columns
+        columns = [name.replace("/last ", "/last\n").replace(". ", ".\n") for name in columns]
+        columns[-1:] = ["multiply-\nadds", ""]
     for name in columns:
         table.add_column(name, justify="right" if name else "left", no_wrap=not name)
     zeros, gaps = (plan.scores(k).mean(0) for k in ("sparsity/exact", "gap/miou"))
@@ -46,6 +53,7 @@ def choice(plan: Plan, selection: Selection, *, chosen: float) -> str:
         cells += ["-" if math.isnan(n) else f"{n:.4f}" for n in numbers]
         cells += ["-" if math.isnan(zeros[index]) else f"{100 * zeros[index]:.1f} %"]
         cells += ["-" if math.isnan(gaps[index]) else f"{gaps[index]:+.3f}"]
+        cells += [share_text((adds / dense)[:, index].mean())] if known else []
         marks = ["best"] * (index == selection.best)
         marks += ["one standard error"] * (index == selection.one_se and len(plan.jobs) > 1)
         table.add_row(*cells, ", ".join(marks) + (" <- chosen" if alpha == chosen else ""))
