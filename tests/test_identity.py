@@ -25,6 +25,7 @@ OTHERS = {
     "trainer.pictures_every": "1",
     "trainer.kkt_every": "1",
     "trainer.kkt_images": "3",
+    "trainer.compact": "true",
 }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 
 from seg_l1.cli.main import main
 from seg_l1.config.commands import assignment, command_line, with_environment
@@ -51,7 +52,9 @@ def test_what_follows_a_run_of_an_own_folder(own, tmp_path, monkeypatch, capsys)
     words = ["--config-dir", "my conf", *SMALL, "experiment=mine", "hydra.run.dir=a place/run"]
     assert main(["train", *words]) == 0
     commands = next_commands(capsys.readouterr().out)
-    assert len(commands) == 3
+    assert len(commands) == 4
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (48, 48)).save(tmp_path / "images/a.png")
     (tmp_path / "elsewhere").mkdir()
     for line in commands:
         assert typed_again(line, monkeypatch) == 0, line
@@ -163,8 +166,6 @@ def test_what_follows_a_path_and_a_search(command, monkeypatch, capsys):
     for row in table(Path("a path/report/runs.csv")):
         assert typed_again(row["command"], monkeypatch) == 0
     Path("images").mkdir()
-    from PIL import Image
-
     Image.new("RGB", (48, 48)).save("images/a.png")
     assert typed_again(said.strip().splitlines()[-1], monkeypatch) == 0
     capsys.readouterr()

@@ -102,6 +102,7 @@ class Compactor:
         self.inputs = [example] if isinstance(example, Tensor) else list(example)
         with torch.no_grad():
             self._program = Program(model, self.inputs)
+        self._multiply_adds = multiply_adds(model, self.inputs[0])
 
     @torch.no_grad()
     def compact(self, multiple: int = 1) -> CompactModel:
@@ -119,13 +120,12 @@ class Compactor:
         if made is None:
             raise CompactionError("the compact network gives other outputs; please report it")
         small, difference, selection = made
-        image = self.inputs[0]
         return CompactModel(
             small,
             [_layer(op, selection) for op in selection.graph.operations if _has_channels(op)],
             [(op.operator, op.layer, op.whole) for op in selection.graph.operations if op.whole],
             (parameters(self.model), parameters(small)),
-            (multiply_adds(self.model, image), multiply_adds(small, image)),
+            (self._multiply_adds, multiply_adds(small, self.inputs[0])),
             difference,
         )
 

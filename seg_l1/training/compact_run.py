@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from seg_l1.compaction import CaptureError, CompactModel, Compactor
 from seg_l1.compaction.latency import median_ms, threads
+from seg_l1.display.channels import save_channels
+from seg_l1.display.run_text import run_title
 from seg_l1.errors import UserError, first_line
 from seg_l1.models.tiles import tiled
 from seg_l1.runs.directory import RunDirectory
@@ -143,6 +145,9 @@ def compact_run(
         "notes": notes,
     }
     record = write_compact(saved.record, found, facts)
+    rows = [(x.name, x.total, x.live, x.constant, x.unread, x.kept) for x in found.layers]
+    title = run_title(saved.best["config"], record.read_summary().best)
+    save_channels(record.channels, rows, title=title)
     sizes = (saved.record.weights, record.weights)
     before, after = (path.stat().st_size if path.is_file() else 0 for path in sizes)
     return Compacted(record, found, multiple, candidates, (before, after), equality, timings, notes)

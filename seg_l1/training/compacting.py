@@ -9,8 +9,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from seg_l1.compaction import CompactModel, Compactor
-from seg_l1.display import channels, terminal
-from seg_l1.display.run_text import run_title
+from seg_l1.display import terminal
 from seg_l1.errors import first_line
 from seg_l1.metrics.sparsity import layer_zeros
 from seg_l1.runs import files
@@ -105,8 +104,6 @@ def write_compact(
         )
         content = {**_content(record, new, found), **(facts or {})}
         files.write_json(new.compaction, content)
-        rows = [(x.name, x.total, x.live, x.constant, x.unread, x.kept) for x in found.layers]
-        channels.save_channels(new.channels, rows, title=run_title(best["config"], summary.best))
         remove_compact(record)
         with files.writing(record.compact.path):
             os.replace(new.path, record.compact.path)
