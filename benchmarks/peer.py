@@ -16,7 +16,8 @@ def prune(model: nn.Module, image: Tensor, outputs: int) -> nn.Module:
 
     A channel is given to it if the filters of all layers that produce it are zero, or all but one
     of a layer if all of its filters are. What a norm layer or a bias makes of the zeros is not
-    looked at, as in its importance by magnitude.
+    looked at, as in its importance by magnitude. Channels of group norms are not given to it: it
+    keeps the number of groups, so that no choice of channels would leave the outputs as they are.
 
     Args:
         outputs: classes; layers with as many output channels are heads, and left alone.
@@ -31,7 +32,9 @@ def prune(model: nn.Module, image: Tensor, outputs: int) -> nn.Module:
         for module in small.modules()
         if isinstance(module, CONVOLUTIONS) and _filters(module).shape[0] == outputs
     ]
-    for group in list(graph.get_all_groups(ignored_layers=heads)):
+    for group in graph.get_all_groups(ignored_layers=heads):
+        if any(isinstance(item.dep.target.module, nn.GroupNorm) for item in group):
+            continue
         dead = torch.nonzero(_magnitudes(graph, group) == 0).flatten().tolist()
         root = group[0].dep
         for channels in filter(None, (dead, dead[1:])):
@@ -55,6 +58,8 @@ def _magnitudes(graph: Any, group: Any) -> Tensor:
     for item in group:
         module = item.dep.target.module
         if isinstance(module, CONVOLUTIONS) and graph.is_out_channel_pruning_fn(item.dep.handler):
+            if len(_filters(module)) == 1:  # a gate for all channels
+                continue
             sums = _filters(module).flatten(1).abs().sum(1).double()
             total.index_add_(0, torch.tensor(item.root_idxs), sums[torch.tensor(item.idxs)])
     return total
