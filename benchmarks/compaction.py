@@ -1,10 +1,12 @@
 """What the zeros of finished runs are worth: size, multiply-adds, time and equality.
 
-    python benchmarks/compaction.py <run directory> ... [--rounds 15] [--height 144 --width 192]
+    python -m benchmarks.compaction <run> ... [--rounds 15] [--height 144 --width 192] [--peer]
 
 Compacts the best network of each run. Times are medians of one thread at batch 1, dense and compact
 in alternation. The difference is the largest of a logit over the images, relative to the largest
 logit; images are noise with the statistics of the training images unless --images names a folder.
+--peer adds what Torch-Pruning makes of the same zeros (`pip install "seg-l1[peers]"`); twenty
+untrained networks are in `benchmarks/compaction_networks.py`.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from benchmarks.peer import prune
 from seg_l1.compaction import compact
 from seg_l1.data.images import SUFFIXES, as_tensor, open_picture
+from seg_l1.metrics.sparsity import multiply_adds, parameters
 from seg_l1.training.prediction import Predictor, load_predictor
 
 
@@ -41,6 +45,25 @@ def seconds(model: nn.Module, image: Tensor) -> float:
     return time.perf_counter() - started
 
 
+def peer(dense: nn.Module, x: Tensor, expected: Tensor) -> str:
+    """One line on Torch-Pruning."""
+    started = time.perf_counter()
+    try:
+        small = prune(dense, x[:1], expected.shape[1])
+        took = time.perf_counter() - started
+        with torch.no_grad():
+            got = torch.cat([small(image[None]) for image in x])
+    except Exception as error:  # whatever it raises is its result
+        return f"  Torch-Pruning fails: {type(error).__name__}: {str(error)[:80]}"
+    difference = float((got - expected).abs().max() / expected.abs().max())
+    changed = int((got.argmax(1) != expected.argmax(1)).sum())
+    return (
+        f"  Torch-Pruning: {parameters(small):,} parameters, {multiply_adds(small, x[:1]):,}"
+        f" multiply-adds; |Δlogit| {difference:.1e} of the largest, {changed} pixels changed;"
+        f" {took:.1f} s"
+    )
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -49,6 +72,7 @@ def main() -> None:
     parser.add_argument("--height", type=int, default=None)
     parser.add_argument("--width", type=int, default=None)
     parser.add_argument("--images", type=Path, default=None)
+    parser.add_argument("--peer", action="store_true")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
@@ -74,6 +98,8 @@ def main() -> None:
             f" ({before / after:.2f}x faster); compacted in {took:.1f} s",
             flush=True,
         )
+        if chosen.peer:
+            print(peer(dense, x, expected), flush=True)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from typing import Any
 
 import torch
@@ -28,7 +31,7 @@ class Program:
     def __init__(self, model: nn.Module, example: Sequence[Tensor]) -> None:
         self._model = model
         try:
-            with eval_mode(model):
+            with eval_mode(model), _silent():
                 self._exported = torch.export.export(model, tuple(example), strict=False)
         except Exception as error:
             reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
@@ -37,6 +40,24 @@ class Program:
     def graph(self, rules: Mapping[str, type[Operation]]) -> Graph:
         """Returns a new graph, in which each operator has the class that `rules` name."""
         return _Reader(self._exported, dict(_tensors(self._model)), rules).graph
+
+
+_TALKATIVE = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Keeps what torch prints of a failure off the terminal: the exception says it in one line."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

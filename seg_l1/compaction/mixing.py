@@ -34,7 +34,14 @@ class Mixing(Operation, ABC):
         if self.weight.data is None or (self.bias is not None and self.bias.data is None):
             self.keep_whole(slots, "its weight is computed from others")
             return
+        before, self.weight.sliced = self.weight.sliced, {}
         self._link(slots)
+        for dim, own in before.items():  # of another call, or of a weight that is like a vector
+            if dim in self.weight.sliced:
+                slots.tie(own, self.weight.sliced[dim])
+            else:
+                slots.frozen.append(own)
+                self.weight.sliced[dim] = own
         if self.whole is None and self.bias is not None:
             slots.claim(self.bias, 0, self.out.slots)
 

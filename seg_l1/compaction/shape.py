@@ -99,7 +99,8 @@ class Reshape(Operation):
         assert x.axis is not None
         before, count, new = prod(x.shape[: x.axis]), x.channels, self.out.shape
         places = [dim for dim in range(len(new)) if prod(new[:dim]) == before]
-        places = [dim for dim in places if new[dim] > 1] or places[-1:]
+        wanted = [dim for dim in places if new[dim] == count]  # if there is one channel, several
+        places = wanted[:1] or [dim for dim in places if new[dim] > 1] or places[-1:]
         if not places:
             return None
         axis = places[0]

@@ -42,6 +42,51 @@ def randomize(model: nn.Module, seed: int, *, dead: float = 0.5, unread: float =
     return model.eval()
 
 
+@torch.no_grad()
+def _kill_layers(model: nn.Module, seed: int) -> None:
+    """Whole layers are dead: a tenth of them, in two neighbors at least."""
+    layers = [module for module in model.modules() if isinstance(module, MIXING)]
+    draw = torch.Generator().manual_seed(seed)
+    chosen = torch.rand(len(layers), generator=draw) < 0.1
+    middle = len(layers) // 2
+    chosen[middle : middle + 2] = True
+    chosen[-1] = False
+    for layer, dead in zip(layers, chosen, strict=True):
+        if dead:
+            layer.weight.zero_()
+
+
+@torch.no_grad()
+def _leave_one_channel(model: nn.Module, seed: int) -> None:
+    """A third of the layers have one live output channel."""
+    draw = torch.Generator().manual_seed(seed)
+    for module in list(model.modules())[:-1]:
+        if isinstance(module, MIXING) and torch.rand(1, generator=draw) < 0.3:
+            channel = int(torch.randint(len(module.weight), (1,), generator=draw))
+            alive = module.weight[channel].clone()
+            module.weight.zero_()
+            module.weight[channel] = alive
+
+
+@torch.no_grad()
+def _kill_narrow(model: nn.Module, seed: int) -> None:
+    """Filters of depthwise layers, and outputs of gates of 1x1 convolutions, are dead."""
+    draw = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        if not isinstance(module, nn.Conv2d) or len(module.weight) <= 4:
+            continue
+        if module.groups > 1 or module.kernel_size == (1, 1):
+            module.weight[torch.rand(len(module.weight), generator=draw) < 0.5] = 0
+
+
+PATTERNS = {
+    "whole layers": _kill_layers,
+    "one channel": _leave_one_channel,
+    "depthwise layers and gates": _kill_narrow,
+}
+"""Zeros beside those of `randomize`, whose biases and norm layers give constants other than 0."""
+
+
 class Perturbed(torch.fx.Interpreter):
     """Runs a captured network, with noise in every channel that the analysis calls irrelevant.
 
