@@ -241,6 +241,8 @@ class RunDirectory:
             measures = (*best["mean"], *best["std"])
             if len(best["mean"]) != len(best["std"]) or not all(map(math.isfinite, measures)):
                 raise ValueError("mean and std are not those of the channels")
+            if "model" not in best:  # a `last.pt` has its weights elsewhere
+                raise KeyError("model")
             if not all(isinstance(name, str) for name in best["classes"]):
                 raise ValueError("its classes are no names")
         return best
