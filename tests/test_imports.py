@@ -16,6 +16,7 @@ LAYERS = [
     ["metrics"],
     ["compaction"],
     ["display"],
+    ["deployment"],
     ["training", "report"],
     ["experiments"],
     ["cli"],

@@ -1,0 +1,1 @@
+"""Deployment: networks as ONNX files, and prediction with onnxruntime alone."""
