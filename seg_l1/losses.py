@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot, softmax
 
-from seg_l1.data.split import IGNORE, SegmentationData
+from seg_l1.data.labels import IGNORE
+from seg_l1.data.split import SegmentationData
 from seg_l1.models import TrainingOutput
 from seg_l1.penalties import Penalty
 from seg_l1.scope import ScopedTensor

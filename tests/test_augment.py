@@ -7,7 +7,8 @@ import torch
 
 from seg_l1.data.augment import Augmentation
 from seg_l1.data.batches import Batches
-from seg_l1.data.split import IGNORE, SegmentationData, TensorSplit
+from seg_l1.data.labels import IGNORE
+from seg_l1.data.split import SegmentationData, TensorSplit
 
 PLAIN = {"flip": 0.0, "scale": (1.0, 1.0), "shift": 0.0, "colour": 0.0}
 

@@ -88,7 +88,7 @@ for command in COMMANDS:
     assert main([command, "--help"]) == 0, command
 for command in ("train", "path"):
     assert main([command, "regularizer=l3"]) == main([command, "trainer.epochs=-1"]) == 2, command
-for command in ("report", "evaluate", "predict"):
+for command in ("report", "evaluate", "export", "predict"):
     assert main([command, "outptu=x"]) == 2, command
 assert "torch" not in sys.modules
 """

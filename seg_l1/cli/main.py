@@ -22,6 +22,7 @@ COMMANDS = {
     "search": "search hyperparameters with optuna",
     "report": "compare runs and sweeps: tables, figures and tests in one HTML file",
     "compact": "remove the channels of a trained network that do nothing",
+    "export": "write the network of a run as an ONNX file",
     "evaluate": "score the best weights of a run on a split",
     "predict": "segment new images with a trained network",
 }

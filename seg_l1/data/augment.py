@@ -9,8 +9,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 from torchvision.tv_tensors import Image, Mask
 
+from seg_l1.data.labels import IGNORE
 from seg_l1.data.resample import resize_images, resize_masks
-from seg_l1.data.split import IGNORE
 
 
 class Augmentation:

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from seg_l1.data.images import FORMATS, MOST_PIXELS, as_tensor, open_picture, unscaled
+from seg_l1.data.labels import IGNORE
 from seg_l1.data.masks import UNKNOWN, MaskReading, Pixels, pixels_of, refuse_deep_colors
 from seg_l1.data.resample import resize_ids
-from seg_l1.data.split import IGNORE
 from seg_l1.errors import UserError
 
 

@@ -7,16 +7,18 @@ from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.Image import Image as Picture
 from scipy.io import loadmat
-from torch import Tensor
 
 from seg_l1.data.resample import resize_picture
 from seg_l1.errors import UserError, first_line
+
+if TYPE_CHECKING:  # torch is imported where it is used: ONNX files are predicted without it
+    from torch import Tensor
 
 SUFFIXES = {
     ".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".pbm", ".pgm", ".ppm",
@@ -200,13 +202,20 @@ def _is_tiff(path: Path) -> bool:
 
 
 def as_tensor(picture: Picture, channels: int, image_size: tuple[int, int] | None) -> Tensor:
+    """Returns `as_pixels` as a tensor."""
+    import torch
+
+    return torch.from_numpy(as_pixels(picture, channels, image_size))
+
+
+def as_pixels(picture: Picture, channels: int, image_size: tuple[int, int] | None) -> np.ndarray:
     """Returns uint8 (channels, H, W), grayscale or RGB, resized (bilinear) if a size is given."""
     height, width = image_size or (picture.height, picture.width)
     if picture.mode == "LAB":  # Pillow converts it to RGB alone
         picture = picture.convert("RGB")
     picture = picture.convert("RGB" if channels == 3 else "L")
     pixels = np.array(resize_picture(picture, (height, width)))
-    return torch.from_numpy(pixels.reshape(height, width, channels)).movedim(-1, 0)
+    return np.moveaxis(pixels.reshape(height, width, channels), -1, 0)
 
 
 def dropped_bands(paths: Sequence[Path]) -> list[str]:
@@ -214,6 +223,8 @@ def dropped_bands(paths: Sequence[Path]) -> list[str]:
 
     An alpha band is counted where it is not fully opaque.
     """
+    import torch
+
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         found = Counter(word for word in pool.map(_dropped, paths) if word)
     return [f"{count} of {len(paths)} images have {what}" for what, count in sorted(found.items())]

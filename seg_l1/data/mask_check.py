@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from seg_l1.data.labels import IGNORE
 from seg_l1.data.mask_census import Census, FileValues
 from seg_l1.data.mask_remedies import Remedies, some
 from seg_l1.data.mask_values import FIRST_COLOR, VOID, Key, text
 from seg_l1.data.masks import UNKNOWN, MaskReading, reading_of
-from seg_l1.data.split import IGNORE
 from seg_l1.errors import UserError
 
 

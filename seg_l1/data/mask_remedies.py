@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from seg_l1.data.labels import IGNORE
 from seg_l1.data.mask_census import Census
 from seg_l1.data.mask_values import OTHERS, VOID, Key, text, value
 from seg_l1.data.masks import UNKNOWN, level_of, reading_of
-from seg_l1.data.split import IGNORE
 
 _FEW = 16
 """Of at most this many more values than classes, a key names each."""

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Image as Picture
 
+from seg_l1.data.labels import IGNORE
 from seg_l1.data.mask_values import FIRST_COLOR, OTHERS, VOID, Key, packed
-from seg_l1.data.split import IGNORE
 from seg_l1.errors import UserError
 
 UNKNOWN = 254

@@ -10,9 +10,6 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-IGNORE = 255
-"""The mask value of a pixel that has no label; it counts in no loss and in no metric."""
-
 
 class Split(Protocol):
     """Pairs of image and mask, fetched by lists of indices so that a whole batch is one call.

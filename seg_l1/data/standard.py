@@ -27,8 +27,9 @@ from torch.nn.functional import pad
 from torchvision.datasets import MNIST, Cityscapes, OxfordIIITPet, SBDataset, VOCSegmentation
 from torchvision.datasets.voc import DATASET_YEAR_DICT
 
+from seg_l1.data.labels import IGNORE
 from seg_l1.data.official import Official, Pairs, paired
-from seg_l1.data.split import IGNORE, SegmentationData, TensorSplit, class_pixels, describe
+from seg_l1.data.split import SegmentationData, TensorSplit, class_pixels, describe
 from seg_l1.errors import UserError
 
 VOC_CLASSES = [

@@ -12,8 +12,8 @@ from matplotlib.patches import Patch
 from torch import Tensor, nn
 
 from seg_l1.data.batches import Batches
-from seg_l1.data.split import IGNORE
-from seg_l1.display.colors import distinct
+from seg_l1.data.labels import IGNORE
+from seg_l1.display.paint import overlay, palette
 from seg_l1.display.style import literal, new_figure, png, styled
 from seg_l1.models.tiles import tiled
 from seg_l1.runs.files import write_bytes
@@ -28,27 +28,6 @@ class Example(NamedTuple):
     image: np.ndarray
     truth: np.ndarray
     prediction: np.ndarray
-
-
-def palette(classes: Sequence[str]) -> np.ndarray:
-    """Returns (K, 3) uint8 colors, all different: see `colors.distinct`; background is black."""
-    painted = [index for index, name in enumerate(classes) if name.lower() != "background"]
-    colors = np.zeros((len(classes), 3), dtype=np.uint8)
-    colors[painted] = distinct(len(painted))
-    return colors
-
-
-def overlay(image: np.ndarray, mask: np.ndarray, *, colors: np.ndarray) -> np.ndarray:
-    """Returns a mask (H, W) in color over an image (H, W, 3) uint8 in gray.
-
-    Unlabeled pixels, and those of a black class, stay gray.
-    """
-    gray = image.mean(-1, keepdims=True).astype(np.uint8).repeat(3, -1)
-    valid = mask != IGNORE
-    paint = colors[np.where(valid, mask, 0)]
-    visible = (valid & paint.any(-1))[..., None]
-    mixed = (gray.astype(np.uint16) + 3 * paint.astype(np.uint16)) // 4
-    return np.where(visible, mixed.astype(np.uint8), gray)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from seg_l1 import distributed
-from seg_l1.data.split import IGNORE
+from seg_l1.data.labels import IGNORE
 from seg_l1.losses import data_term
 from seg_l1.models.drop_connect import STOCHASTIC_LAYERS
 from seg_l1.penalties import Penalty, Zero

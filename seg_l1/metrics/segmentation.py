@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import max_pool2d, pad
 
-from seg_l1.data.split import IGNORE
+from seg_l1.data.labels import IGNORE
 
 
 class ConfusionMatrix:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from torch import Tensor
+if TYPE_CHECKING:  # `tiles` is used without torch too
+    from torch import Tensor
 
 
 class TrainingOutput(NamedTuple):

@@ -7,13 +7,15 @@ least the radius of the receptive field, the logits are those of the whole image
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ALIGN = 32
 """Tiles start at multiples of this, so that pooling windows are those of the whole image."""
 
-Network = Callable[[Tensor], Tensor]
+Network = Callable[["Tensor"], "Tensor"]
 """(N, C, H, W) -> logits (N, K, H, W)."""
 
 
@@ -42,7 +44,8 @@ def tiles(
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Yields (rows, columns, logits there), which together cover `images` once.
 
-    `images` may be on another device than the model: wrap the model to move each tile.
+    `images` may be on another device than the model: wrap the model to move each tile. Arrays of
+    numpy are taken too, by a model that maps these.
     """
     height, width = images.shape[-2:]
     for top, bottom, rows in spans(height, tile[0] if tile else height, overlap):

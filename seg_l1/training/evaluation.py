@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from seg_l1 import distributed
 from seg_l1.data.batches import Batches
-from seg_l1.data.split import IGNORE
+from seg_l1.data.labels import IGNORE
 from seg_l1.metrics.segmentation import (
     BoundaryF1,
     BoundaryIoU,

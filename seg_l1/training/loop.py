@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from seg_l1 import distributed
 from seg_l1.data.batches import Batches
-from seg_l1.data.split import IGNORE
+from seg_l1.data.labels import IGNORE
 from seg_l1.errors import RunError
 from seg_l1.losses import PerPixel, RegularizedLoss, data_term, main_logits
 from seg_l1.metrics.optimality import NAMES, certificate, gradients, mapping_norm
