@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from seg_l1.deployment.dead_branches import without_dead_branches
 from seg_l1.errors import UserError, first_line
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -191,8 +192,8 @@ def _exported(model: nn.Module, example: Tensor, axes: Sequence[int], output: st
             external_data=False,
             verbose=False,
         )
-        content: bytes = program.model_proto.SerializeToString()
-    return content
+        content = program.model_proto.SerializeToString()
+    return without_dead_branches(content)
 
 
 def _reason(error: Exception) -> str:
