@@ -63,12 +63,17 @@ def _sizes_table(done: Compacted) -> str:
 
 def candidates_table(candidates: Sequence[Candidate], chosen: int) -> str:
     """Returns a table of the multiples that were measured."""
-    title = f"channels kept up to a multiple: {chosen} is chosen (batch 1, 1 thread, torch)"
-    table = Table(title=title, title_justify="left")
-    for name in ("multiple", "parameters", "multiply-adds", "ms"):
+    title = f"channels kept up to a multiple: {chosen} is chosen (one image, one thread)"
+    table = Table(title=title, title_justify="left", min_width=len(title))
+    for name in ("multiple", "parameters", "multiply-adds", "torch ms", "onnxruntime ms"):
         table.add_column(name, justify="right")
     for one in candidates:
-        numbers = (f"{one.parameters:,}", f"{one.multiply_adds:,}", f"{one.ms:.2f}")
+        times = (one.torch_ms, one.onnx_ms)
+        numbers = (
+            f"{one.parameters:,}",
+            f"{one.multiply_adds:,}",
+            *("-" if ms is None else f"{ms:.2f}" for ms in times),
+        )
         table.add_row(str(one.multiple), *numbers)
     return render(table)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from seg_l1.compaction import CaptureError, CompactModel, Compactor
 from seg_l1.compaction.latency import median_ms, threads
+from seg_l1.deployment import onnx_file
 from seg_l1.display.channels import save_channels
 from seg_l1.display.run_text import run_title
 from seg_l1.errors import UserError, first_line
@@ -74,12 +76,25 @@ class Timing:
 
 @dataclass(frozen=True)
 class Candidate:
-    """The compact network for one `multiple`, and its time in milliseconds at batch 1 in torch."""
+    """The compact network for one `multiple`.
+
+    Attributes:
+        multiple: see `compact`.
+        parameters, multiply_adds: of the network.
+        torch_ms, onnx_ms: milliseconds of an image with one thread in torch and in onnxruntime;
+            None where the network cannot be exported.
+    """
 
     multiple: int
     parameters: int
     multiply_adds: int
-    ms: float
+    torch_ms: float
+    onnx_ms: float | None
+
+    @property
+    def ms(self) -> float:
+        """The geometric mean of the times."""
+        return self.torch_ms if self.onnx_ms is None else math.sqrt(self.torch_ms * self.onnx_ms)
 
 
 @dataclass(frozen=True)
@@ -187,17 +202,29 @@ def _compacted(
     say("measuring which multiple of channels is the fastest ...")
     all_found = {m: found if m == 1 else compactor.compact(m) for m in MULTIPLES}
     with threads(1):
-        times = median_ms(
-            {m: _call(one.model, example) for m, one in all_found.items()}, seconds=3 * SECONDS
-        )
+        calls = {m: _call(one.model, example) for m, one in all_found.items()}
+        times = median_ms(calls, seconds=2 * SECONDS)
+        onnx_times = _onnx_candidates(all_found, example.cpu())
     candidates = [
-        Candidate(m, one.parameters[1], one.multiply_adds[1], times[m])
+        Candidate(m, one.parameters[1], one.multiply_adds[1], times[m], onnx_times.get(m))
         for m, one in all_found.items()
     ]
     fastest = min(candidate.ms for candidate in candidates)
     near = [candidate for candidate in candidates if candidate.ms <= (1 + NOISE) * fastest]
     best = min(near, key=lambda candidate: candidate.parameters)
     return all_found[best.multiple], best.multiple, candidates
+
+
+def _onnx_candidates(found: Mapping[int, CompactModel], example: Tensor) -> dict[int, float]:
+    """Returns the times in onnxruntime; {} where the networks cannot be exported."""
+    try:
+        files = {
+            m: onnx_file.to_onnx(deepcopy(one.model).cpu(), example) for m, one in found.items()
+        }
+    except (UserError, onnx_file.ExportError):
+        return {}
+    calls = {m: partial(onnx_file.caller(f, threads=1), example) for m, f in files.items()}
+    return median_ms(calls, seconds=2 * SECONDS)
 
 
 @torch.no_grad()
@@ -232,33 +259,22 @@ def _timings(
                 calls = {net: _call(net, images) for net in (dense, compact)}
                 times = median_ms(calls, seconds=SECONDS)
             timings.append(Timing("torch", batch, count, times[dense], times[compact]))
-    if not all(map(find_spec, ("onnx", "onnxscript", "onnxruntime"))):
-        return timings, ["onnxruntime is not installed: pip install 'seg-l1[export]'"]
     try:
         return [*timings, *_onnx_timings(dense, compact, example.cpu(), every)], []
-    except Exception as error:  # a network that the exporter cannot translate
-        return timings, [f"onnxruntime: {first_line(error)}"]
+    except (UserError, onnx_file.ExportError) as error:
+        return timings, [f"no times in onnxruntime: {first_line(error)}"]
 
 
 def _onnx_timings(
     dense: nn.Module, compact: nn.Module, example: Tensor, every: int
 ) -> list[Timing]:
-    from onnxruntime import InferenceSession, SessionOptions
-
-    from seg_l1.deployment.onnx_file import to_onnx
-
-    files = {net: to_onnx(net.cpu(), example) for net in (dense, compact)}
+    files = {net: onnx_file.to_onnx(deepcopy(net).cpu(), example) for net in (dense, compact)}
     timings = []
     for count in sorted({1, every}):
-        options = SessionOptions()
-        options.intra_op_num_threads = count
-        sessions = {net: InferenceSession(content, options) for net, content in files.items()}
+        callers = {net: onnx_file.caller(file, threads=count) for net, file in files.items()}
         for batch in BATCHES:
-            images = example.expand(batch, -1, -1, -1).contiguous().numpy()
-            calls = {
-                net: partial(one.run, None, {one.get_inputs()[0].name: images})
-                for net, one in sessions.items()
-            }
+            images = example.expand(batch, -1, -1, -1).contiguous()
+            calls = {net: partial(call, images) for net, call in callers.items()}
             times = median_ms(calls, seconds=SECONDS)
             timings.append(Timing("onnxruntime", batch, count, times[dense], times[compact]))
     return timings
