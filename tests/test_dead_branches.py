@@ -26,6 +26,7 @@ def assert_equal(model: nn.Module, content: bytes, images: torch.Tensor) -> None
     expected = model.eval()(images)
     scale = float(expected.abs().max())
     assert scale > 0
+    onnx.checker.check_model(onnx.load_from_string(content), full_check=True)  # shapes included
     assert float((run(content, images) - expected).abs().max()) < 3e-5 * scale
 
 

@@ -72,6 +72,8 @@ class _Graph:
             names = [name for name, r in zip(node.input, read, strict=True) if r]
             node.input[:] = names
             self.shapes[node.output[0]][1] = len(kept)
+            stated = {value.name for value in self.graph.value_info}
+            _keep(self.graph.value_info, stated - {node.output[0]})
             done = self.changed = True
         return done
 
