@@ -52,7 +52,7 @@ def test_what_follows_a_run_of_an_own_folder(own, tmp_path, monkeypatch, capsys)
     words = ["--config-dir", "my conf", *SMALL, "experiment=mine", "hydra.run.dir=a place/run"]
     assert main(["train", *words]) == 0
     commands = next_commands(capsys.readouterr().out)
-    assert len(commands) == 4
+    assert len(commands) == 5
     (tmp_path / "images").mkdir()
     Image.new("RGB", (48, 48)).save(tmp_path / "images/a.png")
     (tmp_path / "elsewhere").mkdir()

@@ -218,16 +218,16 @@ def test_the_table_of_a_sweep_says_what_compact_networks_cost(costs):
     for name, value in COST.items():
         assert (first[name], second[name]) == (str(value), "")
     assert (first["parameters"], second["multiply_adds"]) == ("80", "8080000")
-    shown = render(sweep_screen.table(rows, room=10))
+    shown = render(sweep_screen.table(rows, max_rows=10))
     assert "multiply-adds" in shown and "4.04 M (0.50x)" in shown
     assert max(map(len, shown.splitlines())) <= 100
 
 
 def test_the_screen_leaves_out_what_it_has_no_room_for(costs):
     wide = [{**row, "swept": {"seed": "x" * 60}} for row in costs.rows()]
-    assert "multiply-adds" not in render(sweep_screen.table(wide, room=10))
+    assert "multiply-adds" not in render(sweep_screen.table(wide, max_rows=10))
     without = [{**row, **dict.fromkeys(COST)} for row in costs.rows()]
-    assert "multiply-adds" not in render(sweep_screen.table(without, room=10))
+    assert "multiply-adds" not in render(sweep_screen.table(without, max_rows=10))
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,6 +34,11 @@ def key_values(
         if not typed.get(key):
             raise UserError(f"{key}: must be given, as {key}=...")
     return {key: at_home(value) for key, value in typed.items() if key not in DEBUG}
+
+
+def say(text: str) -> None:
+    """Prints a line about what is going on, to stderr: stdout has the results."""
+    sys.stderr.write(f"{text}\n")
 
 
 def at_home(value: str) -> str:

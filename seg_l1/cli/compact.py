@@ -2,7 +2,7 @@
 
     seg-l1 compact run=<run directory> [multiple=auto|1|4|8|16] [dataset.root=...] [device=...]
 
-Writes <run>/compact, a run directory like any other: evaluate, predict, report and
+Writes <run>/compact, a run directory like any other: evaluate, predict, export, report and
 train start=<run>/compact take it. compact.json in it has what is printed here: channels per layer,
 parameters, multiply-adds and file size before and after, times in torch and onnxruntime, and the
 largest difference over the validation images. compact.png shows the channels per layer.
@@ -19,15 +19,11 @@ from __future__ import annotations
 import re
 import sys
 
-from seg_l1.cli.arguments import key_values
+from seg_l1.cli.arguments import key_values, say
 from seg_l1.config.commands import assignment, command_line
 from seg_l1.errors import UserError
 
 KEYS = ("run", "multiple", "dataset.root", "device")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 def run(words: list[str]) -> int:
@@ -44,7 +40,7 @@ def run(words: list[str]) -> int:
         multiple=None if multiple == "auto" else int(multiple),
         root=typed.get("dataset.root"),
         device=typed.get("device"),
-        say=_say,
+        say=say,
     )
     sys.stdout.write(f"{compact_text(done)}\n\nthe compact network is in {done.record.path}\n")
     network = assignment("run", done.record.path)
@@ -54,6 +50,7 @@ def run(words: list[str]) -> int:
     for command, *more in (
         ("evaluate", network),
         ("predict", network, "input=images", "output=predictions"),
+        ("export", network, "format=onnx"),
         ("train", *kept, assignment("start", done.record.path)),
     ):
         sys.stdout.write(f"  {command_line(command, *more)}\n")

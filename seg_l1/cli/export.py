@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import sys
 
-from seg_l1.cli.arguments import key_values
+from seg_l1.cli.arguments import key_values, say
 from seg_l1.config.commands import assignment, command_line
 from seg_l1.errors import UserError, did_you_mean
 
@@ -28,10 +28,6 @@ CHOICES = {
     "precision": ("fp32", "fp16", "int8"),
     "output": ("scores", "classes"),
 }
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 def run(words: list[str]) -> int:
@@ -50,7 +46,7 @@ def run(words: list[str]) -> int:
         output=typed.get("output", "scores"),
         precision=typed.get("precision", "fp32"),
         root=typed.get("dataset.root"),
-        say=_say,
+        say=say,
     )
     sys.stdout.write(f"{export_text(done)}\n\nthe network is in {done.path}\n")
     model = assignment("model", done.path)

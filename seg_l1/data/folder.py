@@ -84,20 +84,21 @@ def load(
         split: file_split(folder, pairs, image_size, reading, channels=channels)
         for split, pairs in found.splits.items()
     }
-    cut = partial(
-        draw,
-        fractions={"val": val_fraction, "test": None if "test" in sources else test_fraction},
-        seed=seed,
-        group_pattern=group_pattern,
-        stratify=stratify,
-    )
-    given = "val" in sources
-    read = _assemble_to_score if to_score else assemble
-    data = read(sources, classes, None if given or to_score else cut, memory_mib=memory_mib)
-    data.notes[:0] = [*found.notes, *dropped_bands([image for image, _ in every])]
-    if not to_score:
+    if to_score:
+        data = _assemble_to_score(sources, classes, memory_mib=memory_mib)
+    else:
+        cut = partial(
+            draw,
+            fractions={"val": val_fraction, "test": None if "test" in sources else test_fraction},
+            seed=seed,
+            group_pattern=group_pattern,
+            stratify=stratify,
+        )
+        cut_now = None if "val" in sources else cut
+        data = assemble(sources, classes, cut_now, memory_mib=memory_mib)
         grouped = group_pattern is not None or stratify
         data.notes += _unused_keys(sources, val_fraction, test_fraction, grouped=grouped)
+    data.notes[:0] = [*found.notes, *dropped_bands([image for image, _ in every])]
     return data
 
 
@@ -131,7 +132,7 @@ def _unused_keys(
 
 
 def _assemble_to_score(
-    sources: Mapping[str, FileSplit], classes: list[str], _: object, *, memory_mib: float
+    sources: Mapping[str, FileSplit], classes: list[str], *, memory_mib: float
 ) -> SegmentationData:
     """Reads the splits that are there; if they are "train" alone, it is called "test"."""
     first = "train" if "train" in sources else next(iter(sources))

@@ -107,7 +107,7 @@ class Census:
 
     @property
     def has_colors(self) -> bool:
-        """Whether there are masks in color, or palettes of which colors alone can be told."""
+        """Whether there are masks in color, or palettes that agree in their colors only."""
         return "colors" in self.pixels or bool(self.clash)
 
     def codes(self, by_color: bool, white: int | None) -> dict[int, tuple[int, int]]:

@@ -127,7 +127,7 @@ def _deep_png(path: Path) -> np.ndarray:
     """Returns the values of a color PNG of 16 bits.
 
     Pillow unpacks one byte of each value: the upper one as "RGB;16B", which is how it opens the
-    file, and the lower one when it is told that the bytes are swapped.
+    file, and the lower one under the name of the other byte order, "RGB;16L".
     """
     halves = []
     for order in ("B", "L"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from seg_l1.compaction import LayerChannels
+from seg_l1.display.run_text import changed_pixels
 from seg_l1.display.terminal import render
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def candidates_table(candidates: Sequence[Candidate], chosen: int) -> str:
 def timings_table(timings: Sequence[Timing]) -> str:
     """Returns a table of the times of both networks."""
     title = "time of a batch in ms, medians in alternation"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", min_width=len(title))
     for name in ("runtime", "batch", "threads", "before", "after", "faster"):
         table.add_column(name, justify="left" if name == "runtime" else "right")
     for one in timings:
@@ -93,12 +94,10 @@ def timings_table(timings: Sequence[Timing]) -> str:
 
 def equality_text(equality: Equality) -> str:
     """Returns a sentence on how far the outputs of both networks are from each other."""
-    share = 100 * equality.changed / max(1, equality.pixels)
-    changed = f"{equality.changed} of {equality.pixels:,} pixels ({share:.2g} %)"
     return (
         f"outputs on {equality.images} validation images: the largest difference of a logit is"
         f" {equality.difference:.1e}\n(the largest logit is {equality.scale:.3g});"
-        f" {changed if equality.changed else 'no pixel'} changed class"
+        f" {changed_pixels(equality.changed, equality.pixels)}"
     )
 
 

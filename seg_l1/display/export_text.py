@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from seg_l1.display.run_text import changed_pixels
 from seg_l1.display.terminal import render
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def _shapes(done: Exported) -> str:
 def _versions(done: Exported) -> str:
     height, width = done.size
     title = f"ms per image of {height}x{width}, 1 thread, medians in alternation"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", min_width=len(title))
     for name in ("", "bytes", "ms", "mIoU (val)"):
         table.add_column(name, justify="right" if name else "left")
     miou = done.versions[0].agreement.torch_miou
@@ -62,9 +63,7 @@ def _versions(done: Exported) -> str:
 
 
 def _agreement(precision: str, found: Agreement) -> str:
-    share = 100 * found.changed / max(1, found.pixels)
-    changed = f"{found.changed} of {found.pixels:,} pixels ({share:.2g} %)"
-    words = f"{changed if found.changed else 'no pixel'} changed class"
+    words = changed_pixels(found.changed, found.pixels)
     if not isnan(found.difference):
         relative = found.difference / found.scale if found.scale else 0.0
         words = (

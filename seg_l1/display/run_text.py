@@ -70,6 +70,16 @@ def compact_cost(compact: float | None, dense: float | None) -> str:
     return prefixed(compact) + (f" ({share_text(compact / dense)})" if dense else "")
 
 
+def changed_pixels(changed: int, pixels: int) -> str:
+    """Returns how many pixels have another class than before.
+
+    >>> changed_pixels(0, 1000), changed_pixels(12, 6400)
+    ('no pixel changed class', '12 of 6,400 pixels (0.19 %) changed class')
+    """
+    share = f"{changed} of {pixels:,} pixels ({100 * changed / max(1, pixels):.2g} %)"
+    return f"{share if changed else 'no pixel'} changed class"
+
+
 def run_title(config: Config, best: Scores) -> str:
     """Returns the title of the pictures of a run: its penalty, and the scores `best`."""
     penalty = class_name(config["regularizer"]["penalty"])
@@ -158,5 +168,6 @@ def _next_commands(
         command_line("train", *kept, "regularizer=none"),
         command_line("train", "-m", *kept, *penalties),
         command_line("predict", network, "input=images", "output=predictions"),
+        command_line("export", network, "format=onnx"),
         f"tensorboard --logdir {board}",
     ]

@@ -118,7 +118,7 @@ class SweepScreen:
     def _show(self) -> None:
         rows = self.rows()
         if self.live is not None:
-            self.live.update(Group(table(rows, room=self.console.height - 5), self._line(rows)))
+            self.live.update(Group(table(rows, max_rows=self.console.height - 5), self._line(rows)))
             self.live.refresh()
             return
         for row in rows:
@@ -155,11 +155,13 @@ def work_done(rows: list[dict[str, Any]]) -> float:
     return done / max(1, sum(work))
 
 
-def table(rows: list[dict[str, Any]], room: int) -> Table:
-    """Returns a row per job; where there are more than `room`, those that run or ended last."""
-    if len(rows) > room:
+def table(rows: list[dict[str, Any]], max_rows: int) -> Table:
+    """Returns a row per job; where there are more than `max_rows`, those that run or ended last."""
+    if len(rows) > max_rows:
         rank = {"running": 0, "failed": 1, "interrupted": 1, "completed": 2, "pending": 3}
-        kept = sorted(rows, key=lambda row: (rank[row["status"]], -row["index"]))[: max(1, room)]
+        kept = sorted(rows, key=lambda row: (rank[row["status"]], -row["index"]))[
+            : max(1, max_rows)
+        ]
         rows = sorted(kept, key=lambda row: row["index"])
     costs = [compact_cost(row["compact/multiply_adds"], row["multiply_adds"]) for row in rows]
     if any(costs):

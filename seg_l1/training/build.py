@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from seg_l1.compaction import set_shapes
@@ -123,13 +123,7 @@ def build(
     trainer, regularizer = config["trainer"], config["regularizer"]
     device = find_device(config["device"])
     memory_format = torch.channels_last if trainer["channels_last"] else torch.contiguous_format
-    load_trained = pretrained and config["start"] is None
-    model = build_model(config, data.channels, data.num_classes, pretrained=load_trained)
-    compact = shapes is not None
-    if shapes is not None:
-        set_shapes(model, shapes)
-    if pretrained and config["start"] is not None:
-        compact = load_start(model, config["start"])
+    model, compact = _network(config, data, pretrained=pretrained, shapes=shapes)
     model = model.to(device).to(memory_format=memory_format)
     rules = rules_of(regularizer["scope"])
     tensors = scope(model, rules)
@@ -157,6 +151,19 @@ def build(
         settings=Settings(**{k: v for k, v in trainer.items() if k in Settings.__annotations__}),
     )
     return Experiment(config, data, loop, batches.test, rules, compact)
+
+
+def _network(
+    config: Config, data: SegmentationData, *, pretrained: bool, shapes: Mapping[str, Tensor] | None
+) -> tuple[nn.Module, bool]:
+    """Returns the network, and whether it is compact. The arguments are those of `build`."""
+    load_trained = pretrained and config["start"] is None
+    model = build_model(config, data.channels, data.num_classes, pretrained=load_trained)
+    if shapes is not None:
+        set_shapes(model, shapes)
+    if pretrained and config["start"] is not None:
+        return model, load_start(model, config["start"])
+    return model, shapes is not None
 
 
 class _AllBatches(NamedTuple):

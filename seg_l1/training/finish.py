@@ -8,6 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from seg_l1 import distributed
+from seg_l1.compaction import CompactModel
 from seg_l1.display import hparams, pictures, run_text, terminal
 from seg_l1.metrics.optimality import NAMES
 from seg_l1.metrics.segmentation import per_class
@@ -50,31 +51,40 @@ def finish(recorder: Recorder, after_training: AfterTraining | None = None) -> R
         certificate=certificate,
         layers=[vars(layer) for layer in layers],
     )
-    compact = recorder.compaction.compact() if row["sparsity/exact"] > 0 else None
-    if compact is None or compact.is_unchanged:
-        remove_compact(record)
-    else:
-        write_compact(record, compact)
+    compact = _save_compact(recorder)
     columns = _class_columns(row, classes, split, counts)
     record.write_per_class(classes, columns)
     pictures.save_confusion(record.confusion, counts, classes=classes, title=f"{split}, {title}")
     epoch = int(row["epoch"])
-    terminal.log.info("\n" + terminal.classes_table(classes, columns, split=split, epoch=epoch))
-    terminal.log.info("\n" + terminal.zeros_table(layers, epoch=epoch))
-    if text := terminal.certificate_text(certificate):
-        terminal.log.info(text)
-    terminal.log.info(
-        run_text.closing_text(
-            row,
-            test,
-            run=record,
-            overrides=recorder.overrides,
-            alpha=experiment.config["regularizer"]["alpha"],
-            seconds=recorder.elapsed,
-            compact=compact,
-        )
+    closing = run_text.closing_text(
+        row,
+        test,
+        run=record,
+        overrides=recorder.overrides,
+        alpha=experiment.config["regularizer"]["alpha"],
+        seconds=recorder.elapsed,
+        compact=compact,
     )
+    for text in (
+        terminal.classes_table(classes, columns, split=split, epoch=epoch),
+        terminal.zeros_table(layers, epoch=epoch),
+        terminal.certificate_text(certificate),
+        closing,
+    ):
+        if text:
+            terminal.log.info(f"\n{text}" if text is not closing else text)
     return summary
+
+
+def _save_compact(recorder: Recorder) -> CompactModel | None:
+    """Returns the compact network of the best weights; saves it if it is smaller."""
+    has_zeros = recorder.best_row["sparsity/exact"] > 0
+    compact = recorder.compaction.compact() if has_zeros else None
+    if compact is None or compact.is_unchanged:
+        remove_compact(recorder.record)
+    else:
+        write_compact(recorder.record, compact)
+    return compact
 
 
 def _load_best(recorder: Recorder, after_training: AfterTraining | None) -> None:

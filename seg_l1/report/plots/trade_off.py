@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,14 +15,19 @@ from seg_l1.display.run_text import prefixed
 from seg_l1.display.style import FAINT, INK, literal, new_figure, styled
 from seg_l1.report.plots.common import add_legend, looks
 from seg_l1.report.runs import Configuration, Curve
+from seg_l1.runs.summary import COMPACT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ZEROS, MULTIPLY_ADDS = "sparsity/exact", "compact/multiply_adds"
+ZEROS, MULTIPLY_ADDS = "sparsity/exact", COMPACT[1]
 
 LOGARITHMIC = 8
 """The axis of multiply-adds is logarithmic if the largest is this many times the smallest."""
+
+
+LONGEST_NAME = 40
+"""Letters of a line of the names beside the axes."""
 
 
 @styled
@@ -44,8 +50,9 @@ def trade_off(
         column: the score.
     """
     named = [*front, *(c for c in cheap if not any(c is member for member in front))]
-    names = [f"{number}  {literal(c.label)}" for number, c in enumerate(named, 1)]
-    width = (6.6 if not cheap else 9.4) + 0.075 * max(map(len, names))
+    names = [_name(number, c.label) for number, c in enumerate(named, 1)]
+    longest = max(len(line) for name in names for line in name.splitlines())
+    width = (6.6 if not cheap else 9.4) + 0.075 * longest
     figure = new_figure(width, 4.5 + 0.2 * math.ceil(len(curves) / 4))
     panels = figure.subplots(1, 2 if cheap else 1, sharey=True, squeeze=False)[0]
     _panel(panels[0], curves, front, named=named, x=ZEROS, y=column)
@@ -64,6 +71,15 @@ def trade_off(
         alignment="left", fontsize=8.5, title_fontproperties={"weight": "bold", "size": 9},
     )  # fmt: skip
     return figure
+
+
+def _name(number: int, label: str) -> str:
+    """Returns what stands beside the axes for a numbered marker, in lines of `LONGEST_NAME`."""
+    indent = " " * len(f"{number}  ")
+    lines = textwrap.wrap(
+        literal(label), LONGEST_NAME, subsequent_indent=indent, break_on_hyphens=False
+    )
+    return f"{number}  " + "\n".join(lines)
 
 
 def _panel(
