@@ -26,6 +26,12 @@ def _no_state():
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_autograd_threads():
+    """The first backward after a torch.export starts threads, after which no fork can train."""
+    torch.ones(1, requires_grad=True).backward()
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _composed_once():
     """What hydra makes of the same words is the same each time, but for files of one's own."""
     compose_lines = compose.compose_lines
