@@ -52,6 +52,8 @@ KEYS = {
     "regularizer.depth": st.integers(2, 5),
     "regularizer.dropout": number(0, 0.9),
     "regularizer.drop_connect": number(0, 0.9),
+    "regularizer.cost": st.sampled_from(["none", "multiply_adds", "parameters"]),
+    "regularizer.cost_power": number(0, 2),
     "regularizer.solver": st.sampled_from(
         ["proximal", "subgradient", "factorized", "dual_averaging"]
     ),

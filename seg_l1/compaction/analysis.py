@@ -41,12 +41,7 @@ def select(graph: Graph, multiple: int = 1) -> Selection:
         multiple: channels that could go are kept until the channels of each tensor are a multiple
             of this, or all.
     """
-    slots = Slots()
-    _link(graph, slots)
-    component, kept = slots.components()
-    for value in _all_values(graph):
-        value.slots = component[value.slots]
-        value.sliced = {dim: component[index] for dim, index in value.sliced.items()}
+    kept = link(graph)
     for operation in graph.operations:
         operation.transfer()
     for value in graph.outputs:
@@ -55,6 +50,21 @@ def select(graph: Graph, multiple: int = 1) -> Selection:
     while _fill(graph, kept, multiple):
         _settle(graph, kept)
     return Selection(graph, kept)
+
+
+def link(graph: Graph) -> Mask:
+    """Numbers the channels of all values and parameters, so that those that go together are one.
+
+    Returns:
+        bool, of each number, whether the channels cannot go.
+    """
+    slots = Slots()
+    _link(graph, slots)
+    component, frozen = slots.components()
+    for value in _all_values(graph):
+        value.slots = component[value.slots]
+        value.sliced = {dim: component[index] for dim, index in value.sliced.items()}
+    return frozen
 
 
 def _all_values(graph: Graph) -> Iterator[Value]:

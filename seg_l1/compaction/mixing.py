@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any
@@ -48,6 +49,11 @@ class Mixing(Operation, ABC):
     @abstractmethod
     def _link(self, slots: Slots) -> None:
         """Sets axis and slots of the output, and claims the dimensions of the weight."""
+
+    @property
+    def multiply_adds_per_weight(self) -> int:
+        """How often each weight is used: the pixels (and images) of the output."""
+        return math.prod(self.out.shape) // self.out.shape[1]
 
     @abstractmethod
     def kernel(self) -> tuple[Tensor, np.ndarray]:
@@ -169,6 +175,11 @@ class Linear(Mixing):
         self.out.slots = slots.new(self.out.channels)
         slots.claim(self.weight, 0, self.out.slots)
 
+    @property
+    def multiply_adds_per_weight(self) -> int:
+        """How often each weight is used: the rows of the input."""
+        return math.prod(self.out.shape[:-1])
+
     def kernel(self) -> tuple[Tensor, np.ndarray]:
         assert self.weight.data is not None
         weight = self.weight.data.double().cpu()[..., None]
@@ -248,6 +259,11 @@ class TransposedConvolution(Mixing):
             slots.claim(self.weight, 1, self.out.slots)
         else:
             slots.tie(self.x.slots, self.out.slots)
+
+    @property
+    def multiply_adds_per_weight(self) -> int:
+        """How often each weight is used: the pixels (and images) of the input."""
+        return math.prod(self.x.shape) // self.x.shape[1]
 
     @property
     def depthwise(self) -> bool:

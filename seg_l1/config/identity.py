@@ -93,8 +93,10 @@ def meaning(config: Mapping[str, Any], *, free: Collection[str] = COMMAND) -> st
     others = {"name", *hyperparameters(config["regularizer"])}
     ignored |= {f"regularizer.{key}" for key in others}
     if penalty["_target_"].endswith(".Zero"):
-        unused = ("alpha", "lam", "schedule")
+        unused = ("alpha", "lam", "schedule", "cost")
         ignored |= {f"regularizer.{k}" for k in config["regularizer"] if k.startswith(unused)}
+    if config["regularizer"]["cost"] == "none":
+        ignored.add("regularizer.cost_power")
     schedule = config["regularizer"]["schedule"]
     if schedule == "constant":
         ignored.add(RAMP)

@@ -150,15 +150,15 @@ LIMITS: dict[str, Limit] = {
     "scheduler.final": _number(0),
     "scheduler.power": _or_null(_number(0)),
     "regularizer.name": _or_null(_TEXT),
-    "regularizer.alpha": _number(0),
-    "regularizer.lam": _number(0),
+    **{f"regularizer.{key}": _number(0) for key in ("alpha", "lam", "schedule_start")},
+    "regularizer.cost_power": _number(0, below=4),
     "regularizer.dropout": _number(0, below=1),
     "regularizer.drop_connect": _number(0, below=1),
     "regularizer.solver": _choice(
         "proximal", "subgradient", "factorized", "dual_averaging", "frozen"
     ),
     "regularizer.schedule": _choice("constant", "linear", "cosine", "decay"),
-    "regularizer.schedule_start": _number(0),
+    "regularizer.cost": _choice("none", "multiply_adds", "parameters"),
     "regularizer.schedule_epochs": _or_null(_number(0)),
     "regularizer.schedule_multiple": _number(0, above=True),
     "regularizer.scope": (list, bool, "a list of rules"),

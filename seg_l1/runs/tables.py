@@ -51,6 +51,18 @@ def write_scope(path: Path, tensors: Sequence[ScopedTensor], rules: Sequence[Rul
     files.write_csv(path, header, rows)
 
 
+def scope_factors(path: Path) -> dict[str, float]:
+    """Returns the factor of each tensor by its name; {} if there is no table.
+
+    Raises:
+        UserError: if the table is damaged.
+    """
+    if not path.is_file():
+        return {}
+    with files.blame_file(path), open(path, newline="", encoding="utf-8") as file:
+        return {row["tensor"]: float(row["factor"]) for row in csv.DictReader(file)}
+
+
 def penalized_tensors(path: Path) -> dict[str, int]:
     """Returns the penalized tensors by name, and the axis of their output channels.
 

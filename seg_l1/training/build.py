@@ -12,14 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from seg_l1 import distributed
 from seg_l1.compaction import set_shapes
+from seg_l1.compaction.costs import cost_factors
 from seg_l1.data.batches import Batches
 from seg_l1.data.split import SegmentationData
 from seg_l1.errors import UserError
 from seg_l1.losses import RegularizedLoss, resolve_class_weights
 from seg_l1.models.drop_connect import DropConnect
 from seg_l1.models.whole_batch import convert_whole_batch
-from seg_l1.penalties import Penalty
+from seg_l1.penalties import Penalty, Zero
 from seg_l1.runs.files import Config
 from seg_l1.schedules import Constant, Decay, Ramp, ramp_epochs
 from seg_l1.scope import Rule, ScopedTensor, rules_of, scope
@@ -125,11 +127,12 @@ def build(
     memory_format = torch.channels_last if trainer["channels_last"] else torch.contiguous_format
     model, compact = _network(config, data, pretrained=pretrained, shapes=shapes)
     model = model.to(device).to(memory_format=memory_format)
-    rules = rules_of(regularizer["scope"])
-    tensors = scope(model, rules)
-    objective = _objective(config, data, tensors).to(device)
-    optimizer = build_optimizer(config["optimizer"], model)
     batches = _all_batches(config, data, device=device, memory_format=memory_format)
+    rules = rules_of(regularizer["scope"])
+    penalty = instantiate("regularizer.penalty", regularizer["penalty"])
+    tensors = _with_costs(scope(model, rules), model, batches, regularizer, penalty)
+    objective = _objective(config, data, penalty, tensors).to(device)
+    optimizer = build_optimizer(config["optimizer"], model)
     convert_whole_batch(model, batches.train.batch_size)
     steps = -(-len(batches.train) // trainer["accumulate"])
     loop = Loop(
@@ -220,8 +223,30 @@ def _crop_only(crop: list[int] | None) -> Any:
     )
 
 
+def _with_costs(
+    tensors: list[ScopedTensor],
+    model: nn.Module,
+    batches: _AllBatches,
+    regularizer: Config,
+    penalty: Penalty,
+) -> list[ScopedTensor]:
+    """Multiplies the factors of the scope by those of `regularizer.cost`."""
+    if regularizer["cost"] == "none" or isinstance(penalty, Zero):
+        return tensors
+    factors = cost_factors(
+        model,
+        batches.fixed[0][0][:1],
+        tensors,
+        cost=regularizer["cost"],
+        power=regularizer["cost_power"],
+        grouped=getattr(penalty, "grouped", False),
+    )
+    factors = distributed.broadcast_object(factors)  # images of the ranks may differ in size
+    return [replace(s, factor=s.factor * f) for s, f in zip(tensors, factors, strict=True)]
+
+
 def _objective(
-    config: Config, data: SegmentationData, tensors: list[ScopedTensor]
+    config: Config, data: SegmentationData, penalty: Penalty, tensors: list[ScopedTensor]
 ) -> RegularizedLoss:
     loss, weights = config["loss"], config["loss"].get("class_weights")
     try:
@@ -230,7 +255,6 @@ def _objective(
         group = "dataset" if weights == config["dataset"].get("class_weights") else "loss"
         raise UserError(f"{group}.class_weights: {error}") from None
     spec = {**loss, "class_weights": numbers} if "class_weights" in loss else loss
-    penalty = instantiate("regularizer.penalty", config["regularizer"]["penalty"])
     return RegularizedLoss(instantiate("loss", spec), penalty, tensors)
 
 

@@ -12,7 +12,7 @@ from seg_l1.compaction import CompactModel, Compactor
 from seg_l1.display import terminal
 from seg_l1.errors import first_line
 from seg_l1.metrics.sparsity import layer_zeros
-from seg_l1.runs import files
+from seg_l1.runs import files, tables
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.summary import COMPACT, RunSummary
 from seg_l1.scope import rules_of, scope
@@ -79,7 +79,11 @@ def write_compact(
     """
     best, summary = record.read_best(), record.read_summary()
     rules = rules_of(best["config"]["regularizer"]["scope"])
-    tensors = scope(found.model, rules)
+    factors = tables.scope_factors(record.scope)  # those of regularizer.cost included
+    tensors = [
+        replace(entry, factor=factors.get(entry.name, entry.factor))
+        for entry in scope(found.model, rules)
+    ]
     new = RunDirectory(record.path / f".{record.compact.path.name}.{os.getpid()}.tmp")
     try:
         with files.writing(new.path):
