@@ -231,13 +231,14 @@ def _with_costs(
     penalty: Penalty,
 ) -> list[ScopedTensor]:
     """Multiplies the factors of the scope by those of `regularizer.cost`."""
-    if regularizer["cost"] == "none" or isinstance(penalty, Zero):
+    cost = regularizer.get("cost", "none")  # older runs have no such key
+    if cost == "none" or isinstance(penalty, Zero):
         return tensors
     factors = cost_factors(
         model,
         batches.fixed[0][0][:1],
         tensors,
-        cost=regularizer["cost"],
+        cost=cost,
         power=regularizer["cost_power"],
         grouped=getattr(penalty, "grouped", False),
     )

@@ -101,6 +101,7 @@ def _evaluation_config(config: Config, *, root: str | None, device: str | None) 
     """Changes the configuration of a run into one in which nothing is trained."""
     config["device"] = device or config["device"]
     config["augmentation"], config["trainer"]["kkt_images"] = {"_target_": None}, 0
+    config["regularizer"]["cost"] = "none"
     if config["dataset"]["image_size"] is None:
         config["dataset"]["batch_size"] = 1
     if root is not None:
