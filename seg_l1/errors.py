@@ -32,6 +32,16 @@ class RunError(RuntimeError):
     """Whether the run can go on from its last checkpoint when the reason is gone."""
 
 
+class Diverged(RunError):
+    """The loss is no longer a finite number."""
+
+    can_go_on = False
+
+
+class Stopped(Exception):
+    """Training was asked to stop; the state of the loop is that of the step just finished."""
+
+
 class Interrupted(Exception):
     """The user or the system asked to stop; all was saved, and the message says how to go on."""
 

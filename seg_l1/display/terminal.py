@@ -159,9 +159,14 @@ def epoch_line(row: Row, *, epochs: int, best: bool) -> str:
         f"epoch {row['epoch']:>3}/{epochs}  loss {row['train/loss']:.4f} ="
         f" data {row['train/data_loss']:.4f} + penalty {row['train/penalty']:.4f}"
         f"  mIoU train {row['train/miou']:.3f} val {row['val/miou']:.3f}"
-        f"  zeros {100 * row['sparsity/exact']:5.1f} %  {row['time/epoch_s']:.1f} s"
+        f"  zeros {100 * row['sparsity/exact']:5.1f} %{_size(row)}  {row['time/epoch_s']:.1f} s"
         + ("  best so far" if best else "")
     )
+
+
+def _size(row: Row) -> str:
+    """Returns the share of the dense network, in a run that has a target for it."""
+    return f"  size {row['target/share']:.3f}" if "target/share" in row else ""
 
 
 def data_text(data: SegmentationData) -> str:

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from seg_l1 import distributed
 from seg_l1.data.batches import Batches
 from seg_l1.data.labels import IGNORE
-from seg_l1.errors import RunError
+from seg_l1.errors import Diverged, Stopped
 from seg_l1.losses import PerPixel, RegularizedLoss, data_term, main_logits
 from seg_l1.metrics.optimality import NAMES, certificate, gradients, mapping_norm
 from seg_l1.metrics.segmentation import ConfusionMatrix, scores
@@ -27,16 +27,7 @@ from seg_l1.scope import ScopedTensor
 from seg_l1.solvers import Solver
 from seg_l1.training.evaluation import Row, evaluate
 from seg_l1.training.settings import Settings
-
-
-class Diverged(RunError):
-    """The loss is no longer a finite number."""
-
-    can_go_on = False
-
-
-class Stopped(Exception):
-    """Raised when `should_stop()` became true; `state_dict` is that of the step just finished."""
+from seg_l1.training.target import Target
 
 
 @dataclass
@@ -55,6 +46,7 @@ class Loop:
         alpha, schedule: α, and the function optimizer step -> λ(t).
         learning_rate: optimizer step -> factor of the optimizer's own learning rates.
         settings: how long to train, how to step.
+        target: what the compact network has to meet, if anything.
     """
 
     model: nn.Module
@@ -71,6 +63,7 @@ class Loop:
     schedule: Callable[[int], float]
     learning_rate: Callable[[int], float]
     settings: Settings
+    target: Target | None = None
 
     def __post_init__(self) -> None:
         device = next(self.model.parameters()).device
@@ -103,6 +96,7 @@ class Loop:
         """Whether all epochs are done, or early stopping ends the training."""
         patience = self.settings.early_stopping
         stale = patience is not None and self.epoch - self.best_epoch >= patience
+        stale &= self.target is None or self.target.met
         return self.epoch >= self.settings.epochs or stale
 
     def rows(
@@ -123,6 +117,8 @@ class Loop:
         if self.settings.compile:
             self.model.compile()
         while not self.finished:
+            if self.target and self.batch == 0:
+                self.target.before_epoch(self)
             self._train_epoch(on_step, should_stop)
             self.solver.flush()
             self._check_finite(weights=True)
@@ -223,7 +219,8 @@ class Loop:
         lam = self.schedule(self.step - 1)
         penalty = float(self.objective.penalty_term(self.alpha * lam).detach())
         self.epoch += 1
-        if val["miou"] > self.best_miou or self.best_epoch == 0:
+        sizes, fits = (self.target.after_epoch(), self.target.fits) if self.target else ({}, True)
+        if (val["miou"] > self.best_miou and fits) or self.best_epoch == 0:
             self.best_epoch, self.best_miou = self.epoch, max(self.best_miou, val["miou"])
         row = {
             "epoch": self.epoch,
@@ -237,6 +234,7 @@ class Loop:
             **{f"val/{name}": value for name, value in val.items() if "/" not in name},
             "gap/miou": train["miou"] - val["miou"],
             **sparsity(self.tensors),
+            **sizes,
             **self._certificate(lam),
             "train/clipped": self.clipped / self.steps_per_epoch,
             "time/epoch_s": self.seconds,
@@ -280,6 +278,7 @@ class Loop:
             "scaler": self.scaler.state_dict(),
             "confusion": self.confusion.counts.cpu(),
             "data_loss": float(self.data_loss),
+            **({"target": self.target.state_dict()} if self.target else {}),
             **{name: getattr(self, name) for name in _COUNTERS},
         }
 
@@ -287,6 +286,8 @@ class Loop:
         """Restores what `state_dict` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.target:
+            self.target.load_state_dict(state["target"], self)
         self.solver.load_state_dict(state["solver"])
         self.scaler.load_state_dict(state["scaler"])
         self.confusion.reset()

@@ -15,7 +15,7 @@ from seg_l1 import distributed
 from seg_l1.config.commands import assignment, command_line, with_environment
 from seg_l1.data.split import SegmentationData
 from seg_l1.display import run_text, terminal
-from seg_l1.errors import Interrupted
+from seg_l1.errors import Interrupted, Stopped
 from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.files import Config
@@ -25,10 +25,11 @@ from seg_l1.training.build import Experiment, build, load_data
 from seg_l1.training.evaluation import Row
 from seg_l1.training.facts import first_summary
 from seg_l1.training.finish import AfterTraining, finish
-from seg_l1.training.loop import Loop, Stopped
+from seg_l1.training.loop import Loop
 from seg_l1.training.recorder import Recorder
 from seg_l1.training.restore import Restored, compact_shapes, restore
 from seg_l1.training.signals import stop_signals
+from seg_l1.training.target import make_target
 
 
 def run(
@@ -140,7 +141,9 @@ def _prepare(
     shapes = None
     if resumed is not None and config["start"] is not None:  # which may be a compact network
         shapes = compact_shapes(resumed)
-    return build(config, data, pretrained=resumed is None, shapes=shapes)
+    experiment = build(config, data, pretrained=resumed is None, shapes=shapes)
+    experiment.loop.target = make_target(config, experiment.loop)
+    return experiment
 
 
 def _log_start(recorder: Recorder, *, resume: bool) -> None:
