@@ -134,11 +134,15 @@ class CostModel:
             return self._close()
 
     def _close(self) -> Selection:
-        """Removes weights that read constants; returns the channels that stay."""
+        """Removes weights that read constants, until there are none; returns what stays."""
         parameters = self._parameters()
-        for name, mask in _masks(self._select()).items():
-            parameters[name].mul_(mask)
-        return self._select()
+        while True:
+            selection, changed = self._select(), False
+            for name, mask in _masks(selection).items():
+                changed |= bool((parameters[name] * ~mask).any())
+                parameters[name].mul_(mask)
+            if not changed:
+                return selection
 
     @contextmanager
     def _restored(self) -> Iterator[None]:

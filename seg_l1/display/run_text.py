@@ -158,7 +158,7 @@ def _next_commands(
     run: RunDirectory, overrides: Sequence[str], alpha: float, compact: bool
 ) -> list[str]:
     sweep = ",".join(f"{(alpha or 1e-5) * factor:g}" for factor in (0.3, 1, 3))
-    left_out = r"[+~]*(regularizer(\.|=)|resume|hydra|debug=|path\.|start=|sweep\.)"
+    left_out = r"[+~]*((regularizer|target)(\.|=)|resume|hydra|debug=|path\.|start=|sweep\.)"
     general = r"\+*regularizer\.(scope|dropout|drop_connect|lam)="  # of every penalty
     kept = [w for w in overrides if not re.match(left_out, w) or re.match(general, w)]
     penalties = ("regularizer=l1,l2,elastic_net", f"regularizer.alpha={sweep}")

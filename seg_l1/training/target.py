@@ -84,7 +84,7 @@ class Target:
         if self.last_epoch >= loop.settings.epochs:
             raise UserError(f"{key}: no epoch is left after target.penalized={penalized:g} of them")
         self.multiplier, self.size, self.met = 1.0, present, False
-        self.decided = 0
+        self.decided = -1  # the epoch at whose beginning it was decided last
         planned = loop.schedule
         loop.schedule = lambda step: self.multiplier * planned(step)
         self.above: dict[str, Tensor] | None = None

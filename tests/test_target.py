@@ -1,0 +1,109 @@
+"""`target=`: runs whose compact network meets a budget."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from seg_l1.runs import checkpoints
+from tests.support.forks import Forked, signal_at
+from tests.support.runs import TINY, same_bits, table
+
+OWN = [word for word in TINY if not word.startswith(("trainer.epochs", "trainer.compact"))]
+WORDS = [
+    *OWN, "model.depth=1", "model.width=8", "trainer.epochs=6", "trainer.threads=1",
+    "regularizer=group_l1", "regularizer.alpha=1e-4", "optimizer.lr=0.01",
+    "target=multiply_adds", "target.share=0.4",
+]  # fmt: skip
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run with a target that was never stopped."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert Forked([*WORDS, "hydra.run.dir=run"], folder=folder).wait().code == 0
+    return folder / "run"
+
+
+def shares(run: Path) -> list[float]:
+    return [float(row["target/share"]) for row in table(run / "metrics.csv")]
+
+
+def test_the_compact_network_meets_the_budget(whole):
+    summary = json.loads((whole / "summary.json").read_text())
+    content = json.loads((whole / "compact/compact.json").read_text())
+    adds = content["multiply_adds"]
+    assert 0.98 * 0.4 <= adds["compact"] / adds["dense"] <= 0.4
+    assert adds["dense"] == summary["multiply_adds"]
+    rows = table(whole / "metrics.csv")
+    fixed = next(i for i, row in enumerate(rows) if float(row["target/multiplier"]) == 0)
+    assert 1 <= fixed <= 3  # half of the epochs at most have a penalty
+    assert summary["best"]["epoch"] > fixed
+    for row, share in zip(rows[fixed:], shares(whole)[fixed:], strict=True):
+        assert float(row["lam"]) == float(row["train/penalty"]) == 0
+        assert share == pytest.approx(adds["compact"] / adds["dense"], rel=1e-12)
+        assert float(row["compact/multiply_adds"]) == adds["compact"]
+    for row in rows[:fixed]:
+        assert float(row["lam"]) == float(row["target/multiplier"]) > 0
+
+
+@pytest.mark.parametrize("saves", [2, 3, 4, 5, 6])
+def test_a_stopped_run_goes_on_to_the_same_end(saves, whole, command, tmp_path):
+    """Stopped within an epoch, before the channels are fixed and after."""
+    prepare = signal_at(signal.SIGINT, "last.pt", saves)
+    ended = Forked([*WORDS, "hydra.run.dir=part"], prepare=prepare).wait()
+    assert ended.code == 130, ended.err
+    assert checkpoints.load(tmp_path / "part/checkpoints/last.pt")["loop"]["batch"] == 1
+    assert command("resume=part")[0] == 0
+    for name in ("last.pt", "best.pt"):
+        states = [
+            checkpoints.load(run / "checkpoints" / name) for run in (whole, tmp_path / "part")
+        ]
+        assert same_bits(*({**state, "config": None} for state in states))
+    assert shares(whole) == shares(tmp_path / "part")
+
+
+def test_a_network_that_became_too_small_is_that_of_the_epoch_before(command, tmp_path):
+    """A penalty that removes nearly everything in its second epoch."""
+    words = [
+        "regularizer.alpha=3e-2",
+        "scheduler=constant",
+        "target.share=0.6",
+        "optimizer.lr=5e-3",
+    ]
+    code, _, err = command(*WORDS, *words, "hydra.run.dir=run")
+    assert code == 0, err
+    found = shares(tmp_path / "run")
+    assert min(found[:2]) < 0.98 * 0.6  # it was too small before the channels were fixed
+    assert all(0.98 * 0.6 <= share <= 0.6 for share in found[-3:])
+
+
+def test_parameters_are_a_target_too(command, tmp_path):
+    words = ["target=parameters", "target.share=0.3", "model.width=24", "hydra.run.dir=run"]
+    code, _, err = command(*WORDS, *words)
+    assert code == 0, err
+    sizes = json.loads((tmp_path / "run/compact/compact.json").read_text())["parameters"]
+    assert 0.98 * 0.3 <= sizes["compact"] / sizes["dense"] <= 0.3
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["target.share=0.001"], "give a larger share"),
+        (["target.share=1"], "below 1"),
+        (["regularizer=l2"], "makes no weights exactly zero"),
+        (["regularizer=none"], "makes no weights exactly zero"),
+        (["regularizer=bridge"], "makes no weights exactly zero"),
+        (["target.penalized=0.99"], "no epoch is left"),
+        (["target=flops"], "multiply_adds"),
+    ],
+)
+def test_what_cannot_be_is_refused_at_once(words, expected, command, tmp_path):
+    code, _, err = command(*WORDS, *words)
+    assert code == 2 and expected in err and err.count("\n") == 1, err
+    assert not [*tmp_path.glob("outputs/*")]
