@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from seg_l1.compaction.analysis import select
@@ -42,49 +45,104 @@ def randomize(model: nn.Module, seed: int, *, dead: float = 0.5, unread: float =
     return model.eval()
 
 
-@torch.no_grad()
-def _kill_layers(model: nn.Module, seed: int) -> None:
-    """Whole layers are dead: a tenth of them, in two neighbors at least."""
-    layers = [module for module in model.modules() if isinstance(module, MIXING)]
-    draw = torch.Generator().manual_seed(seed)
-    chosen = torch.rand(len(layers), generator=draw) < 0.1
-    middle = len(layers) // 2
-    chosen[middle : middle + 2] = True
-    chosen[-1] = False
-    for layer, dead in zip(layers, chosen, strict=True):
-        if dead:
-            layer.weight.zero_()
+def _filters(layer: nn.Module) -> Tensor:
+    """The weight as a view (O, I / groups, *kernel); of a transposed layer with groups (I, ...)."""
+    transposed = getattr(layer, "transposed", False) and layer.groups == 1
+    return layer.weight.transpose(0, 1) if transposed else layer.weight
 
 
-@torch.no_grad()
-def _leave_one_channel(model: nn.Module, seed: int) -> None:
-    """A third of the layers have one live output channel."""
-    draw = torch.Generator().manual_seed(seed)
-    for module in list(model.modules())[:-1]:
-        if isinstance(module, MIXING) and torch.rand(1, generator=draw) < 0.3:
-            channel = int(torch.randint(len(module.weight), (1,), generator=draw))
-            alive = module.weight[channel].clone()
-            module.weight.zero_()
-            module.weight[channel] = alive
+def _leave_one(channels: Tensor, draw: torch.Generator) -> None:
+    dead = torch.ones(len(channels), dtype=torch.bool)
+    dead[torch.randint(len(channels), (1,), generator=draw)] = False
+    channels[dead] = 0
 
 
-@torch.no_grad()
-def _kill_narrow(model: nn.Module, seed: int) -> None:
-    """Filters of depthwise layers, and outputs of gates of 1x1 convolutions, are dead."""
-    draw = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if not isinstance(module, nn.Conv2d) or len(module.weight) <= 4:
-            continue
-        if module.groups > 1 or module.kernel_size == (1, 1):
-            module.weight[torch.rand(len(module.weight), generator=draw) < 0.5] = 0
+def _kill_half(channels: Tensor, draw: torch.Generator) -> None:
+    channels[torch.rand(len(channels), generator=draw) < 0.5] = 0
+
+
+def _any(layer: nn.Module) -> bool:
+    return True
+
+
+def _is_narrow(layer: nn.Module) -> bool:
+    return len(_filters(layer)) <= 4
+
+
+def _is_gate_or_depthwise(layer: nn.Module) -> bool:
+    weight = layer.weight
+    return getattr(layer, "groups", 1) > 1 or weight[0, 0].numel() == 1
 
 
 PATTERNS = {
-    "whole layers": _kill_layers,
-    "one channel": _leave_one_channel,
-    "depthwise layers and gates": _kill_narrow,
+    "dead": (_any, lambda filters, _: filters.zero_()),
+    "one channel lives": (_any, _leave_one),
+    "one channel is read": (_any, lambda filters, draw: _leave_one(filters.transpose(0, 1), draw)),
+    "half of a gate or of a depthwise layer dies": (_is_gate_or_depthwise, _kill_half),
+    "head of one channel": (_is_narrow, _leave_one),
+    "dead head": (_is_narrow, lambda filters, _: filters.zero_()),
 }
-"""Zeros beside those of `randomize`, whose biases and norm layers give constants other than 0."""
+"""Zeros beside those of `randomize`: which layers can have them, what becomes of the weight.
+
+Biases and norm layers, as of `randomize`, make constants other than 0 of them.
+"""
+
+PAIRS = "dead, and the next layer too"
+
+
+class Zeros(NamedTuple):
+    """Which weights of a network are 0.
+
+    Attributes:
+        seed, dead, unread: of `randomize`.
+        layers: pattern -> names of the layers that have it; patterns without layers are left out.
+    """
+
+    seed: int
+    dead: float
+    unread: float
+    layers: dict[str, list[str]]
+
+
+def _layers(model: nn.Module) -> dict[str, nn.Module]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, MIXING)}
+
+
+def zeros_of(model: nn.Module) -> st.SearchStrategy[Zeros]:
+    """Zeros of every pattern, which shrink to few layers of few patterns."""
+    layers = _layers(model)
+    names = {key: [n for n in layers if suits(layers[n])] for key, (suits, _) in PATTERNS.items()}
+    names[PAIRS] = list(layers)[:-1]
+    # heads are where a fault is seen best: a dead layer in a trunk leaves little to compare
+    most = {"dead": 2, PAIRS: 1, "dead head": 1}
+    chosen = {
+        key: st.lists(st.sampled_from(found), unique=True, max_size=most.get(key, 4))
+        for key, found in names.items()
+        if found
+    }
+    return st.builds(
+        Zeros,
+        seed=st.integers(0, 1000),
+        dead=st.sampled_from([0.0, 0.3, 0.6]),
+        unread=st.sampled_from([0.0, 0.1, 0.3]),
+        layers=st.fixed_dictionaries(chosen).map(lambda d: {k: v for k, v in d.items() if v}),
+    )
+
+
+@torch.no_grad()
+def plant(zeros: Zeros, model: nn.Module) -> None:
+    """Gives the network, in float64, random weights with these zeros."""
+    randomize(model, zeros.seed, dead=zeros.dead, unread=zeros.unread)
+    layers = _layers(model)
+    order = list(layers)
+    draw = torch.Generator().manual_seed(zeros.seed)
+    for pattern, names in zeros.layers.items():
+        for name in names:
+            if pattern == PAIRS:
+                layers[name].weight.zero_()
+                layers[order[order.index(name) + 1]].weight.zero_()
+            else:
+                PATTERNS[pattern][1](_filters(layers[name]), draw)
 
 
 class Perturbed(torch.fx.Interpreter):
