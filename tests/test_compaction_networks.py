@@ -6,18 +6,19 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from torch import nn
 
 from seg_l1.cli.main import main
 from seg_l1.compaction import CaptureError, compact
 from seg_l1.compaction.compact import Compactor
+from seg_l1.metrics.sparsity import parameters
 from seg_l1.models.seed_cnn import SeedCNN
 from seg_l1.models.segnet import SegNet
 from seg_l1.models.smp import SMP
 from seg_l1.models.torchvision_models import TorchvisionModel
 from seg_l1.training.saved import load_run
-from tests.support.compaction import plant, randomize, zeros_of
+from tests.support.compaction import plant, randomize, two_dead_layers, zeros_of
 from tests.support.runs import TINY, runs
 
 warnings.filterwarnings("ignore", category=DeprecationWarning)
@@ -39,15 +40,14 @@ NETWORKS = {
                 decoder_attention_type="scse"),
     "UnetPlusPlus": smp("UnetPlusPlus", "tu-test_resnet", channels=1, encoder_depth=3,
                         decoder_channels=[16, 8, 8]),
-    "FPN": smp("FPN", "efficientnet-b0", encoder_depth=3, side=64, decoder_pyramid_channels=32,
+    "FPN": smp("FPN", "efficientnet-b0", encoder_depth=3, decoder_pyramid_channels=32,
                decoder_segmentation_channels=32),
-    "Linknet": smp("Linknet", "tu-test_resnet", channels=1, encoder_depth=4),
-    "DeepLabV3Plus": smp("DeepLabV3Plus", "tu-mobilenetv2_035", encoder_depth=3,
-                         decoder_channels=16),
+    "Linknet": smp("Linknet", "tu-mobilenetv2_035", channels=1, encoder_depth=3),
+    "DeepLabV3Plus": smp("DeepLabV3Plus", "tu-test_resnet", encoder_depth=4, decoder_channels=16),
     "PAN": smp("PAN", "tu-test_resnet", side=128, decoder_channels=16),
     "MAnet": smp("MAnet", "tu-test_efficientnet", channels=1, encoder_depth=3,
                  decoder_channels=[16, 8, 8], decoder_pab_channels=8),
-    "UPerNet": smp("UPerNet", "tu-test_convnext", side=64, decoder_channels=16),
+    "UPerNet": smp("UPerNet", "tu-test_convnext", decoder_channels=16),
     "Segformer": smp("Segformer", "tu-test_resnet", classes=1, decoder_segmentation_channels=16),
     "lraspp": torchvision("lraspp_mobilenet_v3_large"),
     "deeplabv3": torchvision("deeplabv3_mobilenet_v3_large"),
@@ -75,27 +75,35 @@ def assert_equal(dense, small, x, tolerance):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_with_zeros_of_every_kind(name):
     make, shape = NETWORKS[name]
-    model = make().double().eval()
+    model = make().eval()
     x, other = torch.randn(2, *shape, dtype=torch.float64)
-    compactor, sizes, found = Compactor(model, x), [], None
+    compactor, sizes, found = Compactor(model, x.float()), [], None
 
-    @settings(max_examples=3, deadline=None, derandomize=True, database=None,
-              suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
-    @given(zeros=zeros_of(model))
+    def are_worth_it(zeros):
+        """Not none at all, nor so many that the output is the same for all images."""
+        if not (zeros.dead or zeros.unread or zeros.layers):
+            return False
+        plant(zeros, model)
+        first, second = (logits(model, image.to(zeros.dtype)) for image in (x, other))
+        return bool((first - second).abs().max() > 1e-9 * first.abs().max())
+
+    @settings(max_examples=1 if parameters(model) > 1e6 else 2, deadline=None, derandomize=True,
+              database=None, suppress_health_check=list(HealthCheck))  # fmt: skip
+    @given(zeros=zeros_of(model).filter(are_worth_it))
+    @example(zeros=two_dead_layers(model, torch.float64))
+    @example(zeros=two_dead_layers(model, torch.float32))
     def attempt(zeros):
         nonlocal found
         plant(zeros, model)
-        for dtype, tolerance in TOLERANCES.items():
-            model.to(dtype)
-            compactor.inputs = [x.to(dtype)]
-            found = compactor.compact()
-            assert_equal(model, found.model, other.to(dtype), tolerance)
+        compactor.inputs = [x.to(zeros.dtype)]
+        found = compactor.compact()
+        assert_equal(model, found.model, other.to(zeros.dtype), TOLERANCES[zeros.dtype])
         sizes.append(found.parameters)
 
     attempt()
     assert all(after <= before for before, after in sizes)
     assert any(after < before for before, after in sizes)
-    again = compact(found.model, x.float())
+    again = compact(found.model, *compactor.inputs)
     assert again.is_unchanged
     assert again.parameters[0] == again.parameters[1] == found.parameters[1]
 

@@ -94,14 +94,16 @@ class Zeros(NamedTuple):
     """Which weights of a network are 0.
 
     Attributes:
+        dtype: of the weights and of the images.
         seed, dead, unread: of `randomize`.
-        layers: pattern -> names of the layers that have it; patterns without layers are left out.
+        layers: pattern -> name of the layer that has it; patterns without a layer are left out.
     """
 
+    dtype: torch.dtype
     seed: int
     dead: float
     unread: float
-    layers: dict[str, list[str]]
+    layers: dict[str, str]
 
 
 def _layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -109,19 +111,19 @@ def _layers(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def zeros_of(model: nn.Module) -> st.SearchStrategy[Zeros]:
-    """Zeros of every pattern, which shrink to few layers of few patterns."""
+    """Draws zeros of every pattern, which shrink to few layers of few patterns."""
     layers = _layers(model)
-    names = {key: [n for n in layers if suits(layers[n])] for key, (suits, _) in PATTERNS.items()}
-    names[PAIRS] = list(layers)[:-1]
-    # heads are where a fault is seen best: a dead layer in a trunk leaves little to compare
-    most = {"dead": 2, PAIRS: 1, "dead head": 1}
+    inner = dict(list(layers.items())[:-1])
+    names = {PAIRS: list(inner)}
+    for pattern, (suits, _) in PATTERNS.items():
+        among = layers if pattern == "head of one channel" else inner
+        names[pattern] = [name for name, layer in among.items() if suits(layer)]
     chosen = {
-        key: st.lists(st.sampled_from(found), unique=True, max_size=most.get(key, 4))
-        for key, found in names.items()
-        if found
+        pattern: st.none() | st.sampled_from(found) for pattern, found in names.items() if found
     }
     return st.builds(
         Zeros,
+        dtype=st.sampled_from([torch.float64, torch.float32]),
         seed=st.integers(0, 1000),
         dead=st.sampled_from([0.0, 0.3, 0.6]),
         unread=st.sampled_from([0.0, 0.1, 0.3]),
@@ -129,20 +131,26 @@ def zeros_of(model: nn.Module) -> st.SearchStrategy[Zeros]:
     )
 
 
+def two_dead_layers(model: nn.Module, dtype: torch.dtype) -> Zeros:
+    """Two neighbors in the middle are dead, and shares of all others."""
+    layers = list(_layers(model))
+    return Zeros(dtype, 0, 0.3, 0.1, {PAIRS: layers[len(layers) // 2]})
+
+
 @torch.no_grad()
 def plant(zeros: Zeros, model: nn.Module) -> None:
-    """Gives the network, in float64, random weights with these zeros."""
+    """Gives the network random weights with these zeros."""
     randomize(model, zeros.seed, dead=zeros.dead, unread=zeros.unread)
     layers = _layers(model)
     order = list(layers)
     draw = torch.Generator().manual_seed(zeros.seed)
-    for pattern, names in zeros.layers.items():
-        for name in names:
-            if pattern == PAIRS:
-                layers[name].weight.zero_()
-                layers[order[order.index(name) + 1]].weight.zero_()
-            else:
-                PATTERNS[pattern][1](_filters(layers[name]), draw)
+    for pattern, name in zeros.layers.items():
+        if pattern == PAIRS:
+            layers[name].weight.zero_()
+            layers[order[order.index(name) + 1]].weight.zero_()
+        else:
+            PATTERNS[pattern][1](_filters(layers[name]), draw)
+    model.to(zeros.dtype)
 
 
 class Perturbed(torch.fx.Interpreter):
