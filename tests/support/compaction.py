@@ -57,8 +57,13 @@ def _leave_one(channels: Tensor, draw: torch.Generator) -> None:
     channels[dead] = 0
 
 
-def _kill_half(channels: Tensor, draw: torch.Generator) -> None:
-    channels[torch.rand(len(channels), generator=draw) < 0.5] = 0
+def _kill_half(layer: nn.Module, draw: torch.Generator) -> None:
+    """Half of the dead channels emit 0: what a sigmoid makes of it is another constant."""
+    count = len(_filters(layer))
+    dead = torch.rand(count, generator=draw) < 0.5
+    _filters(layer)[dead] = 0
+    if layer.bias is not None:
+        layer.bias[dead & (torch.rand(count, generator=draw) < 0.5)] = 0
 
 
 def _any(layer: nn.Module) -> bool:
@@ -74,20 +79,24 @@ def _is_gate_or_depthwise(layer: nn.Module) -> bool:
     return getattr(layer, "groups", 1) > 1 or weight[0, 0].numel() == 1
 
 
+GATES = "half of a gate or of a depthwise layer dies"
+PAIRS = "dead, and the next layer too"
+
 PATTERNS = {
-    "dead": (_any, lambda filters, _: filters.zero_()),
-    "one channel lives": (_any, _leave_one),
-    "one channel is read": (_any, lambda filters, draw: _leave_one(filters.transpose(0, 1), draw)),
-    "half of a gate or of a depthwise layer dies": (_is_gate_or_depthwise, _kill_half),
-    "head of one channel": (_is_narrow, _leave_one),
-    "dead head": (_is_narrow, lambda filters, _: filters.zero_()),
+    "dead": (_any, lambda layer, _: layer.weight.zero_()),
+    "one channel lives": (_any, lambda layer, draw: _leave_one(_filters(layer), draw)),
+    "one channel is read": (
+        _any,
+        lambda layer, draw: _leave_one(_filters(layer).transpose(0, 1), draw),
+    ),
+    GATES: (_is_gate_or_depthwise, _kill_half),
+    "head of one channel": (_is_narrow, lambda layer, draw: _leave_one(_filters(layer), draw)),
+    "dead head": (_is_narrow, lambda layer, _: layer.weight.zero_()),
 }
-"""Zeros beside those of `randomize`: which layers can have them, what becomes of the weight.
+"""Zeros beside those of `randomize`: which layers can have them, what becomes of one.
 
 Biases and norm layers, as of `randomize`, make constants other than 0 of them.
 """
-
-PAIRS = "dead, and the next layer too"
 
 
 class Zeros(NamedTuple):
@@ -132,9 +141,16 @@ def zeros_of(model: nn.Module) -> st.SearchStrategy[Zeros]:
 
 
 def two_dead_layers(model: nn.Module, dtype: torch.dtype) -> Zeros:
-    """Two neighbors in the middle are dead, and shares of all others."""
-    layers = list(_layers(model))
-    return Zeros(dtype, 0, 0.3, 0.1, {PAIRS: layers[len(layers) // 2]})
+    """Two neighbors are dead, the second with a bias; half of the last gate; shares of others."""
+    layers = _layers(model)
+    order = list(layers)
+    biased = [i for i in range(len(order) - 2) if layers[order[i + 1]].bias is not None]
+    pair = biased[len(biased) // 2] if biased else len(order) // 2
+    chosen = {PAIRS: order[pair]}
+    for name, layer in layers.items():
+        if _is_gate_or_depthwise(layer) and not _is_narrow(layer):
+            chosen[GATES] = name
+    return Zeros(dtype, 0, 0.3, 0.1, chosen)
 
 
 @torch.no_grad()
@@ -149,7 +165,7 @@ def plant(zeros: Zeros, model: nn.Module) -> None:
             layers[name].weight.zero_()
             layers[order[order.index(name) + 1]].weight.zero_()
         else:
-            PATTERNS[pattern][1](_filters(layers[name]), draw)
+            PATTERNS[pattern][1](layers[name], draw)
     model.to(zeros.dtype)
 
 
