@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from seg_l1.compaction.analysis import select
@@ -42,49 +45,128 @@ def randomize(model: nn.Module, seed: int, *, dead: float = 0.5, unread: float =
     return model.eval()
 
 
-@torch.no_grad()
-def _kill_layers(model: nn.Module, seed: int) -> None:
-    """Whole layers are dead: a tenth of them, in two neighbors at least."""
-    layers = [module for module in model.modules() if isinstance(module, MIXING)]
-    draw = torch.Generator().manual_seed(seed)
-    chosen = torch.rand(len(layers), generator=draw) < 0.1
-    middle = len(layers) // 2
-    chosen[middle : middle + 2] = True
-    chosen[-1] = False
-    for layer, dead in zip(layers, chosen, strict=True):
-        if dead:
-            layer.weight.zero_()
+def _filters(layer: nn.Module) -> Tensor:
+    """The weight as a view (O, I / groups, *kernel); of a transposed layer with groups (I, ...)."""
+    transposed = getattr(layer, "transposed", False) and layer.groups == 1
+    return layer.weight.transpose(0, 1) if transposed else layer.weight
 
 
-@torch.no_grad()
-def _leave_one_channel(model: nn.Module, seed: int) -> None:
-    """A third of the layers have one live output channel."""
-    draw = torch.Generator().manual_seed(seed)
-    for module in list(model.modules())[:-1]:
-        if isinstance(module, MIXING) and torch.rand(1, generator=draw) < 0.3:
-            channel = int(torch.randint(len(module.weight), (1,), generator=draw))
-            alive = module.weight[channel].clone()
-            module.weight.zero_()
-            module.weight[channel] = alive
+def _leave_one(channels: Tensor, draw: torch.Generator) -> None:
+    dead = torch.ones(len(channels), dtype=torch.bool)
+    dead[torch.randint(len(channels), (1,), generator=draw)] = False
+    channels[dead] = 0
 
 
-@torch.no_grad()
-def _kill_narrow(model: nn.Module, seed: int) -> None:
-    """Filters of depthwise layers, and outputs of gates of 1x1 convolutions, are dead."""
-    draw = torch.Generator().manual_seed(seed)
-    for module in model.modules():
-        if not isinstance(module, nn.Conv2d) or len(module.weight) <= 4:
-            continue
-        if module.groups > 1 or module.kernel_size == (1, 1):
-            module.weight[torch.rand(len(module.weight), generator=draw) < 0.5] = 0
+def _kill_half(layer: nn.Module, draw: torch.Generator) -> None:
+    """Half of the dead channels emit 0: what a sigmoid makes of it is another constant."""
+    count = len(_filters(layer))
+    dead = torch.rand(count, generator=draw) < 0.5
+    _filters(layer)[dead] = 0
+    if layer.bias is not None:
+        layer.bias[dead & (torch.rand(count, generator=draw) < 0.5)] = 0
 
+
+def _any(layer: nn.Module) -> bool:
+    return True
+
+
+def _is_narrow(layer: nn.Module) -> bool:
+    return len(_filters(layer)) <= 4
+
+
+def _is_gate_or_depthwise(layer: nn.Module) -> bool:
+    weight = layer.weight
+    return getattr(layer, "groups", 1) > 1 or weight[0, 0].numel() == 1
+
+
+GATES = "half of a gate or of a depthwise layer dies"
+PAIRS = "dead, and the next layer too"
 
 PATTERNS = {
-    "whole layers": _kill_layers,
-    "one channel": _leave_one_channel,
-    "depthwise layers and gates": _kill_narrow,
+    "dead": (_any, lambda layer, _: layer.weight.zero_()),
+    "one channel lives": (_any, lambda layer, draw: _leave_one(_filters(layer), draw)),
+    "one channel is read": (
+        _any,
+        lambda layer, draw: _leave_one(_filters(layer).transpose(0, 1), draw),
+    ),
+    GATES: (_is_gate_or_depthwise, _kill_half),
+    "head of one channel": (_is_narrow, lambda layer, draw: _leave_one(_filters(layer), draw)),
+    "dead head": (_is_narrow, lambda layer, _: layer.weight.zero_()),
 }
-"""Zeros beside those of `randomize`, whose biases and norm layers give constants other than 0."""
+"""Zeros beside those of `randomize`: which layers can have them, what becomes of one.
+
+Biases and norm layers, as of `randomize`, make constants other than 0 of them.
+"""
+
+
+class Zeros(NamedTuple):
+    """Which weights of a network are 0.
+
+    Attributes:
+        dtype: of the weights and of the images.
+        seed, dead, unread: of `randomize`.
+        layers: pattern -> name of the layer that has it; patterns without a layer are left out.
+    """
+
+    dtype: torch.dtype
+    seed: int
+    dead: float
+    unread: float
+    layers: dict[str, str]
+
+
+def _layers(model: nn.Module) -> dict[str, nn.Module]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, MIXING)}
+
+
+def zeros_of(model: nn.Module) -> st.SearchStrategy[Zeros]:
+    """Draws zeros of every pattern, which shrink to few layers of few patterns."""
+    layers = _layers(model)
+    inner = dict(list(layers.items())[:-1])
+    names = {PAIRS: list(inner)}
+    for pattern, (suits, _) in PATTERNS.items():
+        among = layers if pattern == "head of one channel" else inner
+        names[pattern] = [name for name, layer in among.items() if suits(layer)]
+    chosen = {
+        pattern: st.none() | st.sampled_from(found) for pattern, found in names.items() if found
+    }
+    return st.builds(
+        Zeros,
+        dtype=st.sampled_from([torch.float64, torch.float32]),
+        seed=st.integers(0, 1000),
+        dead=st.sampled_from([0.0, 0.3, 0.6]),
+        unread=st.sampled_from([0.0, 0.1, 0.3]),
+        layers=st.fixed_dictionaries(chosen).map(lambda d: {k: v for k, v in d.items() if v}),
+    )
+
+
+def two_dead_layers(model: nn.Module, dtype: torch.dtype) -> Zeros:
+    """Two neighbors are dead, the second with a bias; half of the last gate; shares of others."""
+    layers = _layers(model)
+    order = list(layers)
+    biased = [i for i in range(len(order) - 2) if layers[order[i + 1]].bias is not None]
+    pair = biased[len(biased) // 2] if biased else len(order) // 2
+    chosen = {PAIRS: order[pair]}
+    for name, layer in layers.items():
+        if _is_gate_or_depthwise(layer) and not _is_narrow(layer):
+            chosen[GATES] = name
+    return Zeros(dtype, 0, 0.3, 0.1, chosen)
+
+
+@torch.no_grad()
+def plant(zeros: Zeros, model: nn.Module) -> None:
+    """Gives the network random weights with these zeros."""
+    randomize(model, zeros.seed, dead=zeros.dead, unread=zeros.unread)
+    layers = _layers(model)
+    order = list(layers)
+    draw = torch.Generator().manual_seed(zeros.seed)
+    for pattern, name in zeros.layers.items():
+        if pattern == PAIRS:
+            layers[name].weight.zero_()
+            layers[order[order.index(name) + 1]].weight.zero_()
+        else:
+            PATTERNS[pattern][1](layers[name], draw)
+    model.to(zeros.dtype)
 
 
 class Perturbed(torch.fx.Interpreter):
