@@ -135,8 +135,7 @@ class Loop:
             count = min(self.settings.accumulate, len(self.train) - self.batch)
             loss = self._train_step([next(batches) for _ in range(count)])
             self.data_loss += loss * count
-            self.batch += count
-            self.step += 1
+            self.batch, self.step = self.batch + count, self.step + 1
             self.seconds += time.perf_counter() - started
             if self.step % self.settings.log_every == 0 or self.batch == len(self.train):
                 self._check_finite()
