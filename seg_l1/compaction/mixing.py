@@ -177,8 +177,7 @@ class Linear(Mixing):
 
     @property
     def multiply_adds_per_weight(self) -> int:
-        """How often each weight is used: the rows of the input."""
-        return math.prod(self.out.shape[:-1])
+        return math.prod(self.out.shape[:-1])  # the rows of the input
 
     def kernel(self) -> tuple[Tensor, np.ndarray]:
         assert self.weight.data is not None
@@ -262,8 +261,7 @@ class TransposedConvolution(Mixing):
 
     @property
     def multiply_adds_per_weight(self) -> int:
-        """How often each weight is used: the pixels (and images) of the input."""
-        return math.prod(self.x.shape) // self.x.shape[1]
+        return math.prod(self.x.shape) // self.x.shape[1]  # the pixels of the input
 
     @property
     def depthwise(self) -> bool:
