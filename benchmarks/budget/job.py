@@ -27,6 +27,9 @@ from seg_l1.training.network import build_model, load_weights
 TOLERANCE = 0.02
 """How far below its target a network may stay, relatively; it is never above."""
 
+ASIDE = ("trainer.epochs", "model.width", "model.growth")
+"""Keys in which the trainings of the contenders differ by themselves."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -177,15 +180,17 @@ class Job:
             config["start"] = str(self._written(start, record))
         complete(
             config,
-            [*(self.typed or self.words), *words, *self._named()],
+            [*self._shown(words), f"regularizer.name={self.label}", f"seed={self.seed}"],
             record,
             data=read_data(config),
             before_training=before_training,
         )
         return record
 
-    def _named(self) -> list[str]:
-        return [f"regularizer.name={self.label}", f"seed={self.seed}"]
+    def _shown(self, words: Sequence[str]) -> list[str]:
+        """Returns what a run says was typed, so that the report compares it with the others."""
+        shown = [*(self.typed or self.words), *words]
+        return [word for word in shown if key_of(word) not in ASIDE]
 
     def _written(self, make: Callable[[], nn.Module], record: RunDirectory) -> Path:
         """Returns the file with the network that a training starts from."""
