@@ -55,7 +55,6 @@ class Channels:
     @torch.no_grad()
     def without(self, removed: Sequence[Filter]) -> CompactModel:
         """Returns the compact network of the one in which the outputs of `removed` are 0."""
-        self.model.load_state_dict(self._state)
         for name, index in removed:
             layer, norm = self.layers[name], self._norms.get(name)
             filters_of(layer)[index] = 0
@@ -63,7 +62,10 @@ class Channels:
                 layer.bias[index] = 0
             if norm is not None:
                 norm.weight[index] = norm.bias[index] = 0
-        return self._compactor.compact()
+        try:
+            return self._compactor.compact()
+        finally:
+            self.model.load_state_dict(self._state)
 
     def meet(self, ranking: Sequence[Filter], target: int) -> CompactModel:
         """Removes the first filters of `ranking` until the multiply-adds are at most `target`.
