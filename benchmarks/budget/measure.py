@@ -21,6 +21,7 @@ from seg_l1.metrics.sparsity import multiply_adds, parameters
 from seg_l1.models.tiles import tiled
 from seg_l1.runs import files
 from seg_l1.runs.directory import RunDirectory
+from seg_l1.scope import rules_of, scope
 from seg_l1.training.saved import SavedRun, load_run
 
 SECONDS = 3.0
@@ -37,7 +38,7 @@ class Result:
         multiply_adds: of its compact network, for one image.
         share_got: the same, relative to the dense network.
         parameters: of its compact network.
-        zeros: share of the penalized weights of the whole network that are 0.
+        zeros: share of the penalized weights of the dense network that are 0 or gone.
         nonzero: share of the compact network's multiply-adds that belong to weights other than 0.
         val_miou, test_miou: of its best epoch; of the validation split twice if there is no test.
         latency_ms, dense_ms: of one image in onnxruntime with one thread, or None.
@@ -101,7 +102,7 @@ def measured(job: Job, trained: Trained, dense: bytes | None) -> Result:
         multiply_adds=cost,
         share_got=cost / job.dense_cost,
         parameters=parameters(model),
-        zeros=summary.score("sparsity/exact"),
+        zeros=zeros_of(job, record),
         nonzero=nonzero_share(model, example),
         val_miou=summary.score("val/miou"),
         test_miou=miou(counts.sum(0)),
@@ -114,6 +115,15 @@ def measured(job: Job, trained: Trained, dense: bytes | None) -> Result:
     np.save(path, counts)
     files.write_json(path_of(record, ".json"), asdict(result))
     return result
+
+
+def zeros_of(job: Job, record: RunDirectory) -> float:
+    """Returns which share of the penalized weights of the dense network is 0 or gone in a run."""
+    scoped = scope(job.network(), rules_of(job.config["regularizer"]["scope"]))
+    state = record.model_state("best")
+    names = [entry.name for entry in scoped if entry.penalized]
+    left = sum(int((state[name] != 0).sum()) for name in names)
+    return 1 - left / sum(entry.tensor.numel() for entry in scoped if entry.penalized)
 
 
 @torch.no_grad()

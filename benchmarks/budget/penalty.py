@@ -23,6 +23,5 @@ def train(job: Job, words: list[str], refit: int = 0) -> Trained:
     first = job.train(job.own_phase("penalized"), *words, epochs=job.epochs - refit)
     scope = [word for word in words if key_of(word).startswith("regularizer.scope")]
     frozen = ["regularizer=none", "regularizer.solver=frozen", *scope]
-    small = first.compact if first.compact.best.is_file() else first
-    record = job.train(job.run, *frozen, epochs=refit, start=small)
+    record = job.train(job.run, *frozen, epochs=refit, start=first)
     return Trained(record, [first, record])

@@ -88,7 +88,7 @@ def tables(results: Sequence[Result], against: str) -> str:
 
 NOTE = (
     "Mean ± standard deviation over seeds. Share: multiply-adds of the compact network relative to"
-    " the dense one. Zeros: of the penalized weights of the network as it was trained last. To"
+    " the dense one. Zeros: penalized weights of the dense network that are 0 or gone. To"
     " dense: paired difference of the test mIoU. onnxruntime: times faster than the dense network,"
     " batch 1, one thread. Non-zero: share of the compact network's multiply-adds that belong to"
     " weights other than 0."
