@@ -20,7 +20,8 @@ against=    the contender whose differences from the others are tested (ours)
 latency=    false leaves out the times in onnxruntime
 
 The same command goes on where it was stopped; with more seeds, shares or contenders it trains what
-is missing. The results are in <folder>/runs, for `seg-l1 report`, and as budget.md and budget.csv.
+is missing. What is removed of <folder>/measured is measured again, without a training. The results
+are in <folder>/runs, for `seg-l1 report`, and as budget.md and budget.csv.
 """
 
 from __future__ import annotations
