@@ -66,6 +66,7 @@ RANKINGS = {
     "position": by_position,
     "random": lambda channels: random_channels.ranking(channels, 3),
     "magnitude": magnitude.ranking,
+    "magnitude_rms": lambda channels: magnitude.ranking(channels, divide=True),
 }
 
 
@@ -128,12 +129,18 @@ def test_narrowing_takes_the_same_share_of_all_layers(channels):
     assert max(shares) - min(shares) <= 1 / 8  # one channel of the narrowest layer
 
 
-def test_magnitude_removes_the_smallest_filters_first():
+@pytest.mark.parametrize("divide", [False, True])
+def test_magnitude_removes_the_smallest_filters_first(divide):
     model = unet()
     with torch.no_grad():
         model.down[1][0].weight[3] *= 1e-3
         model.up[0].weight[:, 1] *= 1e-2
-    assert magnitude.ranking(Channels(model, IMAGE))[:2] == [("down.1.0", 3), ("up.0", 1)]
+        model.merge[0][0].weight.fill_(1.0)  # the largest norms by their number, if not divided
+        model.merge[0][0].weight[5] *= 1.5
+        model.merge[1][3].weight[0] = 2.0
+    ranking = magnitude.ranking(Channels(model, IMAGE), divide=divide)
+    assert ranking[:2] == [("down.1.0", 3), ("up.0", 1)]
+    assert ranking[-1] == (("merge.1.3", 0) if divide else ("merge.0.0", 5))
 
 
 def test_random_channels_are_drawn_by_the_seed(channels):
@@ -309,7 +316,7 @@ def test_every_contender_meets_its_target_within_its_epochs(tmp_path, monkeypatc
         summary = RunDirectory(Path(found["run"])).read_summary()
         assert found["test_miou"] == pytest.approx(summary.test["test/miou"], abs=1e-6)
         assert found["multiply_adds"] == summary.best["compact/multiply_adds"]
-    assert len(results) == 8
+    assert len(results) == 9
     assert results["gradual 0.9"]["zeros"] >= 0.9
     assert results["l1 alpha=2e-3 refit=1"]["zeros"] > 0.1
     assert results["l1 alpha=2e-3 refit=1"]["share_got"] < 1

@@ -31,6 +31,7 @@ CONTENDERS: dict[str, Train] = {
     "flat": flat.train,
     "random": random_channels.train,
     "magnitude": magnitude.train,
+    "magnitude_rms": magnitude.train_rms,
     "torch_pruning": group_norm.train,
     "ours": ours.train,
 }
