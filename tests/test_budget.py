@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -18,16 +19,18 @@ from benchmarks.budget import (
     group_norm,
     magnitude,
     narrow,
+    ours,
     random_channels,
+    table,
 )
 from benchmarks.budget.channels import Channels, by_position, filters_of, norms_after, renewed
 from benchmarks.budget.flat import job_of
 from benchmarks.budget.gradual import Gradual
 from benchmarks.budget.job import TOLERANCE, Job, split_epochs
-from benchmarks.budget.measure import nonzero_share
+from benchmarks.budget.measure import Result, nonzero_share
 from benchmarks.budget.options import CONTENDERS, read
 from benchmarks.budget.paired import paired
-from seg_l1.errors import UserError
+from seg_l1.errors import RunError, UserError
 from seg_l1.metrics.sparsity import multiply_adds
 from seg_l1.models.unet import UNet
 from seg_l1.runs.directory import RunDirectory
@@ -340,6 +343,51 @@ def _is_reported_by_name() -> None:
     assert {run.regularizer for run in found.runs} >= {"none", "narrow 0.5", "torch_pruning 0.5"}
     assert all(not run.setting or run.penalized for run in found.runs)
     assert not [note for note in found.notes if "differ" in note or "counted" in note]
+
+
+def result(name: str, seed: int, **values) -> Result:
+    defaults = {
+        "share": None, "zeros_asked": None, "epochs": 4, "multiply_adds": 100, "share_got": 1.0,
+        "parameters": 10, "zeros": 0.0, "nonzero": 1.0, "val_miou": 0.5, "test_miou": 0.5,
+        "latency_ms": 2.0, "dense_ms": 4.0, "run": "",
+    }  # fmt: skip
+    return Result(name=name, seed=seed, **{**defaults, **values})
+
+
+def test_the_table_pairs_seeds_and_marks_missed_targets():
+    results = [
+        *(result("dense", seed, test_miou=0.1 * seed, latency_ms=4.0) for seed in (1, 2)),
+        *(result("a 0.5", s, share=0.5, share_got=0.495, test_miou=0.1 * s + 0.02) for s in (1, 2)),
+        *(result("b 0.5", seed, share=0.5, share_got=0.501) for seed in (1, 3)),
+    ]
+    lines = table.tables(results, "nobody").splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[:5]]
+    rows = {row[0]: dict(zip(cells[0], row, strict=True)) for row in cells[2:]}
+    assert rows["a"]["share got"] == "0.4950" and rows["b"]["share got"] == "0.5010 (missed)"
+    assert rows["a"]["to dense"] == "0.020 ± 0.000" and rows["b"]["to dense"] == "0.400"
+    assert rows["a"]["onnxruntime"] == "2.00×" and rows["dense"]["onnxruntime"] == "1.00×"
+    assert rows["a"]["test mIoU"] == "0.170 ± 0.071"
+
+
+def test_ours_is_the_command_of_a_user(tmp_path, monkeypatch):
+    job = Job("ours 0.25", ("dataset=digits",), 0.25, None, 3, tmp_path, "ours 0.25")
+    called = []
+
+    def run(command, **options):
+        called.append(command[2:])
+        return subprocess.CompletedProcess(command, 2 * (len(called) > 2), stderr="x\nerror: y\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    ours.train(job)
+    path = job.run.path
+    job.run.last.parent.mkdir(parents=True)
+    job.run.last.touch()
+    ours.train(job)
+    target = ["target=multiply_adds", "target.share=0.25"]
+    named = ["regularizer.name='ours 0.25'", "seed=3", f"hydra.run.dir={path}"]
+    assert called == [["dataset=digits", *target, *named], [f"resume={path}"]]
+    with pytest.raises(RunError, match="error: y"):
+        ours.train(job)
 
 
 @pytest.mark.slow

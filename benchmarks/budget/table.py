@@ -103,14 +103,13 @@ TEST_NOTE = (
 
 
 def _tests(groups: Groups, against: str) -> list[list[str]]:
-    """Returns the tests of `against` and each other contender at the same target, and dense."""
+    """Returns the tests of `against` and each other contender at the same share, and dense."""
     lines = []
     for name, found in groups.items():
         if name != against and not name.startswith(f"{against} "):
             continue
         for other, results in groups.items():
-            same = (results[0].share, results[0].zeros_asked) == (found[0].share, None)
-            if other == name or not (same or other == "dense"):
+            if other == name or (results[0].share != found[0].share and other != "dense"):
                 continue
             test = paired(*({r.seed: r.confusions for r in some} for some in (found, results)))
             if test is not None:
