@@ -32,6 +32,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, fields
+from importlib.util import find_spec
 
 import torch
 
@@ -42,7 +43,7 @@ from benchmarks.budget.table import tables
 from seg_l1.config.identity import FREE
 from seg_l1.config.words import key_of
 from seg_l1.deployment import onnx_file
-from seg_l1.errors import Interrupted, RunError, UserError
+from seg_l1.errors import Interrupted, RunError, UserError, described
 from seg_l1.runs import files
 
 
@@ -64,6 +65,8 @@ def main(arguments: list[str], say: Callable[[str], None] = print) -> int:
 def compare(options: Options, say: Callable[[str], None]) -> int:
     """Goes through all jobs; returns 1 if one failed."""
     jobs = options.jobs()
+    if options.latency and not all(map(find_spec, onnx_file.PACKAGES)):
+        raise UserError('latency: needs pip install "seg-l1[export]"; or give latency=false')
     _check_folder(options, jobs[0][0])
     torch.set_num_threads(jobs[0][0].config["trainer"]["threads"] or torch.get_num_threads())
     dense = _Dense(jobs[0][0], wanted=options.latency)
@@ -76,8 +79,10 @@ def compare(options: Options, say: Callable[[str], None]) -> int:
             say(f"{title} ...")
             try:
                 result = _finished(job, train, dense)
-            except (UserError, RunError) as error:
-                say(f"{title}: {error}")
+            except Interrupted:
+                raise
+            except Exception as error:  # whatever it is, the other contenders go on
+                say(f"{title}: {described(error)}")
                 failed = True
                 continue
         results.append(result)

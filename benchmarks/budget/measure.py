@@ -92,7 +92,7 @@ def measured(job: Job, trained: Trained, dense: bytes | None) -> Result:
     saved = load_run(small.path, device="cpu")
     model, example = saved.experiment.loop.model.eval(), job.example
     counts = confusions(saved)
-    latency = (None, None) if dense is None else latencies(dense, model, example)
+    latency = latencies(dense, model, example) if dense else None
     cost = multiply_adds(model, example)
     result = Result(
         name=job.name,
@@ -107,8 +107,8 @@ def measured(job: Job, trained: Trained, dense: bytes | None) -> Result:
         nonzero=nonzero_share(model, example),
         val_miou=summary.score("val/miou"),
         test_miou=miou(counts.sum(0)),
-        latency_ms=latency[1],
-        dense_ms=latency[0],
+        latency_ms=latency[1] if latency else None,
+        dense_ms=latency[0] if latency else None,
         run=str(record.path),
     )
     path = path_of(record, ".npy")
