@@ -70,7 +70,7 @@ RANKINGS = {
     "position": by_position,
     "random": lambda channels: random_channels.ranking(channels, 3),
     "magnitude": magnitude.ranking,
-    "magnitude_rms": lambda channels: magnitude.ranking(channels, divide=True),
+    "magnitude_rms": lambda channels: magnitude.ranking(channels, magnitude.root_of_size),
 }
 
 
@@ -133,18 +133,27 @@ def test_narrowing_takes_the_same_share_of_all_layers(channels):
     assert max(shares) - min(shares) <= 1 / 8  # one channel of the narrowest layer
 
 
-@pytest.mark.parametrize("divide", [False, True])
-def test_magnitude_removes_the_smallest_filters_first(divide):
+LARGEST = {
+    magnitude.mean_norm: ("down.0.3", 2),  # 9 times those of its layer
+    magnitude.root_of_size: ("merge.1.3", 0),  # each weight is 2
+    magnitude.one: ("merge.0.0", 5),  # many weights
+}
+
+
+@pytest.mark.parametrize("unit", LARGEST)
+def test_magnitude_removes_the_smallest_filters_first(unit):
     model = unet()
     with torch.no_grad():
         model.down[1][0].weight[3] *= 1e-3
         model.up[0].weight[:, 1] *= 1e-2
-        model.merge[0][0].weight.fill_(1.0)  # the largest norms by their number, if not divided
+        model.down[0][3].weight[2] *= 9
+        model.merge[0][0].weight.fill_(1.0)
         model.merge[0][0].weight[5] *= 1.5
+        model.merge[1][3].weight[:] = 1.9
         model.merge[1][3].weight[0] = 2.0
-    ranking = magnitude.ranking(Channels(model, IMAGE), divide=divide)
+    ranking = magnitude.ranking(Channels(model, IMAGE), unit)
     assert ranking[:2] == [("down.1.0", 3), ("up.0", 1)]
-    assert ranking[-1] == (("merge.1.3", 0) if divide else ("merge.0.0", 5))
+    assert ranking[-1] == LARGEST[unit]
 
 
 def test_random_channels_are_drawn_by_the_seed(channels):

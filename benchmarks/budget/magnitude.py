@@ -1,38 +1,53 @@
 """magnitude: the dense network for half of the budget, then small filters go, then the other half.
 
 Filters of all layers are compared by the L2 norm of their weights (Li et al., 2017, "Pruning
-filters for efficient convnets", with one threshold for all layers). `magnitude_rms` divides it by
-the root of the number of weights in the filter. With torch's initialization new filters of all
-layers have about the same norm, but a smaller root mean square where they read more channels: so
-`magnitude_rms` takes much more from deep layers. Each layer keeps its largest filter.
+filters for efficient convnets", with one threshold for all layers), in one of three units:
 
-It cannot see that a norm layer behind a filter makes its size arbitrary, nor what a filter costs.
+* `magnitude`: the mean norm of the layer, as in Torch-Pruning's magnitude pruner;
+* `magnitude_rms`: the root of the number of weights in a filter; new filters of deep layers, which
+  read more channels, are small in it;
+* `magnitude_l2`: none. Whole layers can be left with one channel each, and the network then learns
+  nothing any more ("layer collapse").
+
+Each layer keeps its largest filter. It cannot see that a norm layer behind a filter makes its size
+arbitrary, nor what a filter costs.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
 
 from benchmarks.budget.channels import Channels, Filter, filters_of
 from benchmarks.budget.job import Job, Trained
 from benchmarks.budget.pruned import cut_once
 
-
-def train(job: Job) -> Trained:
-    return cut_once(job, ranking)
-
-
-def train_rms(job: Job) -> Trained:
-    return cut_once(job, lambda channels: ranking(channels, divide=True))
+Unit = Callable[[Tensor], Tensor]
+"""Weights (O, n) of the filters of a layer -> the unit of their norms."""
 
 
-def ranking(channels: Channels, *, divide: bool = False) -> list[Filter]:
-    """Returns all filters, the smallest first.
+def mean_norm(weights: Tensor) -> Tensor:
+    return weights.norm(dim=1).mean()
 
-    Args:
-        divide: whether norms are divided by the root of the number of weights.
-    """
-    sizes = {}
+
+def root_of_size(weights: Tensor) -> Tensor:
+    return weights.new_tensor(weights.shape[1]).sqrt()
+
+
+def one(weights: Tensor) -> Tensor:
+    return weights.new_ones(())
+
+
+def train(job: Job, unit: Unit = mean_norm) -> Trained:
+    return cut_once(job, lambda channels: ranking(channels, unit))
+
+
+def ranking(channels: Channels, unit: Unit = mean_norm) -> list[Filter]:
+    """Returns all filters, the smallest in `unit` first."""
+    sizes: dict[Filter, float] = {}
     for name, layer in channels.layers.items():
-        squares = filters_of(layer).detach().square().flatten(1)
-        values = squares.mean(1) if divide else squares.sum(1)
+        weights = filters_of(layer).detach().flatten(1)
+        values = weights.norm(dim=1) / unit(weights)
         sizes |= {(name, index): value for index, value in enumerate(values.tolist())}
     return sorted(sizes, key=lambda item: sizes[item])

@@ -31,7 +31,8 @@ CONTENDERS: dict[str, Train] = {
     "flat": flat.train,
     "random": random_channels.train,
     "magnitude": magnitude.train,
-    "magnitude_rms": magnitude.train_rms,
+    "magnitude_rms": partial(magnitude.train, unit=magnitude.root_of_size),
+    "magnitude_l2": partial(magnitude.train, unit=magnitude.one),
     "torch_pruning": group_norm.train,
     "ours": ours.train,
 }
@@ -136,7 +137,7 @@ def read(arguments: Sequence[str]) -> Options:
     )
 
 
-DEFAULT = ",".join(name for name in CONTENDERS if name != "ours")
+DEFAULT = ",".join(name for name in CONTENDERS if name not in ("magnitude_l2", "ours"))
 KEYS = (
     "experiment", "shares", "seeds", "contenders", "folder", "zeros", "alphas", "refit", "penalty",
     "against", "latency",
