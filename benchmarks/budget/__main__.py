@@ -21,7 +21,7 @@ latency=    false leaves out the times in onnxruntime
 
 The same command goes on where it was stopped; with more seeds, shares or contenders it trains what
 is missing. What is removed of <folder>/measured is measured again, without a training. The results
-are in <folder>/runs, for `seg-l1 report`, and as budget.md and budget.csv.
+are in <folder>/runs, for `seg-l1 report`; budget.md and budget.csv show all that the folder holds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from importlib.util import find_spec
 import torch
 
 from benchmarks.budget.job import Job
-from benchmarks.budget.measure import Result, measured, result_of
+from benchmarks.budget.measure import Result, measured, result_of, results_in
 from benchmarks.budget.options import Options, Train, read
 from benchmarks.budget.table import tables
 from seg_l1.config.identity import FREE
@@ -70,11 +70,10 @@ def compare(options: Options, say: Callable[[str], None]) -> int:
     _check_folder(options, jobs[0][0])
     torch.set_num_threads(jobs[0][0].config["trainer"]["threads"] or torch.get_num_threads())
     dense = _Dense(jobs[0][0], wanted=options.latency)
-    results: list[Result] = []
     failed = False
     for number, (job, train) in enumerate(jobs, 1):
         title = f"[{number}/{len(jobs)}] {job.name}, seed {job.seed}"
-        result = result_of(job)
+        result = result_of(job.run)
         if result is None:
             say(f"{title} ...")
             try:
@@ -85,10 +84,9 @@ def compare(options: Options, say: Callable[[str], None]) -> int:
                 say(f"{title}: {described(error)}")
                 failed = True
                 continue
-        results.append(result)
         say(f"{title}: share {result.share_got:.4f}, test mIoU {result.test_miou:.3f}")
-        _write(options, results)
-    say("\n" + _write(options, results))
+        _write(options)
+    say("\n" + _write(options))
     return int(failed)
 
 
@@ -135,8 +133,9 @@ def _check_folder(options: Options, job: Job) -> None:
     files.write_json(path, {"words": words})
 
 
-def _write(options: Options, results: list[Result]) -> str:
-    """Writes budget.md and budget.csv; returns the tables."""
+def _write(options: Options) -> str:
+    """Writes budget.md and budget.csv of all results in the folder; returns the tables."""
+    results = results_in(options.folder)
     text = tables(results, options.against) if results else "no results\n"
     files.write_text(options.folder / "budget.md", text)
     content = io.StringIO()

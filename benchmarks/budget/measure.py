@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -73,12 +72,19 @@ def path_of(record: RunDirectory, suffix: str) -> Path:
     return record.path.parents[1] / "measured" / f"{record.path.name}{suffix}"
 
 
-def result_of(job: Job) -> Result | None:
-    """Returns the result of a job that is finished, or None."""
-    path = path_of(job.run, ".json")
-    if job.run.read_summary(missing_ok=True).status != "completed" or not path.is_file():
+def result_of(record: RunDirectory) -> Result | None:
+    """Returns the result of a job that is finished and measured, or None."""
+    path = path_of(record, ".json")
+    if record.read_summary(missing_ok=True).status != "completed" or not path.is_file():
         return None
-    return Result(**json.loads(path.read_text("utf-8")))
+    return Result(**files.read_json(path))
+
+
+def results_in(folder: Path) -> list[Result]:
+    """Returns all results in a folder, by contender, share and seed; dense first."""
+    found = [result_of(record) for record in RunDirectory.below(folder / "runs")]
+    results = [result for result in found if result is not None]
+    return sorted(results, key=lambda r: (r.name != "dense", -(r.share or 0), r.name, r.seed))
 
 
 def measured(job: Job, trained: Trained, dense: bytes | None) -> Result:
