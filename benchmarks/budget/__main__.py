@@ -1,7 +1,7 @@
 """Schemes that make a network smaller, at equal multiply-adds, data, epochs and seeds.
 
     python -m benchmarks.budget experiment=digits shares=0.5,0.25,0.125 seeds=0,1,2
-        contenders=narrow,flat,random,magnitude,magnitude_rms,torch_pruning
+        contenders=narrow,flat,random,random_late,magnitude,magnitude_late,torch_pruning
         folder=outputs/budget trainer.threads=1
     python -m benchmarks.budget experiment=camvid dataset.root=<CamVid> [trainer.epochs=40]
     python -m benchmarks.budget shares= contenders= zeros=0.95 alphas=1e-5,1e-4 [refit=5]

@@ -9,8 +9,9 @@ filters for efficient convnets", with one threshold for all layers), in one of t
 * `magnitude_l2`: none. Whole layers can be left with one channel each, and the network then learns
   nothing any more ("layer collapse").
 
-Each layer keeps its largest filter. It cannot see that a norm layer behind a filter makes its size
-arbitrary, nor what a filter costs.
+`magnitude_late` cuts after three quarters of the budget. Each layer keeps its largest filter.
+
+It cannot see that a norm layer behind a filter makes its size arbitrary, nor what a filter costs.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from benchmarks.budget.channels import Channels, Filter, filters_of
 from benchmarks.budget.job import Job, Trained
-from benchmarks.budget.pruned import cut_once
+from benchmarks.budget.pruned import BEFORE, cut_once
 
 Unit = Callable[[Tensor], Tensor]
 """Weights (O, n) of the filters of a layer -> the unit of their norms."""
@@ -39,8 +40,8 @@ def one(weights: Tensor) -> Tensor:
     return weights.new_ones(())
 
 
-def train(job: Job, unit: Unit = mean_norm) -> Trained:
-    return cut_once(job, lambda channels: ranking(channels, unit))
+def train(job: Job, unit: Unit = mean_norm, share: float = BEFORE) -> Trained:
+    return cut_once(job, lambda channels: ranking(channels, unit), share)
 
 
 def ranking(channels: Channels, unit: Unit = mean_norm) -> list[Filter]:

@@ -20,6 +20,7 @@ from benchmarks.budget import (
     random_channels,
 )
 from benchmarks.budget.job import Job, Trained
+from benchmarks.budget.pruned import LATE
 from seg_l1.config.words import key_of
 from seg_l1.errors import UserError
 
@@ -30,7 +31,9 @@ CONTENDERS: dict[str, Train] = {
     "narrow": narrow.train,
     "flat": flat.train,
     "random": random_channels.train,
+    "random_late": partial(random_channels.train, share=LATE),
     "magnitude": magnitude.train,
+    "magnitude_late": partial(magnitude.train, share=LATE),
     "magnitude_rms": partial(magnitude.train, unit=magnitude.root_of_size),
     "magnitude_l2": partial(magnitude.train, unit=magnitude.one),
     "torch_pruning": group_norm.train,

@@ -8,8 +8,8 @@ from benchmarks.budget.channels import Channels, Filter
 from benchmarks.budget.job import Job, Trained, split_epochs
 from seg_l1.runs.directory import RunDirectory
 
-BEFORE = 0.5
-"""Share of the epochs in which the dense network is trained; it is the same for all contenders."""
+BEFORE, LATE = 0.5, 0.75
+"""Share of the epochs before the cut; where a budget is short, a later cut may be better."""
 
 
 def pretrained(job: Job, epochs: int) -> RunDirectory:
@@ -17,9 +17,15 @@ def pretrained(job: Job, epochs: int) -> RunDirectory:
     return job.train(job.phase(f"dense_{epochs}"), epochs=epochs)
 
 
-def cut_once(job: Job, rank: Callable[[Channels], Sequence[Filter]]) -> Trained:
-    """Trains the dense network, removes filters in the order of `rank`, and trains on."""
-    before, after = split_epochs(job.epochs, BEFORE, 1 - BEFORE)
+def cut_once(
+    job: Job, rank: Callable[[Channels], Sequence[Filter]], share: float = BEFORE
+) -> Trained:
+    """Trains the dense network, removes filters in the order of `rank`, and trains on.
+
+    Args:
+        share: of the epochs that come before the cut.
+    """
+    before, after = split_epochs(job.epochs, share, 1 - share)
     dense = pretrained(job, before)
 
     def start():

@@ -1,7 +1,8 @@
 """random: the dense network for half of the budget, then random filters go, then the other half.
 
 Each filter is as likely to go as any other (Mittal et al., 2018, "Recovering from random pruning").
-What is better than this has found out which filters matter.
+What is better than this has found out which filters matter. `random_late` cuts after three quarters
+of the budget.
 
 It cannot remove channels that an addition ties together unless all their filters are drawn.
 """
@@ -12,11 +13,11 @@ import torch
 
 from benchmarks.budget.channels import Channels, Filter
 from benchmarks.budget.job import Job, Trained
-from benchmarks.budget.pruned import cut_once
+from benchmarks.budget.pruned import BEFORE, cut_once
 
 
-def train(job: Job) -> Trained:
-    return cut_once(job, lambda channels: ranking(channels, job.seed))
+def train(job: Job, share: float = BEFORE) -> Trained:
+    return cut_once(job, lambda channels: ranking(channels, job.seed), share)
 
 
 def ranking(channels: Channels, seed: int) -> list[Filter]:
