@@ -359,6 +359,18 @@ def test_a_run_typed_without_a_regularizer_has_the_name_of_its_penalty(tmp_path,
     assert run.regularizer == "elastic_net"
 
 
+def test_a_name_that_was_typed_labels_the_runs_of_all_seeds(tmp_path, write_run):
+    for seed in (0, 1):
+        typed = ["regularizer=none", "regularizer.name=narrow 0.5", f"seed={seed}"]
+        files = RunDirectory(write_run(tmp_path / str(seed), "none", seed=seed, typed=typed))
+        config = files.read_config()
+        config["regularizer"]["name"] = "narrow 0.5"
+        files.write_config({**config, "start": f"phases/{seed}.pt"})
+    found = report.collect([tmp_path])
+    assert [curve.label for curve in runs.curves(found.runs)] == ["narrow 0.5"]
+    assert not [note for note in found.notes if "differ" in note]
+
+
 def test_only_penalised_weights_are_drawn(sweep):
     run = report.collect([sweep]).runs[-1]
     assert figures.penalized_weights(run.files).shape == (run.summary.penalised_weights,)
@@ -415,6 +427,18 @@ def test_a_second_panel_has_the_multiply_adds_of_the_compact_networks(tmp_path, 
     ]
     assert [text.get_text() for text in adds.texts] == ["2", "3"]
     assert [text.get_text() for text in zeros.texts] == ["1"]
+
+
+def test_of_many_dense_networks_the_largest_is_drawn(tmp_path, write_run):
+    best = {"compact/parameters": 10, "compact/multiply_adds": 100}
+    for size in range(1, 6):
+        write_run(tmp_path / str(size), alpha=size * 1e-5, best=best,
+                  summary={"multiply_adds": 100 * size})  # fmt: skip
+    found = runs.curves(report.collect([tmp_path]).runs)
+    cheap = found[0].configurations[:1]
+    figure = plots.trade_off(found, cheap, cheap=cheap, column="val/miou")
+    lines = [line for line in figure.axes[1].lines if line.get_linestyle() == "--"]
+    assert [list(line.get_xdata()) for line in lines] == [[500, 500]]
 
 
 def test_the_fronts_are_those_of_fewest_multiply_adds(tmp_path, monkeypatch, write_costs):

@@ -77,13 +77,14 @@ def complete(
     *,
     parallel: int = 1,
     data: SegmentationData | None = None,
+    before_training: Callable[[Loop], None] = lambda loop: None,
     after_training: Callable[[Loop], None] | None = None,
 ) -> None:
     """Runs or resumes the run in `record`; does nothing if it is completed.
 
     Args:
         data: None = what `read_data` gives.
-        after_training: see `run.run`.
+        before_training, after_training: see `run.run`.
 
     Raises:
         RunError: if the run ends in an error; the message says where its log is.
@@ -109,6 +110,7 @@ def complete(
                 resume=resume,
                 console=console,
                 data=read_data(config) if data is None else data,
+                before_training=before_training,
                 after_training=after_training,
             )
         except Interrupted:

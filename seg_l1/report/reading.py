@@ -212,7 +212,8 @@ def _hidden_differences(configuration: Configuration) -> list[str]:
     """Keys in which the runs of a configuration differ though no override says so."""
     configs = [dict(flatten(run.config)) for run in configuration.runs]
     shared = set.intersection(*map(set, configs))  # a run of another version may have other keys
-    keys = {key for key in shared if len({str(config[key]) for config in configs}) > 1} - ASIDE
+    keys = {key for key in shared if len({str(config[key]) for config in configs}) > 1}
+    keys -= {*ASIDE, "start"}  # of each seed its own, where several trainings make a run
     if not configuration.curve.penalized:
         return sorted(key for key in keys if not key.startswith("regularizer."))
     for run in configuration.runs:  # hyperparameters are repeated in the section of the penalty

@@ -53,7 +53,10 @@ class Run:
 
     @property
     def regularizer(self) -> str:
-        return self.typed.get("regularizer") or penalty_name(self.config["regularizer"])
+        typed = self.typed.get("regularizer")
+        if typed and "regularizer.name" not in self.typed:
+            return typed
+        return penalty_name(self.config["regularizer"])
 
     @property
     def alpha(self) -> float | None:

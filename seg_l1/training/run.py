@@ -41,6 +41,7 @@ def run(
     console: Console,
     data: SegmentationData | None = None,
     on_epoch: Callable[[Row], None] = lambda row: None,
+    before_training: Callable[[Loop], None] = lambda loop: None,
     after_training: AfterTraining | None = None,
 ) -> RunSummary | None:
     """Trains, evaluates and records one run; returns its summary.
@@ -57,6 +58,8 @@ def run(
         console: where the live bar is shown.
         data: what `load_data(config)` returns, if it has been read before.
         on_epoch: called with the row of each epoch, after it is saved; may raise to end the run.
+        before_training: called with the loop before the first step, and before a checkpoint is
+            restored; may add hooks to its optimizer.
         after_training: called after the last epoch with the best weights in the network; may change
             them, after which they are scored again and saved as the best.
 
@@ -70,6 +73,7 @@ def run(
     is_main = distributed.rank() == 0
     record = RunDirectory.existing(directory) if resume and is_main else RunDirectory(directory)
     experiment = _prepare(config, data, resumed=record if resume else None)
+    before_training(experiment.loop)
     facts = first_summary(experiment)
     before = restore(experiment, record) if resume else Restored()
     facts = replace(facts, extended=before.extended, notes=[*facts.notes, *before.notes])

@@ -25,6 +25,9 @@ ZEROS, MULTIPLY_ADDS = "sparsity/exact", COMPACT[1]
 LOGARITHMIC = 8
 """The axis of multiply-adds is logarithmic if the largest is this many times the smallest."""
 
+LINES = 3
+"""Of more dense networks, only the largest is drawn as a line."""
+
 
 LONGEST_NAME = 40
 """Letters of a line of the names beside the axes."""
@@ -117,6 +120,7 @@ def _multiply_adds(axes: Axes, curves: Sequence[Curve]) -> list[Line2D]:
     runs = [run for curve in curves for c in curve.configurations for run in c.runs]
     compact = [run.score(MULTIPLY_ADDS) for run in runs]
     dense = sorted({run.summary.multiply_adds for run in runs if run.summary.multiply_adds})
+    dense = dense if len(dense) <= LINES else dense[-1:]
     for value in dense:
         axes.axvline(value, color=INK, linestyle="--", linewidth=1, zorder=1)
     values = [value for value in (*compact, *dense) if value > 0]

@@ -1,0 +1,40 @@
+"""ours: `train.py` with a target, which steers the strength of a penalty until it is met.
+
+It runs the command as a user does, so that whatever the command does with the target counts.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.budget.job import Job, Trained
+from seg_l1.errors import RunError
+
+ROOT = Path(__file__).parents[2]
+WORDS = ["target=multiply_adds", "target.share={share}"]
+"""What is added to the words of the experiment."""
+
+
+def train(job: Job) -> Trained:
+    words = job.overridden([word.format(share=job.share) for word in WORDS])
+    by_command(job, [*words, f"regularizer.name='{job.name}'"])
+    return Trained(job.run, [job.run])
+
+
+def by_command(job: Job, words: list[str]) -> None:
+    """Trains the run of a job with `train.py`, or goes on with it.
+
+    Raises:
+        RunError: with the last line of what it said, if it fails.
+    """
+    path = job.run.path.absolute()
+    if job.run.last.is_file():
+        words = [f"resume={path}"]
+    else:
+        words = [*words, f"seed={job.seed}", f"hydra.run.dir={path}"]
+    command = [sys.executable, str(ROOT / "train.py"), *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RunError((done.stderr.strip().splitlines() or ["train.py failed"])[-1])
