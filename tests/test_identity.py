@@ -77,6 +77,8 @@ def test_differences_name_what_makes_another_run():
     ("words", "alike"),
     [
         (["regularizer=none", "regularizer.alpha=1"], ["regularizer=none", "regularizer.lam=2"]),
+        (["regularizer=none", "regularizer.cost=parameters"], ["regularizer=none"]),
+        (["regularizer.cost_power=0.5"], ["target.share=0.5", "target.penalized=0.2"]),
         (["regularizer=l1", "regularizer.knot=5"], ["regularizer=l1"]),
         (["sweep.on_error=stop"], []),
         (["regularizer.schedule_epochs=3"], []),

@@ -291,6 +291,7 @@ def test_a_failed_run_is_named_and_tried_again(path, tmp_path, monkeypatch):
         (["regularizer=l2", "trainer.epochs=1"], "give path.alphas"),
         (["regularizer=bridge", "path.alphas=[1e-4]", "path.relax_epochs=1"], "has no prox"),
         (["hydra.job.chdir=true"], "hydra.job.chdir"),
+        (["target=parameters"], "a target steers alpha"),
         (
             ["regularizer=group_l1", "path.low=0.5", "path.high=0.501", "trainer.epochs=1"],
             "take them further apart",

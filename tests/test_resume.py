@@ -8,8 +8,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from seg_l1.cli.main import main
+from seg_l1.config.resume import NEW_KEYS
 from seg_l1.experiments import jobs
 from seg_l1.report.reading import collect
 from seg_l1.report.tables import command as report_command
@@ -104,6 +106,22 @@ def test_a_run_that_is_prolonged_at_a_constant_rate_is_the_run_of_its_words(here
     assert command(*words, "hydra.run.dir=runs/same")[0] == 0
     assert same_bits(state(here / "runs/same"), state(here / "runs/level"))
     assert [name for _, name in collect([here / "runs"]).repeats] == ["level"]
+
+
+def test_a_run_of_a_version_with_fewer_keys_goes_on(here, command):
+    words = ["resume=runs/run", "trainer.epochs=3"]
+    shutil.copytree("runs/run", "whole")
+    assert command("resume=whole", "trainer.epochs=3")[0] == 0
+    config = OmegaConf.load("runs/run/config.yaml")
+    for section, keys in NEW_KEYS.items():
+        for key in keys:
+            del config[section][key]
+        if not config[section]:
+            del config[section]
+    OmegaConf.save(config, "runs/run/config.yaml")
+    code, _, err = command(*words)
+    assert code == 0, err
+    assert same_bits(state(here / "whole"), state(here / "runs/run"))
 
 
 def test_a_run_that_early_stopping_ended_says_what_prolongs_it(here, command):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 
@@ -50,6 +51,19 @@ def test_the_compact_network_meets_the_budget(whole):
         assert float(row["compact/multiply_adds"]) == adds["compact"]
     for row in rows[:fixed]:
         assert float(row["lam"]) == float(row["target/multiplier"]) > 0
+
+
+def test_the_screen_says_how_it_went(whole):
+    log = (whole / "train.log").read_text()
+    assert re.search(r"epoch   1/6 .* size \d\.\d{3} -> 0\.4 ", log)
+    (line,) = re.findall("^.*target: (.*)$", log, re.M)
+    share, alpha = (
+        shares(whole)[-1],
+        [float(r["target/multiplier"]) for r in table(whole / "metrics.csv")],
+    )
+    assert line.startswith(f"{share:.4f} of the multiply_adds (0.4 was asked for)")
+    used = [1e-4 * a for a in alpha if a]
+    assert f"from {used[0]:.2g} to {used[-1]:.2g} in {len(used)} epochs" in line
 
 
 @pytest.mark.parametrize("saves", [2, 3, 4, 5, 6])

@@ -95,8 +95,10 @@ def meaning(config: Mapping[str, Any], *, free: Collection[str] = COMMAND) -> st
     if penalty["_target_"].endswith(".Zero"):
         unused = ("alpha", "lam", "schedule", "cost")
         ignored |= {f"regularizer.{k}" for k in config["regularizer"] if k.startswith(unused)}
-    if config["regularizer"]["cost"] == "none":
+    if config["regularizer"].get("cost", "none") == "none":
         ignored.add("regularizer.cost_power")
+    if not config.get("target", {}).get("measure"):
+        ignored |= {f"target.{key}" for key in config.get("target", {})}
     schedule = config["regularizer"]["schedule"]
     if schedule == "constant":
         ignored.add(RAMP)

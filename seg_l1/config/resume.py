@@ -16,6 +16,13 @@ from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.trust import check_targets
 from seg_l1.schedules import ramp_epochs
 
+NEW_KEYS: dict[str, dict[str, Any]] = {
+    "regularizer": {"cost": "none", "cost_power": 1.0},
+    "target": {"measure": None, "share": 0.25, "penalized": 0.5},
+    "trainer": {"compact": True},
+}
+"""What runs of versions that did not have these keys amount to."""
+
 
 def resumed(
     flags: Any, overrides: Sequence[Any]
@@ -33,6 +40,7 @@ def resumed(
     if flags.multirun or any(key.startswith("hydra") for key in typed):
         raise UserError("resume: a run goes on in its own folder, without -m and hydra.*")
     config = run.read_config()
+    _add_new_keys(config)
     try:
         limits.check(config)
     except UserError as error:
@@ -62,6 +70,14 @@ def resumed(
     limits.check(config)
     kept = [w for w in run.read_overrides() if key_of(w) not in map(key_of, words)]
     return run.path, config, [*kept, *words], [*map(key_of, words)]
+
+
+def _add_new_keys(config: dict[str, Any]) -> None:
+    """Gives the configuration of an older run the keys that it does not have."""
+    for section, values in NEW_KEYS.items():
+        node = config.setdefault(section, {})
+        if isinstance(node, dict):
+            config[section] = {**values, **node}
 
 
 def _keep_ramp(config: dict[str, Any], typed: Collection[str]) -> list[str]:

@@ -123,15 +123,17 @@ def closing_text(
     alpha: float,
     seconds: float,
     compact: CompactModel | None,
+    target: str = "",
 ) -> str:
     """Returns scores and files of a finished run, and commands for the next steps.
 
     Args:
         compact: the compact network, if it has been saved in the run.
+        target: what `target_line` returns.
     """
     files = (run.preview, run.metrics, run.summary, run.weights, run.best)
     tested = f", test {test['miou']:.4f}" if test else ""
-    small = f"\n{compact_line(compact)}" if compact else ""
+    small = "".join(f"\n{line}" for line in (target, compact and compact_line(compact)) if line)
     return "\n".join(
         [
             f"\nbest epoch {row['epoch']}: mIoU val {row['val/miou']:.4f}{tested},"
@@ -141,6 +143,24 @@ def closing_text(
             "\nnext:",
             *(f"  {line}" for line in _next_commands(run, overrides, alpha, compact is not None)),
         ]
+    )
+
+
+def target_line(config: Config, rows: Sequence[Scores], best: Scores) -> str:
+    """Returns how a run met its target, and how α went; "" of a run that had none.
+
+    Args:
+        rows: of all epochs.
+        best: the row of the best epoch.
+    """
+    if "target/share" not in best:
+        return ""
+    alpha, target = config["regularizer"]["alpha"], config["target"]
+    multipliers = [row["target/multiplier"] for row in rows if row["target/multiplier"]]
+    return (
+        f"target: {best['target/share']:.4f} of the {target['measure']} ({target['share']:g} was"
+        f" asked for); alpha went from {alpha * multipliers[0]:.2g} to"
+        f" {alpha * multipliers[-1]:.2g} in {len(multipliers)} epochs, the others had no penalty"
     )
 
 

@@ -153,20 +153,20 @@ class Bar:
         )
 
 
-def epoch_line(row: Row, *, epochs: int, best: bool) -> str:
-    """Returns the line of the log for an epoch."""
+def epoch_line(row: Row, *, epochs: int, best: bool, target: float | None = None) -> str:
+    """Returns the line of the log for an epoch.
+
+    Args:
+        target: what share of the dense network the compact one has to have, if any.
+    """
+    size = "" if target is None else f"  size {row['target/share']:.3f} -> {target:g}"
     return (
         f"epoch {row['epoch']:>3}/{epochs}  loss {row['train/loss']:.4f} ="
         f" data {row['train/data_loss']:.4f} + penalty {row['train/penalty']:.4f}"
         f"  mIoU train {row['train/miou']:.3f} val {row['val/miou']:.3f}"
-        f"  zeros {100 * row['sparsity/exact']:5.1f} %{_size(row)}  {row['time/epoch_s']:.1f} s"
+        f"  zeros {100 * row['sparsity/exact']:5.1f} %{size}  {row['time/epoch_s']:.1f} s"
         + ("  best so far" if best else "")
     )
-
-
-def _size(row: Row) -> str:
-    """Returns the share of the dense network, in a run that has a target for it."""
-    return f"  size {row['target/share']:.3f}" if "target/share" in row else ""
 
 
 def data_text(data: SegmentationData) -> str:

@@ -64,6 +64,7 @@ def finish(recorder: Recorder, after_training: AfterTraining | None = None) -> R
         alpha=experiment.config["regularizer"]["alpha"],
         seconds=recorder.elapsed,
         compact=compact,
+        target=run_text.target_line(experiment.config, recorder.rows, row),
     )
     for text in (
         terminal.classes_table(classes, columns, split=split, epoch=epoch),

@@ -184,9 +184,9 @@ def _train(
         for row in loop.rows(bar.step, stopped):
             recorder.record_epoch(row)
             bar.row = row
-            terminal.log.info(
-                terminal.epoch_line(row, epochs=loop.settings.epochs, best=loop.improved)
-            )
+            target = loop.target.asked if loop.target else None
+            epochs, best = loop.settings.epochs, loop.improved
+            terminal.log.info(terminal.epoch_line(row, epochs=epochs, best=best, target=target))
             on_epoch(row)
     except Stopped:
         recorder.save()

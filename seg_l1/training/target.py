@@ -45,6 +45,7 @@ class Target:
         penalized: share of the epochs with a penalty.
 
     Attributes:
+        asked: the share.
         budget: in units of the measure.
         multiplier: of α, at present.
         size: of the compact network when the present epoch began.
@@ -67,6 +68,7 @@ class Target:
             self.costs = CostModel(loop.model, loop.fixed[0][0][:1], measure)
         except CaptureError as error:
             raise UserError(f"{key}: {error}") from error
+        self.asked = share
         self.budget = math.floor(share * self.costs.dense)
         least, present = self.costs.least(), self.costs.cost()
         dense = self.costs.dense

@@ -76,6 +76,8 @@ def _check_path(config: dict[str, Any]) -> None:
     settings, regularizer = config["path"], config["regularizer"]
     if regularizer["penalty"]["_target_"].endswith(".Zero"):
         raise UserError("regularizer=none: has no alpha to choose; give regularizer=l1 or another")
+    if config["target"]["measure"]:
+        raise UserError("target: a target steers alpha, a path goes through a grid; leave one out")
     if settings["alphas"] and len(set(settings["alphas"])) < len(settings["alphas"]):
         raise UserError("path.alphas: names a value twice")
     penalty = instantiate("regularizer.penalty", regularizer["penalty"])
