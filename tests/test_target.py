@@ -17,7 +17,7 @@ OWN = [word for word in TINY if not word.startswith(("trainer.epochs", "trainer.
 WORDS = [
     *OWN, "model.depth=1", "model.width=8", "trainer.epochs=6", "trainer.threads=1",
     "regularizer=group_l1", "regularizer.alpha=1e-4", "optimizer.lr=0.01",
-    "target=multiply_adds", "target.share=0.4",
+    "target=multiply_adds", "target.share=0.4", "trainer.early_stopping=3",
 ]  # fmt: skip
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]

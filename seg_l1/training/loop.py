@@ -96,7 +96,7 @@ class Loop:
         """Whether all epochs are done, or early stopping ends the training."""
         patience = self.settings.early_stopping
         stale = patience is not None and self.epoch - self.best_epoch >= patience
-        stale &= self.target is None or self.target.met
+        stale &= self.best_epoch > 0 and (self.target is None or self.target.met)
         return self.epoch >= self.settings.epochs or stale
 
     def rows(
