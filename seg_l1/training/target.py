@@ -24,16 +24,17 @@ if TYPE_CHECKING:
 FASTEST = 2.0
 """The largest change of α from one epoch to the next, as a factor."""
 
-GAIN = 1.0
+GAIN = 0.5
 """α changes by (size / planned size) to this power."""
 
 
 class Target:
     """Steers α until the compact network is within a budget, then removes channels to meet it.
 
-    Until the last of the epochs with a penalty the size of the compact network is to fall
-    exponentially from that of the dense network to the budget: after each epoch α is raised where
-    it is larger than that, and lowered where it is smaller. Then, or as soon as the size is within
+    Until the last of the epochs with a penalty the size of the compact network is to fall from that
+    of the dense network to the budget, by the same factor for the same sum of learning rates, since
+    a step of the penalty is as long as the learning rate: after each epoch α is raised where the
+    network is larger than that, and lowered where it is smaller. Then, or as soon as the size is within
     the budget, channels are removed until the budget is met (`CostModel.fit`), the penalty ends,
     and only the channels that are left are trained. If the last epoch went below the budget by more
     than 2 %, they are those of the epoch before.
@@ -113,8 +114,7 @@ class Target:
         self.decided = loop.epoch
         if self.size > self.budget and loop.epoch < self.last_epoch:
             self.above = {k: v.clone() for k, v in loop.model.state_dict().items()}
-            done = loop.epoch / self.last_epoch
-            planned = (self.budget / self.costs.dense) ** done
+            planned = (self.budget / self.costs.dense) ** self._done(loop)
             change = (self.share / planned) ** GAIN
             self.multiplier *= min(FASTEST, max(1 / FASTEST, change))
             return
@@ -123,6 +123,12 @@ class Target:
         masks = self.costs.fit(self.budget, loop.objective.penalty, loop.solver.tensors)
         self.size = self.costs.cost()
         self._freeze(loop, masks)
+
+    def _done(self, loop: Loop) -> float:
+        """The share of the way to the last epoch with a penalty, in units of learning rates."""
+        steps = loop.steps_per_epoch * self.last_epoch
+        rates = [loop.learning_rate(step) for step in range(steps)]
+        return sum(rates[: loop.step]) / sum(rates)
 
     def _freeze(self, loop: Loop, masks: dict[str, Tensor]) -> None:
         """Ends the penalty, and keeps the channels that are not in `masks` at zero."""
