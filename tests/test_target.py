@@ -43,7 +43,7 @@ def test_the_compact_network_meets_the_budget(whole):
     assert adds["dense"] == summary["multiply_adds"]
     rows = table(whole / "metrics.csv")
     fixed = next(i for i, row in enumerate(rows) if float(row["target/multiplier"]) == 0)
-    assert 1 <= fixed <= 3  # half of the epochs at most have a penalty
+    assert 1 <= fixed <= 4  # 0.7 of the epochs at most have a penalty
     assert summary["best"]["epoch"] > fixed
     for row, share in zip(rows[fixed:], shares(whole)[fixed:], strict=True):
         assert float(row["lam"]) == float(row["train/penalty"]) == 0

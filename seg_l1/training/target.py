@@ -34,10 +34,10 @@ class Target:
     Until the last of the epochs with a penalty the size of the compact network is to fall from that
     of the dense network to the budget, by the same factor for the same sum of learning rates, since
     a step of the penalty is as long as the learning rate: after each epoch α is raised where the
-    network is larger than that, and lowered where it is smaller. Then, or as soon as the size is within
-    the budget, channels are removed until the budget is met (`CostModel.fit`), the penalty ends,
-    and only the channels that are left are trained. If the last epoch went below the budget by more
-    than 2 %, they are those of the epoch before.
+    network is larger than that, and lowered where it is smaller. Then, or as soon as the size is
+    within the budget, channels are removed until the budget is met (`CostModel.fit`), the penalty
+    ends, and only the channels that are left are trained. If the last epoch went below the budget
+    by more than 2 %, they are those of the epoch before.
 
     Args:
         loop: before its first step.
