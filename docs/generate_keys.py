@@ -77,9 +77,10 @@ def group_section(group: Path) -> str:
     lines = [f"\n## {group.name}\n", f"| `{group.name}=` | |", "|---|---|"]
     lines += [f"| `{path.stem}` | {_cell(first_comment(path))} |" for path in options]
     owners: dict[Key, list[str]] = defaultdict(list)
-    if "@package _global_" not in "".join(path.read_text("utf-8") for path in options):
-        for path in options:
-            for key in read_keys(path, f"{group.name}."):
+    for path in options:
+        is_global = "@package _global_" in path.read_text("utf-8")
+        for key in read_keys(path, "" if is_global else f"{group.name}."):
+            if key.name.startswith(f"{group.name}."):  # the keys of others have their own sections
                 owners[key].append(path.stem)
     if owners:
         lines += [

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
+from seg_l1.config.compose import compose_plain
 from seg_l1.runs import checkpoints
 from tests.support.forks import Forked, signal_at
 from tests.support.runs import TINY, same_bits, table
 
 OWN = [word for word in TINY if not word.startswith(("trainer.epochs", "trainer.compact"))]
 WORDS = [
-    *OWN, "model.depth=1", "model.width=8", "trainer.epochs=6", "trainer.threads=1",
-    "regularizer=group_l1", "regularizer.alpha=1e-4", "optimizer.lr=0.01",
+    *OWN, "model.depth=1", "model.width=16", "trainer.epochs=6", "trainer.threads=1",
+    "regularizer.alpha=1e-4", "optimizer.lr=0.01",
     "target=multiply_adds", "target.share=0.4", "trainer.early_stopping=3",
 ]  # fmt: skip
 
@@ -103,6 +104,15 @@ def test_parameters_are_a_target_too(command, tmp_path):
     assert code == 0, err
     sizes = json.loads((tmp_path / "run/compact/compact.json").read_text())["parameters"]
     assert 0.98 * 0.3 <= sizes["compact"] / sizes["dense"] <= 0.3
+
+
+def test_a_target_brings_a_regularizer_which_can_be_given_anew():
+    config = compose_plain(["target=parameters"])["regularizer"]
+    assert (config["name"], config["cost"], config["cost_power"]) == ("group_l1", "parameters", 0.5)
+    config = compose_plain(["target=parameters", "regularizer=l1", "regularizer.cost=none"])
+    assert (config["regularizer"]["name"], config["regularizer"]["cost"]) == ("l1", "none")
+    assert compose_plain([])["regularizer"]["name"] == "l1"
+    assert compose_plain([])["regularizer"]["cost"] == "none"
 
 
 @pytest.mark.parametrize(
