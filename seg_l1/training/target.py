@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 FASTEST = 2.0
 """The largest change of α from one epoch to the next, as a factor."""
 
-GAIN = 0.5
+GAIN = 1.0
 """α changes by (size / planned size) to this power."""
 
 
 class Target:
     """Steers α until the compact network is within a budget, then removes channels to meet it.
 
-    Until the last of the epochs with a penalty the size of the compact network is to fall from that
-    of the dense network to the budget, by the same factor for the same sum of learning rates, since
-    a step of the penalty is as long as the learning rate: after each epoch α is raised where the
-    network is larger than that, and lowered where it is smaller. Then, or as soon as the size is
-    within the budget, channels are removed until the budget is met (`CostModel.fit`), the penalty
-    ends, and only the channels that are left are trained. If the last epoch went below the budget
-    by more than 2 %, they are those of the epoch before.
+    Before each epoch with a penalty the size that the compact network should have at its end is
+    planned: on the way from the present size to the budget it falls by the same factor for the same
+    sum of learning rates, since a step of the penalty is as long as the learning rate. If it is
+    larger than planned at the end of the epoch, α is raised, and else lowered. After the last of
+    these epochs, or as soon as the size is within the budget, channels are removed until the budget
+    is met (`CostModel.fit`), the penalty ends, and only the channels that are left are trained. If
+    the last epoch went below the budget by more than 2 %, they are those of the epoch before.
 
     Args:
         loop: before its first step.
@@ -87,6 +87,7 @@ class Target:
         if self.last_epoch >= loop.settings.epochs:
             raise UserError(f"{key}: no epoch is left after target.penalized={penalized:g} of them")
         self.multiplier, self.size, self.met = 1.0, present, False
+        self.planned = 0.0  # the size at the end of the epoch, if α is as it should be
         self.decided = -1  # the epoch at whose beginning it was decided last
         planned = loop.schedule
         loop.schedule = lambda step: self.multiplier * planned(step)
@@ -114,9 +115,10 @@ class Target:
         self.decided = loop.epoch
         if self.size > self.budget and loop.epoch < self.last_epoch:
             self.above = {k: v.clone() for k, v in loop.model.state_dict().items()}
-            planned = (self.budget / self.costs.dense) ** self._done(loop)
-            change = (self.share / planned) ** GAIN
-            self.multiplier *= min(FASTEST, max(1 / FASTEST, change))
+            if self.planned:
+                change = (self.size / self.planned) ** GAIN
+                self.multiplier *= min(FASTEST, max(1 / FASTEST, change))
+            self.planned = self.size * (self.budget / self.size) ** self._next_part(loop)
             return
         if self.size < 0.98 * self.budget and self.above is not None:
             loop.model.load_state_dict(self.above)
@@ -124,11 +126,12 @@ class Target:
         self.size = self.costs.cost()
         self._freeze(loop, masks)
 
-    def _done(self, loop: Loop) -> float:
-        """The share of the way to the last epoch with a penalty, in units of learning rates."""
-        steps = loop.steps_per_epoch * self.last_epoch
-        rates = [loop.learning_rate(step) for step in range(steps)]
-        return sum(rates[: loop.step]) / sum(rates)
+    def _next_part(self, loop: Loop) -> float:
+        """The share of the coming epoch in the learning rates that are left for the penalty."""
+        steps = loop.steps_per_epoch
+        left = range(loop.step, loop.step + steps * (self.last_epoch - loop.epoch))
+        rates = [loop.learning_rate(step) for step in left]
+        return sum(rates[:steps]) / max(sum(rates), 1e-30)
 
     def _freeze(self, loop: Loop, masks: dict[str, Tensor]) -> None:
         """Ends the penalty, and keeps the channels that are not in `masks` at zero."""
@@ -147,7 +150,7 @@ class Target:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what the next decision depends on."""
-        names = ("multiplier", "size", "met", "decided", "above")
+        names = ("multiplier", "size", "met", "planned", "decided", "above")
         return {name: getattr(self, name) for name in names}
 
     def load_state_dict(self, state: dict[str, Any], loop: Loop) -> None:
