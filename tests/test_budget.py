@@ -394,7 +394,7 @@ def test_ours_is_the_command_of_a_user(tmp_path, monkeypatch):
     job.run.last.parent.mkdir(parents=True)
     job.run.last.touch()
     ours.train(job)
-    target = ["target=multiply_adds", "target.share=0.25"]
+    target = ["target=multiply_adds", "target.share=0.25", "regularizer=group_l1"]
     named = ["regularizer.name='ours 0.25'", "seed=3", f"hydra.run.dir={path}"]
     assert called == [["dataset=digits", *target, *named], [f"resume={path}"]]
     with pytest.raises(RunError, match="error: y"):
