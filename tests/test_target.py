@@ -123,6 +123,7 @@ def test_a_target_brings_a_regularizer_which_can_be_given_anew():
         (["regularizer=l2"], "makes no weights exactly zero"),
         (["regularizer=none"], "makes no weights exactly zero"),
         (["regularizer=bridge"], "makes no weights exactly zero"),
+        (["regularizer=l1", "regularizer.solver=factorized"], "cannot steer the solver factorized"),
         (["target.penalized=0.99"], "no epoch is left"),
         (["target=flops"], "multiply_adds"),
     ],

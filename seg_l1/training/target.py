@@ -16,16 +16,15 @@ from seg_l1.compaction.budget import CostModel
 from seg_l1.compaction.capture import CaptureError
 from seg_l1.errors import UserError
 from seg_l1.runs.files import Config
+from seg_l1.solvers.dual_averaging import DualAveraging
 from seg_l1.solvers.frozen import Frozen
+from seg_l1.solvers.proximal import Proximal
 
 if TYPE_CHECKING:
     from seg_l1.training.loop import Loop
 
 FASTEST = 2.0
 """The largest change of α from one epoch to the next, as a factor."""
-
-GAIN = 1.0
-"""α changes by (size / planned size) to this power."""
 
 
 class Target:
@@ -53,8 +52,8 @@ class Target:
         met: whether the channels are fixed.
 
     Raises:
-        UserError: if the network cannot be captured, the budget cannot be reached, or is met
-            without a penalty.
+        UserError: if penalty or solver make no exact zeros at the end of a step, the network cannot
+            be captured, the budget cannot be reached, or it is met without a penalty.
     """
 
     def __init__(self, loop: Loop, *, measure: str, share: float, penalized: float) -> None:
@@ -65,14 +64,18 @@ class Target:
                 f"{key}: {type(penalty).__name__} makes no weights exactly zero; use another"
                 " regularizer, such as group_l1"
             )
+        if not isinstance(loop.solver, Proximal | DualAveraging):
+            name = type(loop.solver).__name__.lower()
+            raise UserError(
+                f"{key}: cannot steer the solver {name}; use regularizer.solver=proximal"
+            )
         try:
             self.costs = CostModel(loop.model, loop.fixed[0][0][:1], measure)
         except CaptureError as error:
             raise UserError(f"{key}: {error}") from error
         self.asked = share
         self.budget = math.floor(share * self.costs.dense)
-        least, present = self.costs.least(), self.costs.cost()
-        dense = self.costs.dense
+        dense, least, present = self.costs.dense, self.costs.least(), self.costs.cost()
         if self.budget < least:
             raise UserError(
                 f"{key}: with one channel in each layer the network has {least / dense:.2g} of its"
@@ -116,8 +119,7 @@ class Target:
         if self.size > self.budget and loop.epoch < self.last_epoch:
             self.above = {k: v.clone() for k, v in loop.model.state_dict().items()}
             if self.planned:
-                change = (self.size / self.planned) ** GAIN
-                self.multiplier *= min(FASTEST, max(1 / FASTEST, change))
+                self.multiplier *= min(FASTEST, max(1 / FASTEST, self.size / self.planned))
             self.planned = self.size * (self.budget / self.size) ** self._next_part(loop)
             return
         if self.size < 0.98 * self.budget and self.above is not None:
