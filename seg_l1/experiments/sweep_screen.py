@@ -62,6 +62,7 @@ class SweepScreen:
         self.console = console = new_console()
         self.started = time.monotonic()
         self.stop = threading.Event()
+        self.closed: Interrupted | None = None
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
         self.before = work_done(rows)
@@ -78,6 +79,8 @@ class SweepScreen:
     def __exit__(self, *exception: object) -> None:
         self.stop.set()
         self.thread.join()
+        if self.closed is not None and exception[0] is None:  # the signal came to nothing
+            raise self.closed
         self._show()
         if self.live is not None:
             self.live.stop()
@@ -106,7 +109,8 @@ class SweepScreen:
         while not self.stop.wait(self.every):
             try:
                 self._show()
-            except Interrupted:  # the output was closed: stop the jobs, as Ctrl-C does
+            except Interrupted as error:  # the output was closed: stop the jobs, as Ctrl-C does
+                self.closed = error
                 os.kill(os.getpid(), signal.SIGINT)
                 return
 
