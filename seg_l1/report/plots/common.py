@@ -112,8 +112,9 @@ def add_legend(
         handles.append(Line2D([], [], **face, label=f"{literal(curve.label)} (n = {count})"))
     handles += extra
     widths = [0.5 + 0.066 * len(handle.get_label()) for handle in handles]
-    room = figure.get_figwidth() - 0.2
-    columns = len(handles) if sum(widths) <= room else max(1, int(room / max(widths)))
+    available = figure.get_figwidth() - 0.2
+    fits = sum(widths) <= available
+    columns = len(handles) if fits else max(1, int(available / max(widths)))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8.5)
 
 
