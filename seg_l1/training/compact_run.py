@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from copy import deepcopy
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from seg_l1.compaction import CaptureError, CompactModel, Compactor
-from seg_l1.compaction.latency import median_ms, threads
 from seg_l1.deployment import onnx_file
+from seg_l1.deployment.timing import RUNTIMES, NetworkTimer
 from seg_l1.display.channels import save_channels
 from seg_l1.display.run_text import run_title
 from seg_l1.errors import UserError, first_line
@@ -201,10 +198,12 @@ def _compacted(
         return found, multiple, []
     say("measuring which multiple of channels is the fastest ...")
     all_found = {m: found if m == 1 else compactor.compact(m) for m in MULTIPLES}
-    with threads(1):
-        calls = {m: _call(one.model, example) for m, one in all_found.items()}
-        times = median_ms(calls, seconds=2 * SECONDS)
-        onnx_times = _onnx_candidates(all_found, example.cpu())
+    networks = {m: one.model for m, one in all_found.items()}
+    times = NetworkTimer(networks, example).ms(seconds=2 * SECONDS)
+    try:
+        onnx_times = NetworkTimer(networks, example, "onnxruntime").ms(seconds=2 * SECONDS)
+    except (UserError, onnx_file.ExportError):
+        onnx_times = {}
     candidates = [
         Candidate(m, one.parameters[1], one.multiply_adds[1], times[m], onnx_times.get(m))
         for m, one in all_found.items()
@@ -213,18 +212,6 @@ def _compacted(
     near = [candidate for candidate in candidates if candidate.ms <= (1 + NOISE) * fastest]
     best = min(near, key=lambda candidate: candidate.parameters)
     return all_found[best.multiple], best.multiple, candidates
-
-
-def _onnx_candidates(found: Mapping[int, CompactModel], example: Tensor) -> dict[int, float]:
-    """Returns the times in onnxruntime; {} where the networks cannot be exported."""
-    try:
-        files = {
-            m: onnx_file.to_onnx(deepcopy(one.model).cpu(), example) for m, one in found.items()
-        }
-    except (UserError, onnx_file.ExportError):
-        return {}
-    calls = {m: partial(onnx_file.caller(f, threads=1), example) for m, f in files.items()}
-    return median_ms(calls, seconds=2 * SECONDS)
 
 
 @torch.no_grad()
@@ -249,44 +236,16 @@ def _timings(
     dense: nn.Module, compact: nn.Module, example: Tensor
 ) -> tuple[list[Timing], list[str]]:
     """Times of both networks, and why some are missing."""
-    every = torch.get_num_threads()
-    counts = sorted({1, every}) if example.device.type == "cpu" else [0]
-    timings = []
-    for count in counts:
-        for batch in BATCHES:
-            images = example.expand(batch, -1, -1, -1).contiguous()
-            with threads(count or every):
-                calls = {net: _call(net, images) for net in (dense, compact)}
-                times = median_ms(calls, seconds=SECONDS)
-            timings.append(Timing("torch", batch, count, times[dense], times[compact]))
-    try:
-        return [*timings, *_onnx_timings(dense, compact, example.cpu(), every)], []
-    except (UserError, onnx_file.ExportError) as error:
-        return timings, [f"no times in onnxruntime: {first_line(error)}"]
-
-
-def _onnx_timings(
-    dense: nn.Module, compact: nn.Module, example: Tensor, every: int
-) -> list[Timing]:
-    files = {net: onnx_file.to_onnx(deepcopy(net).cpu(), example) for net in (dense, compact)}
-    timings = []
-    for count in sorted({1, every}):
-        callers = {net: onnx_file.caller(file, threads=count) for net, file in files.items()}
-        for batch in BATCHES:
-            images = example.expand(batch, -1, -1, -1).contiguous()
-            calls = {net: partial(call, images) for net, call in callers.items()}
-            times = median_ms(calls, seconds=SECONDS)
-            timings.append(Timing("onnxruntime", batch, count, times[dense], times[compact]))
-    return timings
-
-
-def _call(model: nn.Module, images: Tensor) -> Callable[[], Any]:
-    """Returns a function that computes the outputs, and waits for them."""
-
-    @torch.no_grad()
-    def call() -> None:
-        model(images)
-        if images.device.type == "cuda":
-            torch.cuda.synchronize(images.device)
-
-    return call
+    networks, every = {"dense": dense, "compact": compact}, torch.get_num_threads()
+    timings: list[Timing] = []
+    for runtime in RUNTIMES:
+        try:
+            timer = NetworkTimer(networks, example, runtime)
+        except (UserError, onnx_file.ExportError) as error:
+            return timings, [f"no times in {runtime}: {first_line(error)}"]
+        on_cpu = runtime == "onnxruntime" or example.device.type == "cpu"
+        for count in sorted({1, every}) if on_cpu else [0]:
+            for batch in BATCHES:
+                times = timer.ms(batch=batch, threads=count or every, seconds=SECONDS)
+                timings.append(Timing(runtime, batch, count, **times))
+    return timings, []
