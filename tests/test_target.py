@@ -16,7 +16,7 @@ from tests.support.runs import TINY, same_bits, table
 
 OWN = [word for word in TINY if not word.startswith(("trainer.epochs", "trainer.compact"))]
 WORDS = [
-    *OWN, "model.depth=1", "model.width=16", "trainer.epochs=6", "trainer.threads=1",
+    *OWN, "model.depth=1", "model.width=24", "trainer.epochs=6", "trainer.threads=1",
     "regularizer.alpha=1e-4", "optimizer.lr=0.01",
     "target=multiply_adds", "target.share=0.4", "trainer.early_stopping=3",
 ]  # fmt: skip
@@ -43,15 +43,18 @@ def test_the_compact_network_meets_the_budget(whole):
     assert 0.98 * 0.4 <= adds["compact"] / adds["dense"] <= 0.4
     assert adds["dense"] == summary["multiply_adds"]
     rows = table(whole / "metrics.csv")
-    fixed = next(i for i, row in enumerate(rows) if float(row["target/multiplier"]) == 0)
-    assert 1 <= fixed <= 4  # 0.7 of the epochs at most have a penalty
+    penalized = [i for i, row in enumerate(rows) if float(row["target/multiplier"]) > 0]
+    fixed = penalized[-1] + 1
+    assert penalized == [*range(2, fixed)] and fixed <= 4  # from 0.3 to 0.6 of the 6 epochs
     assert summary["best"]["epoch"] > fixed
     for row, share in zip(rows[fixed:], shares(whole)[fixed:], strict=True):
         assert float(row["lam"]) == float(row["train/penalty"]) == 0
         assert share == pytest.approx(adds["compact"] / adds["dense"], rel=1e-12)
         assert float(row["compact/multiply_adds"]) == adds["compact"]
-    for row in rows[:fixed]:
-        assert float(row["lam"]) == float(row["target/multiplier"]) > 0
+    for index, row in enumerate(rows[:fixed]):
+        assert float(row["lam"]) == float(row["target/multiplier"])
+        assert (float(row["lam"]) > 0) == (index >= 2)
+        assert index >= 2 or float(row["sparsity/exact"]) == 0
 
 
 def test_the_screen_says_how_it_went(whole):
@@ -89,6 +92,7 @@ def test_a_network_that_became_too_small_is_that_of_the_epoch_before(command, tm
         "regularizer.alpha=3e-2",
         "scheduler=constant",
         "target.share=0.6",
+        "target.dense=0",
         "optimizer.lr=5e-3",
     ]
     code, _, err = command(*WORDS, *words, "hydra.run.dir=run")
@@ -99,11 +103,32 @@ def test_a_network_that_became_too_small_is_that_of_the_epoch_before(command, tm
 
 
 def test_parameters_are_a_target_too(command, tmp_path):
-    words = ["target=parameters", "target.share=0.3", "model.width=24", "hydra.run.dir=run"]
+    words = ["target=parameters", "target.share=0.3", "hydra.run.dir=run"]
     code, _, err = command(*WORDS, *words)
     assert code == 0, err
     sizes = json.loads((tmp_path / "run/compact/compact.json").read_text())["parameters"]
     assert 0.98 * 0.3 <= sizes["compact"] / sizes["dense"] <= 0.3
+
+
+def test_a_budget_may_be_a_number(command, tmp_path):
+    words = ["target=parameters", "target.limit=2000", "hydra.run.dir=run"]
+    code, out, err = command(*WORDS, *words)
+    assert code == 0, err
+    sizes = json.loads((tmp_path / "run/compact/compact.json").read_text())["parameters"]
+    assert 0.98 * 2000 <= sizes["compact"] <= 2000
+    assert "(2000 in all was asked for)" in out
+
+
+def test_a_latency_is_met_as_it_was_measured(command, tmp_path):
+    words = ["target=latency_ms", "target.share=0.7", "target.runtime=torch", "hydra.run.dir=run"]
+    code, _, err = command(*WORDS, *words)
+    assert code == 0, err
+    found = shares(tmp_path / "run")
+    assert found[0] == 1 and max(found[-2:]) <= 0.7
+    adds = json.loads((tmp_path / "run/compact/compact.json").read_text())["multiply_adds"]
+    assert adds["compact"] < adds["dense"]
+    state = checkpoints.load(tmp_path / "run/checkpoints/last.pt")["loop"]["target"]
+    assert state["measured"]["points"][adds["compact"]] / state["measured"]["dense"] == found[-1]
 
 
 def test_a_target_brings_a_regularizer_which_can_be_given_anew():
@@ -118,7 +143,7 @@ def test_a_target_brings_a_regularizer_which_can_be_given_anew():
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["target.share=0.001"], "give a larger share"),
+        (["target.share=0.001"], "give a larger one"),
         (["target.share=1"], "below 1"),
         (["regularizer=l2"], "makes no weights exactly zero"),
         (["regularizer=none"], "makes no weights exactly zero"),
@@ -126,6 +151,9 @@ def test_a_target_brings_a_regularizer_which_can_be_given_anew():
         (["regularizer=l1", "regularizer.solver=factorized"], "cannot steer the solver factorized"),
         (["target.penalized=0.99"], "no epoch is left"),
         (["target=flops"], "multiply_adds"),
+        (["target.limit=10"], "give a larger one"),
+        (["target.limit=1e12"], "give a smaller one"),
+        (["regularizer.schedule_start=1"], "leave it out"),
     ],
 )
 def test_what_cannot_be_is_refused_at_once(words, expected, command, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,20 +62,20 @@ class CostModel:
 
         Constant channels that padded convolutions read are not counted: `fit` removes them.
         """
-        with self._restored():
+        with self.restored():
             return self._cost(self._close())
 
     @torch.no_grad()
     def least(self) -> int:
         """Returns the size with one channel in each layer that can lose the others."""
-        with self._restored():
+        with self.restored():
             for name in self._names():
                 self._parameters()[name].zero_()
             return self._cost(self._select())
 
     @torch.no_grad()
     def fit(
-        self, budget: int, penalty: Penalty, tensors: Sequence[ScopedTensor]
+        self, budget: float, penalty: Penalty, tensors: Sequence[ScopedTensor]
     ) -> dict[str, Tensor]:
         """Removes channels until the compact network is within a budget; changes the model.
 
@@ -115,7 +116,14 @@ class CostModel:
             parameters[name].mul_(mask)
         return masks
 
-    def _returned(self, small: Selection, large: Selection, budget: int) -> Selection:
+    def state_dict(self) -> dict[str, Any]:
+        """Returns {}: all is counted anew."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Does nothing."""
+
+    def _returned(self, small: Selection, large: Selection, budget: float) -> Selection:
         """Adds channels of a larger network to a smaller one as long as the budget allows it."""
         kept = small.kept.copy()
         for channel in np.flatnonzero(large.kept & ~small.kept):
@@ -127,7 +135,7 @@ class CostModel:
         self, step: float, penalty: Penalty, tensors: Sequence[ScopedTensor]
     ) -> Selection:
         """The channels that stay after a proximal step; the weights stay as they are."""
-        with self._restored():
+        with self.restored():
             for scoped in tensors:
                 if scoped.penalized:
                     _step(scoped.groups_first, step * scoped.factor, penalty)
@@ -145,7 +153,7 @@ class CostModel:
                 return selection
 
     @contextmanager
-    def _restored(self) -> Iterator[None]:
+    def restored(self) -> Iterator[None]:
         """Context manager: the weights of layers are afterwards as they were."""
         parameters = self._parameters()
         saved = {name: tensor.clone() for name, tensor in parameters.items()}

@@ -18,7 +18,14 @@ from seg_l1.schedules import ramp_epochs
 
 NEW_KEYS: dict[str, dict[str, Any]] = {
     "regularizer": {"cost": "none", "cost_power": 1.0},
-    "target": {"measure": None, "share": 0.25, "penalized": 0.7},
+    "target": {
+        "measure": None,
+        "share": 0.25,
+        "limit": None,
+        "runtime": "torch",
+        "dense": 0.0,
+        "penalized": 0.7,
+    },
     "trainer": {"compact": True},
 }
 """What runs of versions that did not have these keys amount to."""

@@ -157,10 +157,12 @@ def target_line(config: Config, rows: Sequence[Scores], best: Scores) -> str:
         return ""
     alpha, target = config["regularizer"]["alpha"], config["target"]
     multipliers = [row["target/multiplier"] for row in rows if row["target/multiplier"]]
+    limit = target.get("limit")  # older runs have no such key
+    asked = f"{target['share']:g}" if limit is None else f"{limit:g} in all"
     return (
-        f"target: {best['target/share']:.4f} of the {target['measure']} ({target['share']:g} was"
-        f" asked for); alpha went from {alpha * multipliers[0]:.2g} to"
-        f" {alpha * multipliers[-1]:.2g} in {len(multipliers)} epochs, the others had no penalty"
+        f"target: {best['target/share']:.4f} of the {target['measure']} ({asked} was asked for);"
+        f" alpha went from {alpha * multipliers[0]:.2g} to {alpha * multipliers[-1]:.2g} in"
+        f" {len(multipliers)} epochs, the others had no penalty"
     )
 
 

@@ -184,7 +184,7 @@ def _train(
         for row in loop.rows(bar.step, stopped):
             recorder.record_epoch(row)
             bar.row = row
-            target = loop.target.asked if loop.target else None
+            target = loop.target.budget / loop.target.costs.dense if loop.target else None
             epochs, best = loop.settings.epochs, loop.improved
             terminal.log.info(terminal.epoch_line(row, epochs=epochs, best=best, target=target))
             on_epoch(row)

@@ -6,15 +6,16 @@ left without a penalty, as the relaxed lasso does (Meinshausen, 2007).
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from seg_l1.compaction.budget import CostModel
+from seg_l1.compaction.budget import MEASURES, CostModel
 from seg_l1.compaction.capture import CaptureError
-from seg_l1.errors import UserError
+from seg_l1.deployment.latency_model import LatencyModel
+from seg_l1.deployment.onnx_file import ExportError
+from seg_l1.errors import RunError, UserError, first_line
 from seg_l1.runs.files import Config
 from seg_l1.solvers.dual_averaging import DualAveraging
 from seg_l1.solvers.frozen import Frozen
@@ -30,24 +31,29 @@ FASTEST = 2.0
 class Target:
     """Steers α until the compact network is within a budget, then removes channels to meet it.
 
-    Before each epoch with a penalty the size that the compact network should have at its end is
-    planned: on the way from the present size to the budget it falls by the same factor for the same
-    sum of learning rates, since a step of the penalty is as long as the learning rate. If it is
-    larger than planned at the end of the epoch, α is raised, and else lowered. After the last of
-    these epochs, or as soon as the size is within the budget, channels are removed until the budget
-    is met (`CostModel.fit`), the penalty ends, and only the channels that are left are trained. If
-    the last epoch went below the budget by more than 2 %, they are those of the epoch before.
+    The first epochs have no penalty, so that the network has begun to learn when the penalty
+    chooses among its channels. Before each epoch with a penalty the size that the compact network
+    should have at its end is planned: on the way from the present size to the budget it falls by
+    the same factor for the same sum of learning rates, since a step of the penalty is as long as
+    the learning rate. If it is larger than planned at the end of the epoch, α is raised, and else
+    lowered. After the last of these epochs, or as soon as the size is within the budget, channels
+    are removed until the budget is met (`fit` of the model of the size), the penalty ends, and only
+    the channels that are left are trained. If the last epoch went below the budget by more than
+    2 %, they are those of the epoch before.
 
     Args:
         loop: before its first step.
-        measure: what is counted, see `CostModel`.
+        measure: "multiply_adds", "parameters" or "latency_ms".
         share: budget / size of the dense network.
+        limit: the budget itself, in place of the share.
+        runtime: whose latency it is, see `NetworkTimer`.
+        dense: share of the epochs before the penalty.
         penalized: share of the epochs with a penalty.
 
     Attributes:
-        asked: the share.
+        key: what was asked for, as it is typed.
         budget: in units of the measure.
-        multiplier: of α, at present.
+        multiplier: of α, at present; 0 = no penalty.
         size: of the compact network when the present epoch began.
         met: whether the channels are fixed.
 
@@ -56,45 +62,67 @@ class Target:
             be captured, the budget cannot be reached, or it is met without a penalty.
     """
 
-    def __init__(self, loop: Loop, *, measure: str, share: float, penalized: float) -> None:
-        key = f"target={measure} target.share={share:g}"
-        penalty = loop.objective.penalty
-        if not (hasattr(penalty, "prox") and not penalty.prox(torch.ones(2, 2), 1e6).any()):
-            raise UserError(
-                f"{key}: {type(penalty).__name__} makes no weights exactly zero; use another"
-                " regularizer, such as group_l1"
-            )
-        if not isinstance(loop.solver, Proximal | DualAveraging):
-            name = type(loop.solver).__name__.lower()
-            raise UserError(
-                f"{key}: cannot steer the solver {name}; use regularizer.solver=proximal"
-            )
+    def __init__(
+        self,
+        loop: Loop,
+        *,
+        measure: str,
+        share: float = 0.25,
+        limit: float | None = None,
+        runtime: str = "torch",
+        dense: float = 0.3,
+        penalized: float = 0.3,
+    ) -> None:
+        self.key = f"target={measure} target."
+        self.key += f"share={share:g}" if limit is None else f"limit={limit:g}"
+        self._check(loop)
         try:
-            self.costs = CostModel(loop.model, loop.fixed[0][0][:1], measure)
-        except CaptureError as error:
-            raise UserError(f"{key}: {error}") from error
-        self.asked = share
-        self.budget = math.floor(share * self.costs.dense)
-        dense, least, present = self.costs.dense, self.costs.least(), self.costs.cost()
-        if self.budget < least:
+            self.costs = _size_model(loop, measure, runtime)
+        except (CaptureError, ExportError) as error:
+            raise UserError(f"{self.key}: {first_line(error)}") from error
+        self.budget = share * self.costs.dense if limit is None else limit
+        self.size = self.costs.cost()
+        self._check_budget(measure)
+        epochs = loop.settings.epochs
+        self.first_epoch = round(dense * epochs)
+        self.last_epoch = max(self.first_epoch + 1, round((dense + penalized) * epochs))
+        if self.last_epoch >= epochs:
             raise UserError(
-                f"{key}: with one channel in each layer the network has {least / dense:.2g} of its"
-                f" {measure}; give a larger share"
+                f"{self.key}: no epoch is left after target.dense={dense:g} and"
+                f" target.penalized={penalized:g} of them"
             )
-        if present <= self.budget:
-            raise UserError(
-                f"{key}: the network has {present / dense:.2g} of the {measure} of the dense one"
-                " before training; give a smaller share"
-            )
-        self.last_epoch = max(1, round(penalized * loop.settings.epochs))
-        if self.last_epoch >= loop.settings.epochs:
-            raise UserError(f"{key}: no epoch is left after target.penalized={penalized:g} of them")
-        self.multiplier, self.size, self.met = 1.0, present, False
+        self.multiplier, self.met = 0.0, False
         self.planned = 0.0  # the size at the end of the epoch, if α is as it should be
         self.decided = -1  # the epoch at whose beginning it was decided last
         planned = loop.schedule
         loop.schedule = lambda step: self.multiplier * planned(step)
         self.above: dict[str, Tensor] | None = None
+
+    def _check(self, loop: Loop) -> None:
+        penalty, solver = loop.objective.penalty, loop.solver
+        if not (hasattr(penalty, "prox") and not penalty.prox(torch.ones(2, 2), 1e6).any()):
+            raise UserError(
+                f"{self.key}: {type(penalty).__name__} makes no weights exactly zero; use another"
+                " regularizer, such as group_l1"
+            )
+        if not isinstance(solver, Proximal | DualAveraging):
+            raise UserError(
+                f"{self.key}: cannot steer the solver {type(solver).__name__.lower()}; use"
+                " regularizer.solver=proximal"
+            )
+
+    def _check_budget(self, measure: str) -> None:
+        dense, least = self.costs.dense, self.costs.least()
+        if self.budget < least:
+            raise UserError(
+                f"{self.key}: with one channel in each layer the network has {least / dense:.2g} of"
+                f" its {measure}; give a larger one"
+            )
+        if self.size <= self.budget:
+            raise UserError(
+                f"{self.key}: the network has {self.size:.6g} {measure} before training; give a"
+                " smaller one"
+            )
 
     @property
     def share(self) -> float:
@@ -113,9 +141,9 @@ class Target:
 
     def before_epoch(self, loop: Loop) -> None:
         """Changes α, or fixes the channels; does nothing if called a second time in an epoch."""
-        if loop.epoch == self.decided or self.met:
+        if loop.epoch in (self.decided, *range(self.first_epoch)) or self.met:
             return
-        self.decided = loop.epoch
+        self.decided, self.multiplier = loop.epoch, self.multiplier or 1.0
         if self.size > self.budget and loop.epoch < self.last_epoch:
             self.above = {k: v.clone() for k, v in loop.model.state_dict().items()}
             if self.planned:
@@ -124,7 +152,10 @@ class Target:
             return
         if self.size < 0.98 * self.budget and self.above is not None:
             loop.model.load_state_dict(self.above)
-        masks = self.costs.fit(self.budget, loop.objective.penalty, loop.solver.tensors)
+        try:
+            masks = self.costs.fit(self.budget, loop.objective.penalty, loop.solver.tensors)
+        except ValueError as error:
+            raise RunError(f"target: {error}; give a larger budget") from error
         self.size = self.costs.cost()
         self._freeze(loop, masks)
 
@@ -152,13 +183,15 @@ class Target:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what the next decision depends on."""
-        names = ("multiplier", "size", "met", "planned", "decided", "above")
-        return {name: getattr(self, name) for name in names}
+        names = ("multiplier", "size", "met", "planned", "decided", "above", "budget")
+        return {"measured": self.costs.state_dict(), **{n: getattr(self, n) for n in names}}
 
     def load_state_dict(self, state: dict[str, Any], loop: Loop) -> None:
         """Restores what `state_dict` returned; call it before the solver of `loop` is restored."""
+        self.costs.load_state_dict(state.get("measured", {}))
         for name, value in state.items():
-            setattr(self, name, value)
+            if name != "measured":
+                setattr(self, name, value)
         if self.met:
             loop.solver = self._frozen(loop)
 
@@ -168,6 +201,22 @@ def make_target(config: Config, loop: Loop) -> Target | None:
     asked = config.get("target") or {}  # older runs have no such section
     if not asked.get("measure"):
         return None
-    return Target(
-        loop, measure=asked["measure"], share=asked["share"], penalized=asked["penalized"]
+    if config["regularizer"]["schedule_start"]:
+        raise UserError(
+            "regularizer.schedule_start: a target begins its penalty after target.dense of the"
+            " epochs; leave it out"
+        )
+    return Target(loop, **asked)
+
+
+def _size_model(loop: Loop, measure: str, runtime: str) -> CostModel | LatencyModel:
+    example = loop.fixed[0][0][:1]
+    if measure in MEASURES:
+        return CostModel(loop.model, example, measure)
+    return LatencyModel(
+        loop.model,
+        example,
+        runtime=runtime,
+        penalty=loop.objective.penalty,
+        tensors=loop.solver.tensors,
     )
