@@ -13,10 +13,11 @@ from sklearn.linear_model import enet_path, lasso_path
 from torch import nn
 
 from seg_l1 import attach, penalties
+from seg_l1.compaction import compact
 from seg_l1.config.compose import compose_plain
 from seg_l1.data.partition import group_keys
 from seg_l1.errors import UserError
-from seg_l1.experiments.path import stability
+from seg_l1.experiments.path import sizes, stability
 from seg_l1.experiments.path.folds import draw_folds, fold_data
 from seg_l1.experiments.path.grid import alpha_for_zero_share, alpha_grid, zero_share
 from seg_l1.experiments.path.refit import blend, recalibrate
@@ -224,6 +225,21 @@ def test_the_one_standard_error_choice_by_definition(scores, metric):
     assert alphas[found.one_se] == max(fit) >= alphas[found.best]
 
 
+def test_a_choice_among_some_alphas_is_the_choice_if_there_were_no_others():
+    rng = np.random.default_rng(0)
+    alphas = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5]
+    for _ in range(50):
+        scores, allowed = rng.random((4, 5)), rng.random(5) < 0.6
+        allowed[rng.integers(5)] = True
+        found = select(alphas, scores, folds=4, allowed=allowed)
+        among = np.flatnonzero(allowed)
+        alone = select([alphas[k] for k in among], scores[:, among], folds=4)
+        assert (found.best, found.one_se) == (among[alone.best], among[alone.one_se])
+        assert np.array_equal(found.mean, scores.mean(0))
+    with pytest.raises(ValueError, match="no alpha"):
+        select(alphas, scores, folds=4, allowed=np.zeros(5, bool))
+
+
 def digits(*words):
     return load_data(compose_plain([*TINY, "dataset.num_train=20", *words]))
 
@@ -309,6 +325,40 @@ def test_a_frozen_support_stays_whatever_the_optimizer_remembers(kind):
     solver.support[0].fill_(True)
     solver.load_state_dict(saved)
     assert torch.equal(solver.support[0], alive)
+
+
+def test_a_frozen_support_can_be_restricted():
+    net = nn.Conv2d(4, 4, 3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.05)
+    with torch.no_grad():
+        net.weight[0] = 0
+    solver = attach(optimizer, net, alpha=0.0, solver=Frozen)
+    mask = torch.ones_like(net.weight, dtype=torch.bool)
+    mask[1] = False
+    solver.restrict({"weight": mask, "elsewhere": mask})
+    assert not net.weight[:2].any() and net.weight[2:].all()
+    net(torch.randn(2, 4, 8, 8)).square().mean().backward()
+    optimizer.step()
+    assert not net.weight[:2].any() and net.weight[2:].all()
+    with torch.no_grad():
+        net.weight.fill_(1.0)  # as a blend with other weights does
+    solver.restrict({})
+    assert not net.weight[:2].any() and net.weight[2:].all()
+
+
+def test_a_path_is_cut_to_its_budget_before_it_is_relaxed():
+    words = [*TINY, "model.depth=1", "model.width=24", "regularizer.solver=frozen"]
+    config = compose_plain([*words, "regularizer=group_l1", "regularizer.alpha=0"])
+    loop = build(config, load_data(config)).loop
+    dense = compact(loop.model, loop.fixed[0][0][:1]).multiply_adds[0]
+    sizes.cut(loop, 0.4)
+    found = compact(loop.model, loop.fixed[0][0][:1]).multiply_adds[1]
+    assert 0.98 * 0.4 * dense <= found <= 0.4 * dense
+    for _ in loop.rows():
+        pass
+    assert compact(loop.model, loop.fixed[0][0][:1]).multiply_adds[1] == found
+    with pytest.raises(UserError, match="give a larger one"):
+        sizes.cut(loop, 1e-6)
 
 
 def test_a_blend_is_a_mean_of_the_two_networks():

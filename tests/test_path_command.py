@@ -107,6 +107,36 @@ def test_folds_selection_refit_and_relaxation(folded, path):
 
 
 @pytest.mark.slow
+def test_a_budget_decides_what_can_be_chosen(path, tmp_path):
+    tiny = [word for word in TINY if not word.startswith("trainer.compact")]
+    words = [*tiny, "regularizer=group_l1", "path.alphas=[1e-2,3e-3,1e-5]", "path.folder=p"]
+    words += ["path.epochs=1", "optimizer.lr=0.02"]
+    code, out, err = path(*words, "path.budget=0.5", "path.relax_epochs=1")
+    assert code == 0, err
+    chosen = json.loads((tmp_path / "p/selection.json").read_text())
+    rows = table(tmp_path / "p/path.csv")
+    shares = [float(r["compact/multiply_adds"]) / float(r["multiply_adds"]) for r in rows]
+    assert chosen["multiply_adds"] == pytest.approx(shares, rel=1e-12)
+    scores = [float(row["val/miou"]) for row in rows]
+    small = [k for k, share in enumerate(shares) if share <= 0.5]
+    assert 0 < len(small) < 3  # so that the budget decides something
+    best = max(small, key=lambda k: (scores[k], chosen["alphas"][k]))
+    assert chosen["chosen_alpha"] == chosen["alphas"][best] and chosen["budget"] == 0.5
+    times = json.loads((tmp_path / "p/latency.json").read_text())
+    assert times.keys() == {"dense", *(f"{alpha:g}" for alpha in chosen["alphas"])}
+    assert all(time > 0 for time in times.values())
+    adds = json.loads((tmp_path / "p/relaxed/compact/compact.json").read_text())["multiply_adds"]
+    assert adds["compact"] <= 0.5 * adds["dense"]
+    assert f"{adds['compact'] / adds['dense']:.3f} of the multiply-adds" in out
+    path(*words, "path.budget=0.5", "path.relax_epochs=1")
+    assert json.loads((tmp_path / "p/latency.json").read_text()) == times  # measured once
+    code, _, err = path(*words, "path.budget=0.5", "trainer.compact=false")
+    assert code == 2 and "needs trainer.compact=true" in err
+    code, _, err = path(*words[:-3], "path.budget=1e-4", "path.epochs=1", "path.folder=q")
+    assert code == 2 and "the smallest network of this path has" in err
+
+
+@pytest.mark.slow
 def test_upwards_a_path_of_dead_networks_ends_with_those_that_live(path, tmp_path):
     words = [*SMALL, "path.direction=up", "path.alphas=[1e-4,1e4,1e5]"]
     code, out, err = path(*words)

@@ -134,6 +134,7 @@ LIMITS: dict[str, Limit] = {
     "path.folds": whole(1),
     "path.repeats": whole(1),
     "path.metric": choice("miou", "dice", "loss"),
+    "path.budget": or_null(number(0, above=True, below=1)),
     "path.rule": choice("one_se", "best"),
     "path.relax_epochs": whole(0),
     "path.relax_blend": share(),

@@ -6,8 +6,10 @@ weights that were selected.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from seg_l1.scope import local
@@ -23,6 +25,18 @@ class Frozen(Proximal):
     def _prepare(self) -> None:
         super()._prepare()
         self.support = [scoped.local != 0 for scoped in self.penalized_tensors]
+
+    @torch.no_grad()
+    def restrict(self, masks: Mapping[str, Tensor]) -> None:
+        """Takes entries off the support, and sets weights off it to zero.
+
+        Args:
+            masks: bool, by the name of a tensor: the entries that may stay. {} = all.
+        """
+        for scoped, support in zip(self.penalized_tensors, self.support, strict=True):
+            if scoped.name in masks:
+                support &= masks[scoped.name]
+            scoped.local.mul_(support)
 
     def before_step(self) -> None:
         """Zeroes gradients off the support, so that no momentum builds up there."""

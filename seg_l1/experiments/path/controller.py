@@ -21,7 +21,7 @@ from seg_l1.display.console import why_interrupted
 from seg_l1.errors import Interrupted, UserError, described
 from seg_l1.experiments.jobs import complete, read_data
 from seg_l1.experiments.launch import call_hydra
-from seg_l1.experiments.path import figures, refit, screen, stability
+from seg_l1.experiments.path import figures, refit, screen, sizes, stability
 from seg_l1.experiments.path.folds import draw_folds
 from seg_l1.experiments.path.grid import alpha_for_zero_share, alpha_grid
 from seg_l1.experiments.path.job import progress, task
@@ -83,6 +83,8 @@ def _check_path(config: dict[str, Any]) -> None:
     penalty = instantiate("regularizer.penalty", regularizer["penalty"])
     if settings["relax_epochs"] and not hasattr(penalty, "prox"):
         raise UserError(f"path.relax_epochs: {type(penalty).__name__} has no prox to keep zeros by")
+    if settings["budget"] is not None and not config["trainer"]["compact"]:
+        raise UserError("path.budget: needs trainer.compact=true, which measures the sizes")
     if not settings["alphas"] and settings["low"] >= settings["high"]:
         raise UserError("path.low: must be below path.high")
 
@@ -154,8 +156,9 @@ def _carry_out(plan: Plan, data: SegmentationData, launcher: list[str]) -> int:
         return 1
     selection = _select(plan)
     chosen = selection.alphas[getattr(selection, plan.settings["rule"])]
-    figures.write(plan, selection, supports=stability.write(plan, chosen))
-    terminal.say(screen.choice(plan, selection, chosen=chosen))
+    times = sizes.latencies(plan, data)
+    figures.write(plan, selection, supports=stability.write(plan, chosen), times=times)
+    terminal.say(screen.choice(plan, selection, chosen=chosen, times=times))
     refit.refit(plan, data, chosen)
     terminal.say(screen.closing(plan))
     return 0
@@ -225,15 +228,19 @@ def _select(plan: Plan) -> Selection:
     name = f"val/{settings['metric']}"
     scores = plan.scores(name)
     folds = settings["folds"] if settings["folds"] > 1 else settings["repeats"]
+    budget = settings.get("budget")  # older paths have no such key
+    allowed = None if budget is None else sizes.within(plan, budget)
     try:
-        found = select(falling, scores, folds=folds, metric=settings["metric"])
+        found = select(falling, scores, folds=folds, metric=settings["metric"], allowed=allowed)
     except ValueError as error:
         raise UserError(f"path: {error}; give smaller values, as path.alphas=[...]") from None
     chosen = falling[getattr(found, settings["rule"])]
-    means = {k: np.mean(plan.scores(k), axis=0).tolist() for k in ("sparsity/exact", "gap/miou")}
+    means = {"multiply_adds": sizes.shares(plan).mean(0).tolist()}
+    means |= {k: np.mean(plan.scores(k), axis=0).tolist() for k in ("sparsity/exact", "gap/miou")}
     content = {
         "metric": name,
         "rule": settings["rule"],
+        "budget": budget,
         "chosen_alpha": chosen,
         "best_alpha": falling[found.best],
         "one_se_alpha": falling[found.one_se],

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from seg_l1.display.style import BLUE, FAINT, GREEN, INK, ORANGE, RED, new_figure, png, styled
+from seg_l1.experiments.path import sizes
 from seg_l1.experiments.path.plan import Plan
 from seg_l1.experiments.path.selection import Selection
 from seg_l1.runs.files import write_bytes
@@ -28,18 +29,32 @@ LEGEND_ENTRIES = 24
 NAMES = {"miou": "mIoU", "dice": "Dice", "loss": "loss"}
 
 
-def write(plan: Plan, selection: Selection, *, supports: dict[str, Tensor]) -> None:
-    """Writes `path.png`, and `stability.png` where several runs can be compared."""
-    write_bytes(plan.path / "path.png", png(path_figure(plan, selection)))
+def write(
+    plan: Plan, selection: Selection, *, supports: dict[str, Tensor], times: Mapping[str, float]
+) -> None:
+    """Writes `path.png`, and `stability.png` where several runs can be compared.
+
+    Args:
+        supports: see `stability.supports`.
+        times: see `sizes.latencies`.
+    """
+    write_bytes(plan.path / "path.png", png(path_figure(plan, selection, times)))
     if supports:
         write_bytes(plan.path / "stability.png", png(stability_figure(supports)))
 
 
 @styled
-def path_figure(plan: Plan, selection: Selection) -> Figure:
-    """Draws score, zeros, norm of each tensor and generalization gap against α."""
-    figure = new_figure(11.5, 3.9)
-    score, norms, gap = figure.subplots(1, 3, width_ratios=(1.25, 1, 0.9))
+def path_figure(plan: Plan, selection: Selection, times: Mapping[str, float]) -> Figure:
+    """Draws score, zeros, norm of each tensor and generalization gap against α, and score by size.
+
+    The last is the score against what the compact networks cost: multiply-adds, and latency.
+    """
+    shares = sizes.shares(plan).mean(0)
+    sized = bool(np.isfinite(shares).any())
+    figure = new_figure(11.5 + 3.2 * sized, 3.9)
+    score, norms, gap, *rest = figure.subplots(
+        1, 3 + sized, width_ratios=(1.25, 1, 0.9, *[1.1] * sized)
+    )
     alphas = np.array(selection.alphas)
     _scores(score, plan, selection=selection)
     _norms(norms, alphas, layers=layer_norms(plan))
@@ -50,7 +65,28 @@ def path_figure(plan: Plan, selection: Selection) -> Figure:
     gap.axhline(0, color=FAINT, linewidth=0.8)
     for axes in (score, norms, gap):
         axes.set(xscale="log", xlabel="α")
+    if sized:
+        _costs(rest[0], plan, selection, shares, sizes.relative(times, selection.alphas))
     return figure
+
+
+def _costs(
+    axes: Axes, plan: Plan, selection: Selection, shares: np.ndarray, latency: np.ndarray
+) -> None:
+    """Draws the score against the costs of the compact networks."""
+    metric, budget = NAMES[plan.settings["metric"]], plan.settings.get("budget")
+    look: dict[str, Any] = {"markersize": 4, "linewidth": 1.2}
+    axes.plot(shares, selection.mean, "o-", color=BLUE, label="multiply-adds", **look)
+    if np.isfinite(latency).any():
+        axes.plot(latency, selection.mean, "s--", color=ORANGE, label="latency", **look)
+    if budget is not None:
+        axes.axvline(budget, color=FAINT, linewidth=1, label=f"budget, {budget:g}")
+    chosen = getattr(selection, plan.settings["rule"])
+    point = (shares[chosen], selection.mean[chosen])
+    axes.plot(*point, "o", color=GREEN, markersize=9, fillstyle="none", label="chosen")
+    axes.set(title="compact network", xlabel="share of the dense network", xlim=(0, None))
+    axes.set(ylabel=f"validation {metric}")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8)
 
 
 def _scores(axes: Axes, plan: Plan, *, selection: Selection) -> None:

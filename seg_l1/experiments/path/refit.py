@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from seg_l1.config.commands import assignment
 from seg_l1.errors import UserError
 from seg_l1.experiments.jobs import complete
+from seg_l1.experiments.path import sizes
 from seg_l1.experiments.path.job import follow
 from seg_l1.experiments.path.plan import Plan
 
@@ -55,12 +56,24 @@ def _relax(plan: Plan, data: Any) -> None:
         assignment("start", plan.refit.path),
     ]
 
+    def within_budget(loop: Loop) -> None:
+        if (budget := plan.settings.get("budget")) is not None:
+            sizes.cut(loop, budget)
+
     def relax(loop: Loop) -> None:
         penalized = plan.refit.model_state("best")
         blend(loop.model, penalized, plan.settings["relax_blend"])
+        sizes.frozen(loop).restrict({})  # of what the budget removed nothing comes back
         recalibrate(loop.model, loop.train)
 
-    complete(config, words, plan.relaxed, data=data, after_training=relax)
+    complete(
+        config,
+        words,
+        plan.relaxed,
+        data=data,
+        before_training=within_budget,
+        after_training=relax,
+    )
 
 
 @torch.no_grad()

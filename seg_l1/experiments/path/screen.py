@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Mapping
 
 import numpy as np
 from rich.table import Table
@@ -11,6 +12,7 @@ from rich.table import Table
 from seg_l1.config.commands import command_line
 from seg_l1.display import terminal
 from seg_l1.display.run_text import share_text
+from seg_l1.experiments.path import sizes
 from seg_l1.experiments.path.plan import Plan
 from seg_l1.experiments.path.selection import Selection
 from seg_l1.experiments.sweep_screen import SweepScreen
@@ -29,8 +31,12 @@ class PathScreen(SweepScreen):
         return ""
 
 
-def choice(plan: Plan, selection: Selection, *, chosen: float) -> str:
-    """Returns the table of the alphas: mean, standard error, zeros, gap, cost and selection."""
+def choice(plan: Plan, selection: Selection, *, chosen: float, times: Mapping[str, float]) -> str:
+    """Returns the table of the alphas: mean, standard error, zeros, gap, cost and selection.
+
+    Args:
+        times: see `sizes.latencies`.
+    """
     metric = {"miou": "mIoU", "dice": "Dice"}.get(plan.settings["metric"], plan.settings["metric"])
     title = f"validation {metric}"
     if len(plan.jobs) > 1:
@@ -39,11 +45,11 @@ def choice(plan: Plan, selection: Selection, *, chosen: float) -> str:
     relative = plan.reference.get("last_survivor")
     columns = ["alpha", *(["alpha/last survivor"] if relative else []), "mean"]
     columns += [*(["std. error"] if len(plan.jobs) > 1 else []), "zeros", "gap", ""]
-    adds, dense = (plan.scores(k) for k in ("compact/multiply_adds", "multiply_adds"))
-    known = ~np.isnan(adds).all()
+    shares, latency = sizes.shares(plan).mean(0), sizes.relative(times, selection.alphas)
+    known = not np.isnan(shares).all()
     if known:  # on two lines, so that the table has no more than 100 columns
         columns = [name.replace("/last ", "/last\n").replace(". ", ".\n") for name in columns]
-        columns[-1:] = ["multiply-\nadds", ""]
+        columns[-1:] = ["multiply-\nadds", "latency", ""]
     for name in columns:
         table.add_column(name, justify="right" if name else "left", no_wrap=not name)
     zeros, gaps = (plan.scores(k).mean(0) for k in ("sparsity/exact", "gap/miou"))
@@ -53,7 +59,7 @@ def choice(plan: Plan, selection: Selection, *, chosen: float) -> str:
         cells += ["-" if math.isnan(n) else f"{n:.4f}" for n in numbers]
         cells += ["-" if math.isnan(zeros[index]) else f"{100 * zeros[index]:.1f} %"]
         cells += ["-" if math.isnan(gaps[index]) else f"{gaps[index]:+.3f}"]
-        cells += [share_text((adds / dense)[:, index].mean())] if known else []
+        cells += [share_text(shares[index]), share_text(latency[index])] if known else []
         marks = ["best"] * (index == selection.best)
         marks += ["one standard error"] * (index == selection.one_se and len(plan.jobs) > 1)
         table.add_row(*cells, ", ".join(marks) + (" <- chosen" if alpha == chosen else ""))
@@ -77,7 +83,17 @@ def closing(plan: Plan) -> str:
             tested = score("test/miou")
             text = "" if math.isnan(tested) else f", test {tested:.4f}"
             zeros = f"{100 * score('sparsity/exact'):.1f} % exact zeros"
-            lines.append(f"{name}: mIoU val {score('val/miou'):.4f}{text}, {zeros}: {record.path}")
+            share = score("compact/multiply_adds") / (record.read_summary().multiply_adds or 1)
+            size = "" if math.isnan(share) else f", {share:.3f} of the multiply-adds"
+            lines.append(
+                f"{name}: mIoU val {score('val/miou'):.4f}{text}, {zeros}{size}: {record.path}"
+            )
+            budget = plan.settings.get("budget")  # older paths have no such key
+            if name == "refit" and budget is not None and share > budget:
+                lines.append(
+                    f"note: on all images it is above path.budget={budget:g}; with"
+                    " path.relax_epochs=<epochs> it is cut to it, and trained on"
+                )
     return "\n".join(
         [
             *lines,

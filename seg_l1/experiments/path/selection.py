@@ -30,7 +30,12 @@ class Selection:
 
 
 def select(
-    alphas: Sequence[float], scores: np.ndarray, *, folds: int, metric: str = "miou"
+    alphas: Sequence[float],
+    scores: np.ndarray,
+    *,
+    folds: int,
+    metric: str = "miou",
+    allowed: np.ndarray | None = None,
 ) -> Selection:
     """Returns mean and standard error of each alpha, and both choices.
 
@@ -45,19 +50,21 @@ def select(
             score is not chosen.
         folds: K.
         metric: name of the score.
+        allowed: bool (alphas,), which of them can be chosen; None = all.
 
     Raises:
-        ValueError: if no alpha has all its scores.
+        ValueError: if no alpha that can be chosen has all its scores.
     """
     scores = np.asarray(scores, dtype=float)
     complete = np.isfinite(scores).all(0)
-    if not complete.any():
+    candidates = complete if allowed is None else complete & allowed
+    if not candidates.any():
         raise ValueError("no alpha has a score on every fold")
     mean = np.where(complete, scores.mean(0), np.nan)
     error = np.full(len(alphas), np.nan)
     if folds > 1:
         error[complete] = scores[:, complete].std(0, ddof=1) / folds**0.5
-    merit = np.where(complete, -mean if metric in SMALLER_IS_BETTER else mean, -np.inf)
+    merit = np.where(candidates, -mean if metric in SMALLER_IS_BETTER else mean, -np.inf)
     largest_first = np.argsort(alphas)[::-1]
     best = int(largest_first[merit[largest_first].argmax()])
     near = merit >= merit[best] - np.nan_to_num(error[best])
