@@ -239,7 +239,17 @@ def test_the_home_folder_is_found_behind_an_equals_sign(command, tmp_path, monke
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        ("*l1", {"group_l1", "l1", "norm_scale_l1", "reweighted_l1", "sparse_group_l1"}),
+        (
+            "*l1",
+            {
+                "cost_group_l1",
+                "group_l1",
+                "l1",
+                "norm_scale_l1",
+                "reweighted_l1",
+                "sparse_group_l1",
+            },
+        ),
         ("[l?,m*],exclude=l2", {"l1", "mcp"}),
         ("none", {"none"}),
     ],

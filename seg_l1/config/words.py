@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from omegaconf import OmegaConf
 
@@ -265,6 +265,11 @@ def slug(words: Sequence[str], bare: Sequence[str] = ()) -> str:
     return "_".join(parts)[:80] or "default"
 
 
+def _share_of_epochs(share: float, epochs: Any) -> int:
+    """Returns a share of the epochs; 0 of what is no number, which is refused elsewhere."""
+    return round(share * epochs) if isinstance(epochs, int | float) else 0
+
+
 def register_resolvers(arguments: Sequence[str] = ()) -> None:
     """Registers what interpolations in `conf/` call; a sweep is named after `arguments`."""
     typed = [word for word in arguments if "=" in word and not word.startswith("-")]
@@ -272,6 +277,7 @@ def register_resolvers(arguments: Sequence[str] = ()) -> None:
         ("slug", slug, False),
         ("typed_slug", lambda: slug(typed), True),
         ("short_id", lambda: secrets.token_hex(2), True),
+        ("share_of_epochs", _share_of_epochs, False),
         ("fold_parts", lambda folds, repeats: folds * repeats if folds > 1 else 1, False),
     ):
         OmegaConf.register_new_resolver(name, function, use_cache=cached, replace=True)
