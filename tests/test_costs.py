@@ -149,7 +149,7 @@ def test_a_scale_of_a_norm_layer_costs_its_channel():
     assert max(ratios) == pytest.approx(min(ratios))
 
 
-def test_refusals_name_the_tensor():
+def test_a_tensor_of_unknown_cost_keeps_its_factor():
     class Computed(nn.Module):
         def __init__(self):
             super().__init__()
@@ -161,8 +161,18 @@ def test_refusals_name_the_tensor():
 
     model, x = Computed(), torch.randn(1, 3, 8, 8)
     entries = scope(model, (Rule("*weight"), Rule(penalize=False)))
-    with pytest.raises(UserError, match=r"a weight of weight costs is not known"):
-        cost_factors(model, x, entries, cost="multiply_adds")
+    factors = dict(
+        zip(
+            [entry.name for entry in entries],
+            cost_factors(model, x, entries, cost="multiply_adds"),
+            strict=True,
+        )
+    )
+    assert factors["weight"] == 1 and factors["conv.weight"] == pytest.approx(1)
+
+
+def test_a_network_that_cannot_be_captured_is_refused():
+    x = torch.randn(1, 3, 8, 8)
 
     class Loop(nn.Module):
         def __init__(self):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -111,10 +111,15 @@ class CostModel:
             high *= 0.93
             found = self._returned(found, self._after_step(high, penalty, tensors), budget)
         masks = _masks(found)
+        self.remove(masks)
+        return masks
+
+    @torch.no_grad()
+    def remove(self, masks: Mapping[str, Tensor]) -> None:
+        """Sets to zero what is not in the masks that `fit` returned."""
         parameters = self._parameters()
         for name, mask in masks.items():
             parameters[name].mul_(mask)
-        return masks
 
     def state_dict(self) -> dict[str, Any]:
         """Returns {}: all is counted anew."""

@@ -38,11 +38,12 @@ def cost_factors(
     when a group is zero, divided by the number of its weights: its own weights, and those of other
     layers that read its channel. A tensor with one dimension, such as the scales of a norm layer,
     costs what its channels cost. Channels of the output of the network, and those that an operator
-    without a rule needs, cannot go, so that only their own weights count.
+    without a rule needs, cannot go, so that only their own weights count. A tensor of which no cost
+    is known has ω = 1: one that the network does not use, or that only such an operator reads.
 
-    The mean over all penalized weights is 1, so that α keeps its meaning. The sizes are those of
-    `model` as it is, and do not change as weights become zero: the objective is the same from the
-    first step to the last. MorphNet (Gordon et al., 2018) uses the size of the network at each
+    The mean over all other penalized weights is 1, so that α keeps its meaning. The sizes are those
+    of `model` as it is, and do not change as weights become zero: the objective is the same from
+    the first step to the last. MorphNet (Gordon et al., 2018) uses the size of the network at each
     step, for L1 on the scales of batch norm.
 
     Args:
@@ -56,7 +57,7 @@ def cost_factors(
         One number per tensor, 1 for those without a penalty.
 
     Raises:
-        UserError: if the network cannot be captured, or the cost of a penalized tensor is unknown.
+        UserError: if the network cannot be captured.
     """
     if cost == "none":
         return [1.0] * len(tensors)
@@ -70,10 +71,9 @@ def cost_factors(
         prices.of(scoped, grouped=grouped) ** power if scoped.penalized else 0.0
         for scoped in tensors
     ]
-    sizes = [scoped.tensor.numel() for scoped in tensors if scoped.penalized]
-    paid = [c for c, scoped in zip(costs, tensors, strict=True) if scoped.penalized]
-    mean = sum(n * c for n, c in zip(sizes, paid, strict=True)) / sum(sizes)
-    return [c / mean if s.penalized else 1.0 for c, s in zip(costs, tensors, strict=True)]
+    sizes = [scoped.tensor.numel() * (c > 0) for c, scoped in zip(costs, tensors, strict=True)]
+    mean = sum(n * c for n, c in zip(sizes, costs, strict=True)) / max(1, sum(sizes))
+    return [c / mean if c > 0 else 1.0 for c in costs]
 
 
 class _Parameter(NamedTuple):
@@ -99,7 +99,6 @@ class _Prices:
     """The costs of the weights of a network."""
 
     def __init__(self, graph: Graph, model: nn.Module, cost: str) -> None:
-        self.cost = cost
         self.fixed: Mask = link(graph)
         prices: dict[int, float] = defaultdict(float)
         if cost == "parameters":
@@ -117,17 +116,12 @@ class _Prices:
         self.savings: dict[int, float] = {}
 
     def of(self, scoped: ScopedTensor, *, grouped: bool) -> float:
-        """Returns the cost of a weight of a tensor."""
+        """Returns the cost of a weight of a tensor; 0 if it is not known."""
         found = self.parameters.get(self.names.get(scoped.name, 0))
         by_channel = grouped or scoped.tensor.ndim == 1
         if found is not None and by_channel and (axis := self._axis(found, scoped)) is not None:
             return self._of_channels(found, axis)
-        if found is None or not found.price:
-            raise UserError(
-                f"regularizer.cost={self.cost}: what a weight of {scoped.name} costs is not known."
-                " Leave it out with a rule of regularizer.scope, or use regularizer.cost=none"
-            )
-        return found.price
+        return 0.0 if found is None else found.price
 
     @staticmethod
     def _axis(found: _Parameter, scoped: ScopedTensor) -> int | None:

@@ -98,32 +98,38 @@ class LatencyModel:
             ValueError: if none was fast enough.
         """
         below, above = (self.counts.least(), 0.0), (self.counts.dense, self.dense)
-        size, met = self._size(budget), 0
+        size, masks, largest = self._size(budget), None, 0
         for _ in range(ATTEMPTS):
-            found, latency = self._measure_at(round(size), penalty, tensors)
+            found, latency, tried = self._measure_at(round(size), penalty, tensors)
             if latency > budget:
                 above = (found, latency)
             else:
-                below, met = (found, latency), max(met, found)
+                below = (found, latency)
+                masks, largest = (tried, found) if found > largest else (masks, largest)
             if NEAR * budget <= latency <= budget or above[0] <= (2 - NEAR) * below[0]:
                 break
             size = _between(below, above, 0.5 * (1 + NEAR) * budget)
-        if not met:
+        if masks is None:
             raise ValueError(f"no network that was timed takes {budget:.3g} ms or less")
-        return self.counts.fit(met, penalty, tensors)
+        self.counts.remove(masks)
+        return masks
 
     @torch.no_grad()
     def _measure_at(
         self, size: int, penalty: Penalty, tensors: Sequence[ScopedTensor]
-    ) -> tuple[int, float]:
-        """Times a network of at most `size` multiply-adds; returns its size, and milliseconds."""
+    ) -> tuple[int, float, dict[str, Tensor]]:
+        """Times a network of at most `size` multiply-adds.
+
+        Returns:
+            its size, its milliseconds, and the masks that lead to it.
+        """
         with self.counts.restored():
-            self.counts.fit(size, penalty, tensors)
+            masks = self.counts.fit(size, penalty, tensors)
             found, small = self.counts.cost(), self._compactor.compact().model.eval()
         times = self._timer.beside("compact", small).ms(seconds=SECONDS)
         latency = self.dense * times["compact"] / times["dense"]
         self.points[found] = float(distributed.broadcast_object(latency))
-        return found, self.points[found]
+        return found, self.points[found], masks
 
     def _latency(self, size: int) -> float:
         return self.points.get(size) or float(np.interp(size, *self._curve()))
