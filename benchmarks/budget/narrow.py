@@ -1,8 +1,8 @@
 """narrow: the same network with fewer channels, trained from scratch for the whole budget.
 
 All layers are narrowed by one factor, and single channels make up for the rounding. It starts from
-new weights, so it tells whether a large network is needed to find a small one (Liu et al., 2019,
-"Rethinking the value of network pruning").
+new weights: the comparison shows whether a large network is needed to find a small one (Liu et al.,
+2019, "Rethinking the value of network pruning").
 
 It cannot distribute the channels. New weights are those of torch's default initialization, so that
 networks with trained encoders lose these.
