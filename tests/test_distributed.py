@@ -28,7 +28,7 @@ slow = pytest.mark.slow
 RUN = [
     "dataset.num_train=16", "dataset.num_val=43", "dataset.num_test=8", "dataset.batch_size=5",
     "model.width=4", "model.norm=group", "optimizer=sgd", "scheduler=constant",
-    "trainer.pictures=2", "regularizer.alpha=1e-3",
+    "trainer.pictures=2", "regularizer=l1", "regularizer.alpha=1e-3",
 ]  # fmt: skip
 """Overrides of a short run whose rounding does not grow: 3 steps and 3 validation batches."""
 

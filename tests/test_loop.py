@@ -34,7 +34,7 @@ VARIANTS = {
     "subgradient, sgd": ["regularizer.solver=subgradient", "optimizer=sgd"],
     "accumulation, augmentation": ["trainer.accumulate=2", "augmentation=light"],
     "bf16, clipping": ["trainer.precision=bf16", "trainer.clip_norm=0.5"],
-    "factors": ["regularizer.solver=factorized"],
+    "factors": ["regularizer=l1", "regularizer.solver=factorized"],
     "dual averaging, clipping": ["regularizer.solver=dual_averaging", "trainer.clip_norm=0.5"],
     "groups": ["regularizer=group_l1", "regularizer.alpha=1e-3"],
     "tiny steps": ["regularizer.alpha=1e-9", "optimizer=sgd", "optimizer.lr=1e-4"],
@@ -175,7 +175,9 @@ def test_the_penalty_waits_for_its_schedule(data):
 
 
 def test_a_step_that_the_scaler_skips_skips_the_prox(data):
-    loop = experiment("trainer.precision=fp16", "regularizer.alpha=1", data=data).loop
+    loop = experiment(
+        "trainer.precision=fp16", "regularizer=l1", "regularizer.alpha=1", data=data
+    ).loop
     steps = []
     loop.solver.after_step = lambda: steps.append(loop.solver.strength)
 

@@ -73,7 +73,7 @@ def final_weights(path):
 @pytest.mark.slow
 def test_a_run_with_an_own_optimizer_and_metric_finds_the_weights_of_sgd(mine, command, tmp_path):
     """The same steps and thresholds; resumed with trust only."""
-    common = [*TINY, "regularizer.alpha=1e-2", "trainer.kkt_every=1"]
+    common = [*TINY, "regularizer=l1", "regularizer.alpha=1e-2", "trainer.kkt_every=1"]
     words = ["-cd", str(mine), "optimizer=scaled", *common, "hydra.run.dir=own"]
     code, _, err = command(*words)
     assert (code, err) == (0, ""), err

@@ -195,7 +195,7 @@ def test_a_choice_at_the_end_of_the_grid_is_remarked(best, said, monkeypatch, tm
     scores = np.full((1, 3), 0.5)
     scores[0, best] = 0.6
     monkeypatch.setattr(Plan, "scores", lambda self, name: scores)
-    text = screen.choice(plan, select(alphas, scores, folds=1), chosen=alphas[best])
+    text = screen.choice(plan, select(alphas, scores, folds=1), chosen=alphas[best], times={})
     assert ("note: the" in text) == bool(said) and said in text
 
 
@@ -225,8 +225,13 @@ def test_tables_of_a_path_say_what_compact_networks_cost(compact, tmp_path):
     assert [row["compact/parameters"] for row in rows] == sizes
     assert {row["multiply_adds"] for row in rows} == {"10000"}
     alphas = sorted(alphas, reverse=True)
-    text = screen.choice(plan, select(alphas, plan.scores("val/miou"), folds=2), chosen=alphas[1])
-    assert ("multiply-" in text) == compact
+    text = screen.choice(
+        plan,
+        select(alphas, plan.scores("val/miou"), folds=2),
+        chosen=alphas[1],
+        times={"dense": 2.0, f"{alphas[1]:g}": 1.5},
+    )
+    assert ("multiply-" in text) == ("0.75x" in text) == compact
     assert len(text.splitlines()) == 6 or not compact  # title, two lines of header, no row broken
     for share in ("0.12x", "0.22x", "0.32x"):  # (1000 + 1400) / 2 of 10000, ...
         assert (share in text) == compact

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("undrawn")]
 TINY = [
     "dataset=folder", "dataset.root=street", "dataset.image_size=[16,16]", "dataset.batch_size=4",
     "model.width=2", "model.depth=2", "trainer.kkt_every=null", "trainer.pictures=1",
-    "trainer.threads=1",
+    "trainer.threads=1", "regularizer=l1",
 ]  # fmt: skip
 RAMP = "regularizer.schedule=linear"
 
@@ -106,6 +106,21 @@ def test_a_run_that_is_prolonged_at_a_constant_rate_is_the_run_of_its_words(here
     assert command(*words, "hydra.run.dir=runs/same")[0] == 0
     assert same_bits(state(here / "runs/same"), state(here / "runs/level"))
     assert [name for _, name in collect([here / "runs"]).repeats] == ["level"]
+
+
+def test_a_penalty_that_began_late_stays_as_it_is_when_a_run_is_prolonged(here, command):
+    """It begins after a share of the epochs, which is no longer that share."""
+    own = ["regularizer=cost_group_l1" if word == "regularizer=l1" else word for word in TINY]
+    words = [*own, "scheduler=constant", "trainer.epochs=4", "hydra.run.dir=runs/late"]
+    assert command(*words)[0] == 0
+    assert command("resume=runs/late", "trainer.epochs=8")[0] == 0
+    lam = [float(row["lam"]) for row in table(here / "runs/late/metrics.csv")]
+    assert lam == [0, 1, 1, 1, 1, 1, 1, 1]
+    (run,) = (run for run in collect([here / "runs"]).runs if run.name == "late")
+    again = shlex.split(report_command([run]).removeprefix("seg-l1 train "))
+    assert "regularizer.schedule_start=1" in again
+    assert command(*again, "hydra.run.dir=runs/same")[0] == 0
+    assert same_bits(state(here / "runs/same"), state(here / "runs/late"))
 
 
 def test_a_run_of_a_version_with_fewer_keys_goes_on(here, command):

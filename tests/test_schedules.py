@@ -76,7 +76,7 @@ def test_one_cycle_is_that_of_torch_up_to_its_rounding_of_steps():
 
 @pytest.mark.parametrize("shape", ["linear", "cosine", "decay"])
 def test_a_schedule_alone_has_a_ramp_over_half_of_the_epochs(shape):
-    config = compose_plain([f"regularizer.schedule={shape}", "trainer.epochs=8"])
+    config = compose_plain(["regularizer=l1", f"regularizer.schedule={shape}", "trainer.epochs=8"])
     schedule = penalty_schedule(config["regularizer"], 10, 8)
     values = [schedule(step) for step in range(80)]
     assert len(set(values[:41])) == 41

@@ -13,7 +13,7 @@ from seg_l1.scope import scope
 from tests.support.runs import TINY, runs, table
 
 CASES = {
-    "": (["L1 with alpha=3e-05"], []),
+    "": (["GroupL1 with alpha=5e-05"], []),
     "regularizer=none": ([], []),
     "regularizer.alpha=0": ([], []),
     "regularizer=none optimizer=adamw optimizer.weight_decay=0.01": (
@@ -102,7 +102,7 @@ def test_scales_of_norm_layers_get_a_note():
 def test_a_run_records_ledger_and_certificate(command, tmp_path):
     code, out, _ = command(
         *TINY, "trainer.epochs=4", "trainer.kkt_every=2", "trainer.clip_norm=0.01",
-        "regularizer.alpha=1e-3",
+        "regularizer=l1", "regularizer.alpha=1e-3",
     )  # fmt: skip
     assert code == 0
     (path,) = runs(tmp_path)

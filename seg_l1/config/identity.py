@@ -23,6 +23,9 @@ MACHINE = (
 BUDGET = ("trainer.epochs", "trainer.early_stopping")
 """Keys that decide how long a run trains."""
 
+START = "regularizer.schedule_start"
+"""The key that a run fixes where it goes on for longer, if it was a share of the epochs."""
+
 RAMP = "regularizer.schedule_epochs"
 """The key that a run fixes where it goes on for longer, if it followed from the epochs before."""
 

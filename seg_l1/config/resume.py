@@ -9,7 +9,7 @@ from typing import Any
 from seg_l1.config import limits
 from seg_l1.config.compose import compose_plain
 from seg_l1.config.folders import config_groups
-from seg_l1.config.identity import FREE_ON_RESUME, RAMP, flatten
+from seg_l1.config.identity import FREE_ON_RESUME, RAMP, START, flatten
 from seg_l1.config.words import key_of
 from seg_l1.errors import UserError, did_you_mean
 from seg_l1.runs.directory import RunDirectory
@@ -54,7 +54,7 @@ def resumed(
         raise UserError(f"{run.config}: {error}") from None
     check_targets(config, run.config)
     saved, words = dict(flatten(config)), []
-    words += _keep_ramp(config, typed)
+    words += _keep_schedule(config, typed, [*map(key_of, run.read_overrides())])
     config["traceback"] = "debug" in typed and typed["debug"].value() == "true"
     for key, override in typed.items():
         value = override.value()
@@ -87,18 +87,27 @@ def _add_new_keys(config: dict[str, Any]) -> None:
             config[section] = {**values, **node}
 
 
-def _keep_ramp(config: dict[str, Any], typed: Collection[str]) -> list[str]:
-    """Fixes the length of a ramp that follows from the number of epochs, before that changes.
+def _keep_schedule(
+    config: dict[str, Any], typed: Collection[str], before: Collection[str]
+) -> list[str]:
+    """Fixes what of λ(t) follows from the number of epochs, before that changes.
 
-    λ(t) would jump otherwise. Returns the override that fixes it, or none.
+    λ(t) would jump otherwise. Returns the overrides that fix it.
+
+    Args:
+        typed: keys that were typed now.
+        before: keys that were typed when the run began.
     """
     regularizer, epochs = config["regularizer"], config["trainer"]["epochs"]
     start, length = regularizer["schedule_start"], regularizer["schedule_epochs"]
-    if "trainer.epochs" not in typed or length is not None or regularizer["schedule"] == "constant":
+    if "trainer.epochs" not in typed:
         return []
-    length = ramp_epochs(regularizer["schedule"], start, None, epochs=epochs)
-    regularizer["schedule_epochs"] = length
-    return [f"{RAMP}={length}"]
+    words = [f"{START}={start}"] if start and START not in before else []
+    if length is None and regularizer["schedule"] != "constant":
+        length = ramp_epochs(regularizer["schedule"], start, None, epochs=epochs)
+        regularizer["schedule_epochs"] = length
+        words.append(f"{RAMP}={length}")
+    return words
 
 
 def _same_option(run: Path, group: str, option: str, config: dict[str, Any]) -> None:

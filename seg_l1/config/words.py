@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from seg_l1.config.folders import config_folders, config_groups, group_options
 from seg_l1.config.hydra_internals import arguments_parser
@@ -265,9 +266,12 @@ def slug(words: Sequence[str], bare: Sequence[str] = ()) -> str:
     return "_".join(parts)[:80] or "default"
 
 
-def _share_of_epochs(share: float, epochs: Any) -> int:
-    """Returns a share of the epochs; 0 of what is no number, which is refused elsewhere."""
-    return round(share * epochs) if isinstance(epochs, int | float) else 0
+def _share_of_epochs(share: float, *, _root_: Any) -> int:
+    """Returns a share of `trainer.epochs`; 0 if that is no number, which is refused elsewhere."""
+    try:
+        return round(share * _root_.trainer.epochs)
+    except (AttributeError, TypeError, ValueError, OmegaConfBaseException):
+        return 0
 
 
 def register_resolvers(arguments: Sequence[str] = ()) -> None:

@@ -20,6 +20,7 @@ from seg_l1.data.split import SegmentationData
 from seg_l1.errors import UserError
 from seg_l1.losses import RegularizedLoss, resolve_class_weights
 from seg_l1.models.drop_connect import DropConnect
+from seg_l1.models.layers import eval_mode
 from seg_l1.models.whole_batch import convert_whole_batch
 from seg_l1.penalties import Penalty, Zero
 from seg_l1.runs.files import Config
@@ -33,7 +34,7 @@ from seg_l1.solvers.proximal import Proximal
 from seg_l1.solvers.subgradient import Subgradient
 from seg_l1.training.instantiate import instantiate
 from seg_l1.training.loop import Loop
-from seg_l1.training.network import build_model, find_device, load_start
+from seg_l1.training.network import build_model, find_device, fitting_the_images, load_start
 from seg_l1.training.optimizer import build_optimizer
 from seg_l1.training.settings import Settings
 
@@ -234,9 +235,12 @@ def _with_costs(
     cost = regularizer.get("cost", "none")  # older runs have no such key
     if cost == "none" or isinstance(penalty, Zero):
         return tensors
+    example = batches.fixed[0][0][:1]
+    with fitting_the_images(), eval_mode(model), torch.no_grad():
+        model(example)  # what it raises has nothing to do with costs
     factors = cost_factors(
         model,
-        batches.fixed[0][0][:1],
+        example,
         tensors,
         cost=cost,
         power=regularizer["cost_power"],

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 
 from seg_l1 import distributed
-from seg_l1.errors import UserError, first_line
 from seg_l1.metrics import shrinkage, sparsity
 from seg_l1.runs.summary import RunSummary
 from seg_l1.scope import coverage, is_partial
 from seg_l1.training.build import Experiment
+from seg_l1.training.network import fitting_the_images
 
 
 def first_summary(experiment: Experiment) -> RunSummary:
@@ -22,13 +22,11 @@ def first_summary(experiment: Experiment) -> RunSummary:
     device = next(loop.model.parameters()).device
     image = torch.zeros(1, *loop.fixed[0][0].shape[1:], device=device)
     tile = loop.settings.tile
-    try:
+    with fitting_the_images():
         if tile and (tile[0] < image.shape[2] or tile[1] < image.shape[3]):
             loop.model.eval()(image[..., : tile[0], : tile[1]])
         multiply_adds = sparsity.multiply_adds(loop.model, image)
         scale_invariant = shrinkage.scale_invariant_layers(loop.model, image)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"model: does not fit the images ({first_line(error)})") from error
     notes = shrinkage.notes(experiment.config, loop.tensors, scale_invariant)
     if is_partial(experiment.rules, loop.tensors):
         notes.append(f"{coverage(loop.tensors)}; regularizer.scope can include them")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,15 @@ def build_model(
     left_out = () if pretrained else ("weights", "weights_backbone", "encoder_weights")
     spec = {k: None if k in left_out else v for k, v in config["model"].items()}
     return instantiate("model", spec, in_channels=channels, num_classes=num_classes)
+
+
+@contextmanager
+def fitting_the_images() -> Iterator[None]:
+    """Context manager: what a network raises on images of the data becomes a UserError."""
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"model: does not fit the images ({first_line(error)})") from error
 
 
 def load_weights(model: nn.Module, checkpoint: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from seg_l1.data.batches import Batches
 from seg_l1.experiments import jobs
 from seg_l1.penalties import L1, Zero
 from seg_l1.runs import checkpoints
+from seg_l1.runs.files import Config
 from seg_l1.training.build import build
 from tests.support.penalties import FIRST
 
@@ -77,15 +78,21 @@ FLOAT32 = {
 """In float32, where 20 steps do not magnify rounding beyond 1e-6."""
 
 
+def composed(words: list[str]) -> Config:
+    """Composes `words`, with L1 where they name no regularizer."""
+    named = any(word.startswith("regularizer=") for word in words)
+    return compose_plain([*COMMON, *([] if named else ["regularizer=l1"]), *words])
+
+
 def compose_all() -> None:
     """Composes what is trained, so that processes that are forked need not."""
     for words in [*CASES.values(), *FLOAT32.values(), *(words for words, _ in FAULTS.values())]:
-        compose_plain([*COMMON, *words])
+        composed(words)
 
 
 def train(words: list[str], *, double: bool = True) -> dict[str, Any]:
     """Trains one configuration; returns weights, last row, and the counts of the validation."""
-    config = compose_plain([*COMMON, *words])
+    config = composed(words)
     with float64() if double else nullcontext():
         checkpoints.seed_everything(config["seed"])
         loop = build(config, jobs.read_data(config)).loop
