@@ -49,7 +49,7 @@ def choice(plan: Plan, selection: Selection, *, chosen: float, times: Mapping[st
     known = not np.isnan(shares).all()
     if known:  # on two lines, so that the table has no more than 100 columns
         columns = [name.replace("/last ", "/last\n").replace(". ", ".\n") for name in columns]
-        columns[-1:] = ["multiply-\nadds", "latency", ""]
+        columns[-1:] = ["multiply-\nadds", "time", ""]
     for name in columns:
         table.add_column(name, justify="right" if name else "left", no_wrap=not name)
     zeros, gaps = (plan.scores(k).mean(0) for k in ("sparsity/exact", "gap/miou"))
