@@ -61,7 +61,7 @@ def choice(plan: Plan, selection: Selection, *, chosen: float, times: Mapping[st
         cells += ["-" if math.isnan(gaps[index]) else f"{gaps[index]:+.3f}"]
         cells += [share_text(shares[index]), share_text(latency[index])] if known else []
         marks = ["best"] * (index == selection.best)
-        marks += ["one std. error"] * (index == selection.one_se and len(plan.jobs) > 1)
+        marks += ["one s.e."] * (index == selection.one_se and len(plan.jobs) > 1)
         table.add_row(*cells, ", ".join(marks) + (" <- chosen" if alpha == chosen else ""))
     ends = {0: ("largest", "high"), len(selection.alphas) - 1: ("smallest", "low")}
     if len(selection.alphas) > 1 and selection.best in ends:
