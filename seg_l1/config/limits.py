@@ -122,7 +122,7 @@ LIMITS: dict[str, Limit] = {
     "target.limit": or_null(number(0, above=True)),
     "target.runtime": choice("torch", "onnxruntime"),
     "target.dense": number(0, below=1),
-    "target.penalized": number(0, above=True, below=1),
+    "target.penalized": or_null(number(0, above=True, below=1)),
     "path.num": whole(1),
     "path.high": share(),
     "path.low": share(),
