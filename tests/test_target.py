@@ -136,8 +136,14 @@ def test_a_target_brings_a_regularizer_which_can_be_given_anew():
     assert (config["name"], config["cost"], config["cost_power"]) == ("group_l1", "parameters", 0.5)
     config = compose_plain(["target=parameters", "regularizer=l1", "regularizer.cost=none"])
     assert (config["regularizer"]["name"], config["regularizer"]["cost"]) == ("l1", "none")
-    assert compose_plain([])["regularizer"]["name"] == "l1"
-    assert compose_plain([])["regularizer"]["cost"] == "none"
+    plain = compose_plain(["regularizer=l1"])["regularizer"]
+    assert (plain["name"], plain["cost"], plain["schedule_start"]) == ("l1", "none", 0)
+
+
+def test_the_default_job_has_costs_and_begins_its_penalty_late():
+    default = compose_plain(["trainer.epochs=40"])["regularizer"]
+    assert (default["name"], default["cost"]) == ("cost_group_l1", "multiply_adds")
+    assert default["schedule_start"] == 12
 
 
 @pytest.mark.parametrize(
