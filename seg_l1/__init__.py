@@ -1,6 +1,6 @@
 """seg_l1: image segmentation with a penalty on the weights, and what the penalty did.
 
-For other programs: `from seg_l1 import attach, compact, Rule, penalties`.
+For other programs: `from seg_l1 import attach, compact, load, Rule, penalties`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from seg_l1.compaction import compact
     from seg_l1.scope import Rule
     from seg_l1.solvers.attach import attach
+    from seg_l1.training.segmenter import load
 
-__all__ = ["Rule", "attach", "compact", "penalties"]
+__all__ = ["Rule", "attach", "compact", "load", "penalties"]
 __version__ = "0.1.0"
 
 _MODULES = {
     "attach": "seg_l1.solvers.attach",
     "compact": "seg_l1.compaction",
+    "load": "seg_l1.training.segmenter",
     "Rule": "seg_l1.scope",
 }
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from seg_l1 import load
 from seg_l1.cli.main import main
 from seg_l1.data.resample import resize_score, resize_scores
 from seg_l1.deployment import onnx_file, pixel_network
@@ -115,6 +116,7 @@ def test_pixels_go_in_as_they_are(made):
 def test_predict_needs_no_torch(made):
     code = """
 import sys
+from seg_l1 import load
 from seg_l1.cli.main import main
 
 assert main(["predict", "model=run/model.onnx", "input=images", "output=out"]) == 0
@@ -279,3 +281,22 @@ def test_a_file_of_one_size_refuses_others():
     session = Session(lambda images: np.zeros((1, 1, 32, 32)), ("batch", 3, 32, 32))
     with pytest.raises(UserError, match=r"images of 32x32 .* got 32x40"):
         OnnxPredictor(session, about)(Image.new("RGB", (40, 20)))
+
+
+def test_load_takes_runs_and_files_alike(made):
+    """Two lines of Python give what `seg-l1 predict` gives, of a run and of its ONNX file."""
+    network, file = load("run"), load("run/model.onnx")
+    predictor = load_predictor("run")
+    assert network.classes == file.classes == predictor.classes
+    images = sorted((made / "images").iterdir())
+    for path, picture in zip(images, pictures(made), strict=True):
+        ids = network(path)
+        assert (ids == predictor(picture)[0]).all()
+        assert (ids == file(path)).mean() > 0.999
+        ours, theirs = network(path, scores=True), file(path, scores=True)
+        assert ours.shape == theirs.shape == (len(network.classes), *ids.shape)
+        assert np.allclose(ours, theirs, atol=1e-3)
+    classes_alone = load("classes.onnx")
+    assert (classes_alone(images[0]) == file(images[0])).all()
+    with pytest.raises(UserError, match="gives classes alone"):
+        classes_alone(images[0], scores=True)

@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
 import seg_l1
-from seg_l1 import Rule, attach, penalties
+from seg_l1 import Rule, attach, load, penalties
 from seg_l1.compaction import compact
 from seg_l1.solvers import metric
 from seg_l1.solvers.dual_averaging import DualAveraging
@@ -68,9 +68,23 @@ def test_three_lines_in_a_plain_loop_on_a_torchvision_classifier():
 
 def test_what_the_package_offers_is_listed_and_can_be_had():
     assert set(seg_l1.__all__) <= set(dir(seg_l1))
-    assert [getattr(seg_l1, name) for name in seg_l1.__all__] == [Rule, attach, compact, penalties]
+    assert [getattr(seg_l1, name) for name in seg_l1.__all__] == [
+        Rule, attach, compact, load, penalties,
+    ]  # fmt: skip
     with pytest.raises(AttributeError, match="no attribute 'atach'"):
         _ = seg_l1.atach
+
+
+@pytest.mark.slow
+def test_an_onnx_file_is_loaded_without_torch():
+    code = (
+        "import sys; from seg_l1 import load\n"
+        "try: load('no.onnx')\n"
+        "except Exception as error: print(error)\n"
+        "assert 'torch' not in sys.modules and 'hydra' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and "no.onnx" in done.stdout, done.stderr
 
 
 @pytest.mark.slow

@@ -100,6 +100,35 @@ class OnnxPredictor:
             UserError: if the file has a fixed size, and the picture does not get to it.
         """
         size = (picture.height, picture.width)
+        ids, scores, confidence = self._of(picture, keep=self.image_size is not None)
+        if ids.shape == size:
+            return ids, confidence
+        if scores is None:
+            return resize_ids(ids, size), confidence
+        return _upsampled_argmax(scores, size), confidence
+
+    def probabilities(self, picture: Picture) -> np.ndarray:
+        """Returns the softmax (K, H, W) float32 of the logits at the size of a picture.
+
+        Raises:
+            UserError: if the file gives classes, or see `__call__`.
+        """
+        if self.about.output != "scores":
+            raise UserError(
+                "scores: this file gives classes alone; export the run without output=classes"
+            )
+        size = (picture.height, picture.width)
+        _, scores, _ = self._of(picture, keep=True)
+        assert scores is not None
+        if scores.shape[1:] != size:
+            scores = np.stack([resize_score(score, size) for score in scores])
+        powers = np.exp(scores - scores.max(0))
+        probabilities: np.ndarray = powers / powers.sum(0)
+        return probabilities
+
+    def _of(self, picture: Picture, *, keep: bool) -> tuple[np.ndarray, np.ndarray | None, float]:
+        """Returns what `_whole` does, of a picture that is resized or padded if it has to be."""
+        size = (picture.height, picture.width)
         padded = self.about.fit == "pad"
         pixels = as_pixels(picture, self.about.channels, None if padded else self.image_size)
         part: tuple[slice, ...] = (...,)  # type: ignore[assignment]
@@ -110,12 +139,7 @@ class OnnxPredictor:
             top, left = rows // 2, columns // 2
             pixels = np.pad(pixels, ((0, 0), (top, rows - top), (left, columns - left)))
             part = (slice(top, top + size[0]), slice(left, left + size[1]))
-        ids, scores, confidence = self._whole(pixels, part, keep=self.image_size is not None)
-        if ids.shape == size:
-            return ids, confidence
-        if scores is None:
-            return resize_ids(ids, size), confidence
-        return _upsampled_argmax(scores, size), confidence
+        return self._whole(pixels, part, keep=keep)
 
     def _whole(
         self, pixels: np.ndarray, part: tuple[slice, ...], *, keep: bool

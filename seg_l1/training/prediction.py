@@ -71,9 +71,29 @@ class Predictor:
             total += float(best.sum(dtype=torch.float64))
         return ids.numpy(), total / ids.numel()
 
+    @torch.no_grad()
+    def probabilities(self, picture: Picture) -> np.ndarray:
+        """Returns the softmax (K, H, W) float32 of the logits at the size of a picture."""
+        self.model.eval()
+        size = (picture.height, picture.width)
+        logits = self._logits_at(picture, self.image_size)
+        if logits.shape[-2:] != size:
+            logits = torch.stack([resize_scores(one[None, None], size)[0] for one in logits[0]], 1)
+        return logits.softmax(1)[0].cpu().numpy()
+
     def _at_size(self, picture: Picture, image_size: tuple[int, int]) -> tuple[np.ndarray, float]:
+        logits = self._logits_at(picture, image_size)
+        confidence = float(logits.softmax(1).amax(1).mean())
+        size = (picture.height, picture.width)
+        return _upsampled_argmax(logits, size).cpu().numpy(), confidence
+
+    def _logits_at(self, picture: Picture, image_size: tuple[int, int] | None) -> Tensor:
+        """The logits (1, K, h, w) of a picture that is resized or padded to `image_size`, if any.
+
+        Where it is padded they are of the picture's own size.
+        """
         height, width = picture.height, picture.width
-        if self.resize_mode == "pad":
+        if image_size is not None and self.resize_mode == "pad":
             image = as_tensor(picture, len(self.mean), None)[None]
             rows, columns = (
                 max(0, a - b) for a, b in zip(image_size, (height, width), strict=True)
@@ -81,12 +101,9 @@ class Predictor:
             top, left = rows // 2, columns // 2
             image = pad(image, (left, columns - left, top, rows - top))
             logits = tiled(self._logits, image, self.tile, self.overlap)
-            logits = logits[..., top : top + height, left : left + width]
-        else:
-            image = as_tensor(picture, len(self.mean), image_size)[None]
-            logits = tiled(self._logits, image, self.tile, self.overlap)
-        confidence = float(logits.softmax(1).amax(1).mean())
-        return _upsampled_argmax(logits, (height, width)).cpu().numpy(), confidence
+            return logits[..., top : top + height, left : left + width]
+        image = as_tensor(picture, len(self.mean), image_size)[None]
+        return tiled(self._logits, image, self.tile, self.overlap)
 
     def _logits(self, images: Tensor) -> Tensor:
         """Maps uint8 images (N, C, H, W) to logits (N, K, H, W) in float32."""
