@@ -26,6 +26,7 @@ NEW_KEYS: dict[str, dict[str, Any]] = {
         "dense": 0.0,
         "penalized": 0.7,
     },
+    "path": {"budget": None},
     "trainer": {"compact": True},
 }
 """What runs of versions that did not have these keys amount to."""
