@@ -159,7 +159,8 @@ def test_the_default_job_has_costs_and_begins_its_penalty_late():
         (["target=flops"], "multiply_adds"),
         (["target.limit=10"], "give a larger one"),
         (["target.limit=1e12"], "give a smaller one"),
-        (["regularizer.schedule_start=1"], "leave it out"),
+        (["regularizer.schedule_start=1"], "give regularizer.schedule_start=0"),
+        (["regularizer=cost_group_l1"], "give regularizer.schedule_start=0"),
     ],
 )
 def test_what_cannot_be_is_refused_at_once(words, expected, command, tmp_path):
