@@ -361,6 +361,17 @@ def test_a_path_is_cut_to_its_budget_before_it_is_relaxed():
         sizes.cut(loop, 1e-6)
 
 
+def test_the_mean_over_the_jobs_is_what_has_to_be_within_a_budget(monkeypatch):
+    shares = np.array([[0.1, 0.20, 0.2501, 0.9], [0.1, 0.30, 0.2503, np.nan]])
+    monkeypatch.setattr(sizes, "shares", lambda plan: shares)
+    assert sizes.within(None, 0.25).tolist() == [True, True, False, False]
+    with pytest.raises(UserError, match=r"the smallest network of this path has 0\.100"):
+        sizes.within(None, 0.099)
+    monkeypatch.setattr(sizes, "shares", lambda plan: np.full((2, 4), np.nan))
+    with pytest.raises(UserError, match="not known"):
+        sizes.within(None, 0.5)
+
+
 def test_a_blend_is_a_mean_of_the_two_networks():
     one, other = nn.Conv2d(2, 2, 3), nn.Conv2d(2, 2, 3)
     first, second = deepcopy(one.weight.data), other.weight.data
