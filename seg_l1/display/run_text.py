@@ -128,11 +128,12 @@ def closing_text(
     """Returns scores and files of a finished run, and commands for the next steps.
 
     Args:
-        compact: the compact network, if it has been saved in the run.
+        compact: the compact network; it is saved in the run unless it is unchanged.
         target: what `target_line` returns.
     """
     files = (run.preview, run.metrics, run.summary, run.weights, run.best)
     tested = f", test {test['miou']:.4f}" if test else ""
+    saved = compact is not None and not compact.is_unchanged
     small = "".join(f"\n{line}" for line in (target, compact and compact_line(compact)) if line)
     return "\n".join(
         [
@@ -141,7 +142,7 @@ def closing_text(
             f"\nall results are in {run.path}",
             "".join(f"  {file.relative_to(run.path)}" for file in files),
             "\nnext:",
-            *(f"  {line}" for line in _next_commands(run, overrides, alpha, compact is not None)),
+            *(f"  {line}" for line in _next_commands(run, overrides, alpha, saved)),
         ]
     )
 
