@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from seg_l1 import penalties
     from seg_l1.compaction import compact
     from seg_l1.scope import Rule
-    from seg_l1.solvers.attach import attach
+    from seg_l1.training.attach import attach
     from seg_l1.training.segmenter import load
 
 __all__ = ["Rule", "attach", "compact", "load", "penalties"]
 __version__ = "0.1.0"
 
 _MODULES = {
-    "attach": "seg_l1.solvers.attach",
+    "attach": "seg_l1.training.attach",
     "compact": "seg_l1.compaction",
     "load": "seg_l1.training.segmenter",
     "Rule": "seg_l1.scope",

@@ -19,6 +19,7 @@ from seg_l1.data.split import SegmentationData
 from seg_l1.models import TrainingOutput
 from seg_l1.penalties import Penalty
 from seg_l1.scope import ScopedTensor
+from seg_l1.solvers.blocks import blocks
 
 
 class PerPixel(nn.Module):
@@ -239,7 +240,7 @@ class Terms(NamedTuple):
 
 
 class RegularizedLoss(nn.Module):
-    """F = ℓ(y, ŷ) + strength·Σ_t ω_t·R(w_t) over the penalized tensors of a scope.
+    """F = ℓ(y, ŷ) + strength·Σ_t ω_t·R(w_t) over the penalized tensors (or groups) of a scope.
 
     The solver `subgradient` follows the gradient of the total, `proximal` that of the data term;
     both report the same objective.
@@ -252,6 +253,7 @@ class RegularizedLoss(nn.Module):
         self.criterion = criterion
         self.penalty = penalty
         self.tensors = [entry for entry in tensors if entry.penalized]
+        self.blocks = blocks(penalty, self.tensors)
 
     def forward(self, logits: Tensor, target: Tensor, strength: float = 1.0) -> Terms:
         data, penalty = self.criterion(logits, target), self.penalty_term(strength)
@@ -259,7 +261,8 @@ class RegularizedLoss(nn.Module):
 
     def penalty_term(self, strength: float) -> Tensor:
         """Returns strength·Σ_t ω_t·R(w_t); costs one pass over the weights."""
-        values = [e.factor * self.penalty.value(e.groups_first) for e in self.tensors]
+        weights = [scoped.tensor for scoped in self.tensors]
+        values = [b.factor * self.penalty.value(b.gather(weights)) for b in self.blocks]
         return strength * torch.stack(values).sum() if values else torch.zeros(())
 
 

@@ -23,9 +23,9 @@ class Penalty(Protocol):
     """What a solver asks of a penalty. One that has no `prox` is for `factorized` alone.
 
     A class says what is special about it by attributes, which are false if it has none: `grouped`
-    (axis 0 counts groups), `decoupled` (the prox ignores the optimizer's metric), `scales` (the
-    prox multiplies by slowly changing numbers), `depth` (factors whose least L2 is R). `convex` is
-    true if it has none.
+    (axis 0 counts groups), `across_tensors` (groups go across tensors, see `solvers.blocks`),
+    `decoupled` (the prox ignores the optimizer's metric), `scales` (the prox multiplies by slowly
+    changing numbers), `depth` (factors whose least L2 is R). `convex` is true if it has none.
     """
 
     def value(self, w: Tensor) -> Tensor:
@@ -244,6 +244,18 @@ class GroupL1:
         unit = rows / norms.clamp_min(torch.finfo(w.dtype).tiny)[:, None]
         alive = torch.linalg.vector_norm(grads + strength * unit, dim=1)
         return torch.where(norms == 0, zero, alive)
+
+
+@dataclass(frozen=True)
+class ChannelL1(GroupL1):
+    """R(w) = Σ_g √p·‖w_g‖, where a group is all that vanishes with a channel.
+
+    These are the slices of kernels that compute it, their biases, and the scales and offsets of its
+    norm layers, in all layers whose outputs are added. Axis 0 of w counts channels: see
+    `seg_l1.solvers.blocks`.
+    """
+
+    across_tensors = True
 
 
 @dataclass(frozen=True)

@@ -82,6 +82,8 @@ class ScopedTensor:
         no_group_reason: why no axis counts output channels, or "".
         kind: class of the module that owns the tensor.
         flat: whether it is a flat shard of `FullyShardedDataParallel`.
+        channels: of each slice along `axis` the number of the channel that it vanishes with; None
+            unless `compaction.channel_groups` found them.
     """
 
     name: str
@@ -93,6 +95,7 @@ class ScopedTensor:
     no_group_reason: str = ""
     kind: type[nn.Module] = nn.Module
     flat: bool = False
+    channels: tuple[int, ...] | None = None
 
     @property
     def local(self) -> Tensor:

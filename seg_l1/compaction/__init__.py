@@ -1,6 +1,7 @@
 """Compaction: from a network with zeros to a smaller one with the same outputs."""
 
 from seg_l1.compaction.capture import CaptureError
+from seg_l1.compaction.channel_groups import channel_groups
 from seg_l1.compaction.compact import (
     CompactionError,
     CompactModel,
@@ -16,6 +17,7 @@ __all__ = [
     "CompactionError",
     "Compactor",
     "LayerChannels",
+    "channel_groups",
     "compact",
     "set_shapes",
 ]

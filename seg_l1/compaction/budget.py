@@ -19,6 +19,7 @@ from seg_l1.compaction.rules import RULES
 from seg_l1.metrics.sparsity import multiply_adds
 from seg_l1.penalties import Penalty
 from seg_l1.scope import ScopedTensor
+from seg_l1.solvers.blocks import blocks
 
 MEASURES = ("multiply_adds", "parameters")
 
@@ -141,9 +142,7 @@ class CostModel:
     ) -> Selection:
         """The channels that stay after a proximal step; the weights stay as they are."""
         with self.restored():
-            for scoped in tensors:
-                if scoped.penalized:
-                    _step(scoped.groups_first, step * scoped.factor, penalty)
+            _take_step(step, penalty, [scoped for scoped in tensors if scoped.penalized])
             return self._close()
 
     def _close(self) -> Selection:
@@ -193,13 +192,20 @@ class CostModel:
         )
 
 
-def _step(w: Tensor, step: float, penalty: Penalty) -> None:
-    """Takes a proximal step; if no channel outlasts it, the largest one stays as it was."""
-    after = penalty.prox(w, step)
-    if not after.any() and w.ndim > 1:
-        largest = int(w.flatten(1).square().sum(1).argmax())
-        after[largest] = w[largest]
-    w.copy_(after)
+def _take_step(step: float, penalty: Penalty, tensors: Sequence[ScopedTensor]) -> None:
+    """Takes a proximal step; of a kernel that would vanish, the largest group stays as it was."""
+    weights, before = [scoped.tensor for scoped in tensors], []
+    for block in blocks(penalty, tensors):
+        w = block.gather(weights)
+        before.append((block, w.clone()))
+        block.store(penalty.prox(w, step * block.factor, out=w), weights)
+    for block, old in before:
+        kernels = [weights[index] for index in block.indices if weights[index].ndim > 1]
+        if not all(kernel.any() for kernel in kernels):
+            largest = int(old.flatten(1).square().sum(1).argmax())
+            w = block.gather(weights)
+            w[largest] = old[largest]
+            block.store(w, weights)
 
 
 def _entries(shape: tuple[int, ...], sliced: dict[int, np.ndarray], kept: Mask) -> int:

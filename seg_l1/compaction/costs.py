@@ -36,10 +36,11 @@ def cost_factors(
     A weight of a kernel costs its multiply-adds for one image, which are the pixels of the output
     of its convolution, or 1 parameter. For a penalty on groups it is what the compact network saves
     when a group is zero, divided by the number of its weights: its own weights, and those of other
-    layers that read its channel. A tensor with one dimension, such as the scales of a norm layer,
-    costs what its channels cost. Channels of the output of the network, and those that an operator
-    without a rule needs, cannot go, so that only their own weights count. A tensor of which no cost
-    is known has ω = 1: one that the network does not use, or that only such an operator reads.
+    layers that read its channel. Of groups across tensors all weights cost the same. A tensor with
+    one dimension, such as the scales of a norm layer, costs what its channels cost. Channels of the
+    output of the network, and those that an operator without a rule needs, cannot go, so that only
+    their own weights count. A tensor of which no cost is known has ω = 1: one that the network does
+    not use, or that only such an operator reads.
 
     The mean over all other penalized weights is 1, so that α keeps its meaning. The sizes are those
     of `model` as it is, and do not change as weights become zero: the objective is the same from
@@ -66,7 +67,7 @@ def cost_factors(
             graph = Program(model, [example]).graph(RULES)
     except CaptureError as error:
         raise UserError(f"regularizer.cost={cost}: {error}; use regularizer.cost=none") from error
-    prices = _Prices(graph, model, cost)
+    prices = _Prices(graph, model, tensors, cost)
     costs = [
         prices.of(scoped, grouped=grouped) ** power if scoped.penalized else 0.0
         for scoped in tensors
@@ -98,7 +99,9 @@ class _Parameter(NamedTuple):
 class _Prices:
     """The costs of the weights of a network."""
 
-    def __init__(self, graph: Graph, model: nn.Module, cost: str) -> None:
+    def __init__(
+        self, graph: Graph, model: nn.Module, tensors: Sequence[ScopedTensor], cost: str
+    ) -> None:
         self.fixed: Mask = link(graph)
         prices: dict[int, float] = defaultdict(float)
         if cost == "parameters":
@@ -114,11 +117,19 @@ class _Prices:
         }
         self.names = {name: id(value) for name, value in graph.parameters.items()}
         self.savings: dict[int, float] = {}
+        self.grouped: dict[int, list[tuple[_Parameter, float]]] = defaultdict(list)
+        for scoped in tensors:
+            if scoped.channels is not None and scoped.name in self.names:
+                found = self.parameters[self.names[scoped.name]]
+                for channel in scoped.channels:
+                    self.grouped[channel].append((found, found.entries / len(scoped.channels)))
 
     def of(self, scoped: ScopedTensor, *, grouped: bool) -> float:
         """Returns the cost of a weight of a tensor; 0 if it is not known."""
         found = self.parameters.get(self.names.get(scoped.name, 0))
         by_channel = grouped or scoped.tensor.ndim == 1
+        if found is not None and scoped.channels is not None:
+            return float(np.mean([self._of_group(channel) for channel in scoped.channels]))
         if found is not None and by_channel and (axis := self._axis(found, scoped)) is not None:
             return self._of_channels(found, axis)
         return 0.0 if found is None else found.price
@@ -134,6 +145,13 @@ class _Prices:
         own = found.price * per_channel
         savings = [own if self.fixed[c] else self._saving(int(c)) for c in found.sliced[axis]]
         return float(np.mean(savings)) / per_channel
+
+    def _of_group(self, channel: int) -> float:
+        """Returns what a channel saves, per weight of a group across tensors."""
+        members = self.grouped[channel]
+        own = sum(found.price * weights for found, weights in members)
+        saved = own if self.fixed[channel] else self._saving(channel)
+        return saved / sum(weights for _, weights in members)
 
     def _saving(self, channel: int) -> float:
         if channel not in self.savings:

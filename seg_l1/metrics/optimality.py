@@ -18,6 +18,7 @@ from seg_l1.models.drop_connect import STOCHASTIC_LAYERS
 from seg_l1.penalties import Penalty, Zero
 from seg_l1.scope import ScopedTensor
 from seg_l1.solvers import Solver
+from seg_l1.solvers.blocks import blocks
 from seg_l1.solvers.metric import prox_step
 
 NAMES = ("kkt/zeros", "kkt/support", "kkt/mapping")
@@ -85,14 +86,15 @@ def certificate(
     """
     zeros = optimal = 0
     largest = [torch.zeros(())]
-    for scoped, grad in zip(tensors, grads, strict=True):
-        w = scoped.groups_first
-        distance = penalty.distance(w, scoped.along(grad), strength * scoped.factor)
+    weights = [scoped.tensor for scoped in tensors]
+    for block in blocks(penalty, tensors):
+        w = block.gather(weights)
+        distance = penalty.distance(w, block.gather(grads), strength * block.factor)
         alive = w != 0 if distance.shape == w.shape else (w != 0).reshape(len(w), -1).any(1)
         optimal += int((distance[~alive] == 0).sum())
         zeros += int((~alive).sum())
         if bool(alive.any()) and strength and not isinstance(penalty, Zero):
-            largest.append((distance[alive].amax() / (strength * scoped.factor)).cpu())
+            largest.append((distance[alive].amax() / (strength * block.factor)).cpu())
     return {
         "kkt/zeros": optimal / zeros if zeros else float("nan"),
         "kkt/support": float(torch.stack(largest).max()) if len(largest) > 1 else float("nan"),
@@ -108,9 +110,8 @@ def mapping_norm(solver: Solver, grads: Sequence[Tensor]) -> float:
     """
     if not hasattr(solver.penalty, "prox"):
         return float("nan")
-    total = torch.zeros(())
-    tensors = zip(solver.penalized_tensors, solver.counts, grads, strict=True)
-    for scoped, count, grad in tensors:
+    units: list[float | Tensor] = []
+    for scoped, count in zip(solver.penalized_tensors, solver.counts, strict=True):
         group = solver.group_of(scoped)
         try:
             lr, count = float(group["lr"]), max(1, count)
@@ -119,8 +120,13 @@ def mapping_norm(solver: Solver, grads: Sequence[Tensor]) -> float:
             return float("nan")
         if not isinstance(unit, Tensor) and unit == 0:
             return float("nan")
-        w, unit = scoped.groups_first, scoped.along(unit)
-        step = unit * solver.strength * scoped.factor
-        moved = w - solver.penalty.prox(w - unit * scoped.along(grad), step)
+        units.append(unit)
+    total = torch.zeros(())
+    weights = [scoped.tensor for scoped in solver.penalized_tensors]
+    for block in blocks(solver.penalty, solver.penalized_tensors):
+        w, grad = block.gather(weights), block.gather(grads)
+        unit = block.along(block.join([units[index] for index in block.indices]))
+        step = unit * solver.strength * block.factor
+        moved = w - solver.penalty.prox(w - unit * grad, step)
         total = total + (moved / unit).square().sum().cpu()
     return float(total.sqrt())

@@ -99,6 +99,8 @@ class DualAveraging(Solver):
         self._require(hasattr(self.penalty, "prox"), "it has no prox; use factorized")
         convex = getattr(self.penalty, "convex", True)
         self._require(convex, "a running sum has no meaning for a penalty that is not convex")
+        inside = not getattr(self.penalty, "across_tensors", False)
+        self._require(inside, "its groups go across tensors; use proximal")
         coupled = not getattr(self.penalty, "decoupled", False)
         self._require(coupled, "a decoupled decay has no running sum; use proximal")
         if weight_decay(self.optimizer):

@@ -18,6 +18,7 @@ from torch import Tensor
 from seg_l1.penalties import Zero
 from seg_l1.scope import local
 from seg_l1.solvers.base import Solver
+from seg_l1.solvers.blocks import blocks
 from seg_l1.solvers.metric import cache_steps, check_metric, prox_step
 from seg_l1.solvers.versions import Versions
 
@@ -30,7 +31,7 @@ CHECK_EVERY = 128
 
 @dataclass
 class PendingStep:
-    """Updates of one tensor that are not applied yet, since float32 would lose them one by one.
+    """Updates of one block that are not applied yet, since float32 would lose them one by one.
 
     Attributes:
         pending: sum of lr·strength of these updates.
@@ -45,7 +46,7 @@ class PendingStep:
 
 @dataclass
 class CachedMetric:
-    """What was expensive to compute for one tensor, where the metric D is a tensor.
+    """What was expensive to compute for one block, where the metric D is a tensor.
 
     Attributes:
         cached: scaled_lr/D; or for groups t/‖x_g‖ of `prox.group_soft_threshold`, by which
@@ -63,7 +64,7 @@ class Proximal(Solver):
     """Applies the prox after every optimizer step, or less often where a step would be lost.
 
     In float32 0.1 − 1e-9 is 0.1: a step lr·α below the resolution of the weights would do nothing
-    for ever. Where that threatens, a tensor's steps are added up and applied at once.
+    for ever. Where that threatens, the steps of a block are added up and applied at once.
 
     What is expensive to compute and changes slowly is cached for some steps (`cache_steps`):
     Adam's 1/D, and for groups in that metric the factors by which they shrink; a change of
@@ -74,34 +75,38 @@ class Proximal(Solver):
     repeatable = True
 
     def _prepare(self) -> None:
-        weights = self.penalized_tensors
+        self.blocks = blocks(self.penalty, self.penalized_tensors)
+        self.weights = [scoped.tensor for scoped in self.penalized_tensors]
         self.caches_factors: bool = getattr(self.penalty, "scales", False)
-        self.next_checks = [0] * len(weights)
-        self.pending_steps = [PendingStep() for _ in weights]
-        self.caches = [CachedMetric() for _ in weights]
-        self.versions = Versions(weights)
+        self.next_checks = [0] * len(self.blocks)
+        self.pending_steps = [PendingStep() for _ in self.blocks]
+        self.caches = [CachedMetric() for _ in self.blocks]
+        self.versions = Versions(self.penalized_tensors)
 
     def before_step(self) -> None:
         """Drops the cached factors of weights that somebody has written since."""
         if self.caches_factors:
-            for index, cache in enumerate(self.caches):
-                cache.cached = None if self.versions.changed(index) else cache.cached
+            for block, cache in zip(self.blocks, self.caches, strict=True):
+                changed = any(self.versions.changed(index) for index in block.indices)
+                cache.cached = None if changed else cache.cached
 
     def after_step(self) -> None:
         """Adds the step of this update to those pending, and applies them where they are due."""
-        stepping = [index for index, steps in enumerate(self.is_stepping) if steps]
+        stepping = [
+            number
+            for number, block in enumerate(self.blocks)
+            if any(self.is_stepping[index] for index in block.indices)
+        ]
         if self.strength:
-            self._update_intervals([i for i in stepping if self.counts[i] >= self.next_checks[i]])
-        groups = self.optimizer.param_groups
-        scaled_lrs = {id(group): float(group["lr"]) * self.strength for group in groups}
-        for index in stepping:
-            step = self.pending_steps[index]
-            step.pending += scaled_lrs[id(self.group_of(self.penalized_tensors[index]))]
+            self._update_intervals([n for n in stepping if self._count(n) >= self.next_checks[n]])
+        for number in stepping:
+            step = self.pending_steps[number]
+            step.pending += self._lr(number) * self.strength
             if step.pending == 0:
                 continue
             step.skipped += 1
             if step.skipped >= step.interval:
-                self._apply_pending(index)
+                self._apply_pending(number)
         self.versions.record_all()
 
     @torch.no_grad()
@@ -111,57 +116,88 @@ class Proximal(Solver):
         The other weights keep their pending shrinkage: applied now it would round to nothing.
         """
         owned = self._all_groups()
-        for index, scoped in enumerate(self.penalized_tensors):
-            step = self.pending_steps[index]
-            if step.skipped and scoped.tensor.requires_grad and id(scoped.tensor) in owned:
-                w = scoped.groups_first
-                threshold = scoped.along(self._threshold(index, step.pending))
+        for number, (block, step) in enumerate(zip(self.blocks, self.pending_steps, strict=True)):
+            members = [self.weights[index] for index in block.indices]
+            if step.skipped and all(t.requires_grad and id(t) in owned for t in members):
+                w = block.gather(self.weights)
+                threshold = block.along(self._threshold(number, step.pending))
                 w.masked_fill_(self.penalty.prox(w, threshold) == 0, 0.0)
-            self.caches[index].cached = None
+                block.store(w, self.weights)
+            self.caches[number].cached = None
 
-    def _apply_pending(self, index: int) -> None:
-        scoped, step, cache = (
-            self.penalized_tensors[index], self.pending_steps[index], self.caches[index]
-        )  # fmt: skip
-        w, scaled_lr = scoped.groups_first, step.pending
+    def _count(self, number: int) -> int:
+        """The steps that the optimizer has taken with a block."""
+        return max(self.counts[index] for index in self.blocks[number].indices)
+
+    def _lr(self, number: int) -> float:
+        """The learning rate of a block: of parameter groups that differ, the largest."""
+        return max(self._lrs(number))
+
+    def _lrs(self, number: int) -> list[float]:
+        members = (self.penalized_tensors[index] for index in self.blocks[number].indices)
+        return [float(self.group_of(scoped)["lr"]) for scoped in members]
+
+    def _apply_pending(self, number: int) -> None:
+        block, step, cache = self.blocks[number], self.pending_steps[number], self.caches[number]
+        scaled_lr = step.pending
         ratio = scaled_lr / cache.scaled_lr if cache.cached is not None else 1.0
         # factors cached for a very different lr·strength would magnify their rounding error
         far = self.caches_factors and not 0.25 <= ratio <= 4
-        most = cache_steps(self.optimizer, self.group_of(scoped), self.counts[index])
+        group = self.group_of(self.penalized_tensors[block.indices[0]])
+        most = cache_steps(self.optimizer, group, self._count(number))
+        w = block.gather(self.weights)
         if cache.cached is None or cache.cache_age >= most or far:
-            self._apply_and_cache(index, scaled_lr)
+            self._apply_and_cache(number, w, scaled_lr)
         elif self.caches_factors:
             w.div_(torch.add(w.new_ones(()), cache.cached, alpha=ratio))
         else:
             if scaled_lr != cache.scaled_lr:
                 cache.cached.mul_(ratio)
                 cache.scaled_lr = scaled_lr
-            self.penalty.prox(w, scoped.along(cache.cached), out=w)
+            self.penalty.prox(w, block.along(cache.cached), out=w)
+        block.store(w, self.weights)
         cache.cache_age += 1
         step.pending, step.skipped = 0.0, 0
 
-    def _apply_and_cache(self, index: int, scaled_lr: float) -> None:
-        scoped, cache = self.penalized_tensors[index], self.caches[index]
-        w, threshold = scoped.groups_first, self._threshold(index, scaled_lr)
+    def _apply_and_cache(self, number: int, w: Tensor, scaled_lr: float) -> None:
+        """Applies the prox to `w`, which is what the block gathers."""
+        cache, threshold = self.caches[number], self._threshold(number, scaled_lr)
+        step = self.blocks[number].along(threshold)
         cache.cached, cache.scaled_lr, cache.cache_age = None, scaled_lr, 0
         if not isinstance(threshold, Tensor):
-            self.penalty.prox(w, threshold, out=w)
+            self.penalty.prox(w, step, out=w)
         elif self.caches_factors:
             before = w.clone()
-            self.penalty.prox(w, scoped.along(threshold), out=w)
+            self.penalty.prox(w, step, out=w)
             cache.cached = (before / w).sub_(1).nan_to_num_(math.inf, math.inf)
         else:
-            self.penalty.prox(w, scoped.along(threshold), out=w)
+            self.penalty.prox(w, step, out=w)
             cache.cached = threshold
 
-    def _threshold(self, index: int, scaled_lr: float) -> float | Tensor:
-        """The step of the prox, in the optimizer's metric where the penalty is in the objective."""
-        scoped, count = self.penalized_tensors[index], self.counts[index]
-        scaled_lr *= scoped.factor
+    def _threshold(self, number: int, scaled_lr: float) -> float | Tensor:
+        """The step of the prox, in the optimizer's metric where the penalty is in the objective.
+
+        Args:
+            scaled_lr: lr·strength, with the learning rate of the block.
+        """
+        block = self.blocks[number]
+        scaled_lr *= block.factor
         if not self._needs_metric:
             return scaled_lr
-        group = self.group_of(scoped)
-        step = prox_step(self.optimizer, group, scoped.tensor, scaled_lr, count)
+        lrs, largest = self._lrs(number), self._lr(number)
+        return block.join(
+            [
+                self._step_of(index, scaled_lr * (lr / largest if largest else 1.0))
+                for index, lr in zip(block.indices, lrs, strict=True)
+            ]
+        )
+
+    def _step_of(self, index: int, scaled_lr: float) -> float | Tensor:
+        """The step of one tensor, in the metric of the optimizer."""
+        scoped = self.penalized_tensors[index]
+        step = prox_step(
+            self.optimizer, self.group_of(scoped), scoped.tensor, scaled_lr, self.counts[index]
+        )
         return local(step) if isinstance(step, Tensor) else step
 
     def state_dict(self) -> dict[str, Any]:
@@ -178,9 +214,10 @@ class Proximal(Solver):
         self.next_checks = list(state["next_checks"])
         self.pending_steps = [PendingStep(**step) for step in state["pending_steps"]]
         self.caches = [CachedMetric(**cache) for cache in state["caches"]]
-        for scoped, cache in zip(self.penalized_tensors, self.caches, strict=True):
+        for block, cache in zip(self.blocks, self.caches, strict=True):
             if cache.cached is not None:
-                cache.cached = cache.cached.to(scoped.local.device, copy=True)
+                device = self.weights[block.indices[0]].device
+                cache.cached = cache.cached.to(device, copy=True)
         self.versions.record_all()
 
     def _check(self) -> None:
@@ -194,7 +231,7 @@ class Proximal(Solver):
         return not (isinstance(self.penalty, Zero) or getattr(self.penalty, "decoupled", False))
 
     def _update_intervals(self, due: Sequence[int]) -> None:
-        """Finds for some tensors the steps to add up, so that their slowest weight moves at all.
+        """Finds for some blocks the steps to add up, so that their slowest weight moves at all.
 
         A weight moves by step·|∂R| per update, so it takes MIN_ULPS·eps·|w| / (step·|∂R|) updates
         to move by `MIN_ULPS` units in its last place. Where ∂R nearly vanishes, as for MCP beneath
@@ -202,25 +239,25 @@ class Proximal(Solver):
         """
         if not due:
             return
-        needed = [self._updates(index).float() for index in due]
-        for index, updates in zip(due, torch.stack(needed).tolist(), strict=True):
-            self.pending_steps[index].interval = max(1, math.ceil(min(updates, 1e6)))
-            self.next_checks[index] = self.counts[index] + CHECK_EVERY
+        needed = [self._updates(number).float() for number in due]
+        for number, updates in zip(due, torch.stack(needed).tolist(), strict=True):
+            self.pending_steps[number].interval = max(1, math.ceil(min(updates, 1e6)))
+            self.next_checks[number] = self._count(number) + CHECK_EVERY
 
-    def _updates(self, index: int) -> Tensor:
+    def _updates(self, number: int) -> Tensor:
         """The updates, as a 0-d tensor, in which the slowest weight moves by `MIN_ULPS`."""
-        scoped = self.penalized_tensors[index]
+        block = self.blocks[number]
         with torch.enable_grad():
-            w = scoped.groups_first.detach().requires_grad_()
+            w = block.gather(self.weights).detach().requires_grad_()
             value = self.penalty.value(w)
-        threshold = self._threshold(index, self.scaled_lr(scoped))
+        threshold = self._threshold(number, self._lr(number) * self.strength)
         resting = not isinstance(threshold, Tensor) and threshold == 0
         if resting or w.numel() == 0 or not value.requires_grad:
             return torch.ones((), device=w.device)
         (subgrad,) = torch.autograd.grad(value, w)
         least = 0.1 * subgrad.abs().amax()
         subgrad = torch.where(subgrad == 0, math.inf, subgrad.abs().clamp_min(least))
-        moved = scoped.along(threshold) * subgrad
+        moved = block.along(threshold) * subgrad
         updates = MIN_ULPS * torch.finfo(w.dtype).eps * w.detach().abs() / moved
         return updates.nan_to_num(0, 0, 0).amax()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from seg_l1.solvers.base import Solver
+from seg_l1.solvers.blocks import blocks
 
 
 class Subgradient(Solver):
@@ -16,19 +17,24 @@ class Subgradient(Solver):
 
     reads_gradients = True
 
+    def _prepare(self) -> None:
+        self.blocks = blocks(self.penalty, self.penalized_tensors)
+
     @torch.enable_grad()
     def before_step(self) -> None:
         if self.strength == 0:
             return
-        for scoped, steps in zip(self.penalized_tensors, self.is_stepping, strict=True):
-            if not steps:
+        weights = [scoped.tensor for scoped in self.penalized_tensors]
+        for block in self.blocks:
+            stepping = [weights[index] for index in block.indices if self.is_stepping[index]]
+            if not stepping:
                 continue
-            value = self.strength * scoped.factor * self.penalty.value(scoped.groups_first)
+            value = self.strength * block.factor * self.penalty.value(block.gather(weights))
             if not value.requires_grad:
                 continue
-            (subgrad,) = torch.autograd.grad(value, scoped.tensor)
-            assert scoped.tensor.grad is not None
-            scoped.tensor.grad.add_(subgrad)
+            for tensor, subgrad in zip(stepping, torch.autograd.grad(value, stepping), strict=True):
+                assert tensor.grad is not None
+                tensor.grad.add_(subgrad)
 
     def _check(self) -> None:
         super()._check()

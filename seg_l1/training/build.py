@@ -12,20 +12,17 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from seg_l1 import distributed
 from seg_l1.compaction import set_shapes
-from seg_l1.compaction.costs import cost_factors
 from seg_l1.data.batches import Batches
 from seg_l1.data.split import SegmentationData
 from seg_l1.errors import UserError
 from seg_l1.losses import RegularizedLoss, resolve_class_weights
 from seg_l1.models.drop_connect import DropConnect
-from seg_l1.models.layers import eval_mode
 from seg_l1.models.whole_batch import convert_whole_batch
-from seg_l1.penalties import Penalty, Zero
+from seg_l1.penalties import Penalty
 from seg_l1.runs.files import Config
 from seg_l1.schedules import Constant, Decay, Ramp, ramp_epochs
-from seg_l1.scope import Rule, ScopedTensor, rules_of, scope
+from seg_l1.scope import Rule, ScopedTensor, rules_of
 from seg_l1.solvers import Solver
 from seg_l1.solvers.dual_averaging import DualAveraging
 from seg_l1.solvers.factorized import Factorized
@@ -34,8 +31,9 @@ from seg_l1.solvers.proximal import Proximal
 from seg_l1.solvers.subgradient import Subgradient
 from seg_l1.training.instantiate import instantiate
 from seg_l1.training.loop import Loop
-from seg_l1.training.network import build_model, find_device, fitting_the_images, load_start
+from seg_l1.training.network import build_model, find_device, load_start
 from seg_l1.training.optimizer import build_optimizer
+from seg_l1.training.penalized import penalized_tensors
 from seg_l1.training.settings import Settings
 
 SOLVERS: dict[str, type[Solver]] = {
@@ -131,7 +129,8 @@ def build(
     batches = _all_batches(config, data, device=device, memory_format=memory_format)
     rules = rules_of(regularizer["scope"])
     penalty = instantiate("regularizer.penalty", regularizer["penalty"])
-    tensors = _with_costs(scope(model, rules), model, batches, regularizer, penalty)
+    example = batches.fixed[0][0][:1]
+    tensors = penalized_tensors(model, example, rules, penalty=penalty, regularizer=regularizer)
     objective = _objective(config, data, penalty, tensors).to(device)
     optimizer = build_optimizer(config["optimizer"], model)
     convert_whole_batch(model, batches.train.batch_size)
@@ -222,32 +221,6 @@ def _crop_only(crop: list[int] | None) -> Any:
     return instantiate(
         "augmentation", {"_target_": "seg_l1.data.augment.Augmentation", **unchanged}
     )
-
-
-def _with_costs(
-    tensors: list[ScopedTensor],
-    model: nn.Module,
-    batches: _AllBatches,
-    regularizer: Config,
-    penalty: Penalty,
-) -> list[ScopedTensor]:
-    """Multiplies the factors of the scope by those of `regularizer.cost`."""
-    cost = regularizer.get("cost", "none")  # older runs have no such key
-    if cost == "none" or isinstance(penalty, Zero):
-        return tensors
-    example = batches.fixed[0][0][:1]
-    with fitting_the_images(), eval_mode(model), torch.no_grad():
-        model(example)  # what it raises has nothing to do with costs
-    factors = cost_factors(
-        model,
-        example,
-        tensors,
-        cost=cost,
-        power=regularizer["cost_power"],
-        grouped=getattr(penalty, "grouped", False),
-    )
-    factors = distributed.broadcast_object(factors)  # images of the ranks may differ in size
-    return [replace(s, factor=s.factor * f) for s, f in zip(tensors, factors, strict=True)]
 
 
 def _objective(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from seg_l1.penalties import Penalty
 from seg_l1.scope import ScopedTensor
+from seg_l1.solvers.blocks import blocks
 
 
 def alpha_grid(largest: float, smallest: float, *, num: int) -> list[float]:
@@ -40,9 +41,9 @@ def zero_share(
         grads: the gradient of the data term of each tensor.
     """
     optimal = total = 0
-    for scoped, grad in zip(tensors, grads, strict=True):
-        zero = torch.zeros_like(scoped.groups_first)
-        distance = penalty.distance(zero, scoped.along(grad), alpha * scoped.factor)
+    for block in blocks(penalty, tensors):
+        grad = block.gather(grads)
+        distance = penalty.distance(torch.zeros_like(grad), grad, alpha * block.factor)
         optimal, total = optimal + int((distance == 0).sum()), total + distance.numel()
     return optimal / max(1, total)
 

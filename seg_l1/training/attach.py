@@ -5,10 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from seg_l1.compaction import channel_groups
 from seg_l1.errors import finite_number
+from seg_l1.models.layers import eval_mode
 from seg_l1.penalties import L1, Penalty
 from seg_l1.scope import DEFAULT_RULES, Rule, coverage, is_partial, left_out, scope
 from seg_l1.solvers.base import Solver
@@ -23,6 +25,7 @@ def attach(
     alpha: float,
     rules: Sequence[Rule] = DEFAULT_RULES,
     solver: type[Solver] = Proximal,
+    example: Tensor | None = None,
 ) -> Solver:
     """After this call, `optimizer.step()` minimizes the loss + alpha·Σ R(w), with exact zeros.
 
@@ -45,23 +48,31 @@ def attach(
         rules: which tensors; the first rule that matches decides (`seg_l1.scope`). By default all
             kernels (see `Rule`), with a warning if these are less than 95 % of the weights.
         solver: how; one of `seg_l1.solvers`.
+        example: a batch of images on the device of the model, for `ChannelL1`: the network is
+            captured to find what vanishes with a channel. Others ignore it.
 
     Raises:
         TypeError: if the metric of the optimizer is unknown, if the solver cannot do this penalty,
             or if the weights are bfloat16 or float16.
         ValueError: if alpha is no finite number ≥ 0, a rule matches nothing, the optimizer lacks a
-            tensor, or shards cut the groups of the penalty.
+            tensor, shards cut the groups of the penalty, or its channels are not known.
     """
     alpha = finite_number("alpha", alpha)
     if not isinstance(model, nn.Module):
         raise TypeError(f"model: got {type(model).__name__}, expected a torch.nn.Module")
     tensors = scope(model, rules)
-    attached = solver(penalty or L1(), tensors, optimizer, strength=alpha)
+    penalty = penalty or L1()
+    if getattr(penalty, "across_tensors", False):
+        if example is None:
+            raise ValueError(f"{type(penalty).__name__} finds its groups by a batch: give example=")
+        with eval_mode(model):
+            tensors = channel_groups(model, example, tensors)
+    attached = solver(penalty, tensors, optimizer, strength=alpha)
     if is_partial(rules, tensors):
-        example = left_out(tensors)[0].name
+        missing = left_out(tensors)[0].name
         warnings.warn(
             f"attach: {coverage(tensors)}. To include one, give"
-            f" rules=[Rule({example!r}), *seg_l1.scope.DEFAULT_RULES]",
+            f" rules=[Rule({missing!r}), *seg_l1.scope.DEFAULT_RULES]",
             stacklevel=2,
         )
     return attached
