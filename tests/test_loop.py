@@ -37,6 +37,7 @@ VARIANTS = {
     "factors": ["regularizer=l1", "regularizer.solver=factorized"],
     "dual averaging, clipping": ["regularizer.solver=dual_averaging", "trainer.clip_norm=0.5"],
     "groups": ["regularizer=group_l1", "regularizer.alpha=1e-3"],
+    "channels": ["regularizer=channel_l1", "regularizer.alpha=1e-3", "optimizer=adamw"],
     "tiny steps": ["regularizer.alpha=1e-9", "optimizer=sgd", "optimizer.lr=1e-4"],
 }
 

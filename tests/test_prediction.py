@@ -158,6 +158,17 @@ def test_a_folder_that_moved_has_the_same_scores(trained, on_street, tmp_path):
     assert evaluate_run(trained, root=str(tmp_path / "moved")) == evaluate_run(trained)
 
 
+@pytest.mark.parametrize("regularizer", ["cost_group_l1", "channel_l1"])
+def test_a_run_whose_penalty_asks_for_an_image_scores_new_ones(regularizer, tmp_path):
+    write_pairs(tmp_path / "mine", 12, size=(24, 32))
+    write_pairs(tmp_path / "new/test", 5, size=(24, 32))
+    words = ["dataset=folder", f"dataset.root={tmp_path / 'mine'}", "dataset.num_classes=2"]
+    words += ["dataset.image_size=[16,32]", f"regularizer={regularizer}", "model.width=4"]
+    words += ["dataset.batch_size=4", "trainer.epochs=1", "device=cpu"]
+    assert main(["train", *words, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
+    assert "test/miou" in evaluate_run(tmp_path / "run", root=str(tmp_path / "new"))
+
+
 @pytest.mark.parametrize("layout", [".", "test", "images/test"])
 def test_new_images_are_scored_as_test(layout, trained, tmp_path):
     write_pairs(tmp_path / "new/made", 5)

@@ -243,6 +243,7 @@ def test_the_home_folder_is_found_behind_an_equals_sign(command, tmp_path, monke
             "*l1",
             {
                 "cost_group_l1",
+                "channel_l1",
                 "group_l1",
                 "l1",
                 "norm_scale_l1",

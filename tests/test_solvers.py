@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -145,7 +146,8 @@ def test_float32_shrinks_as_much_as_float64(penalty, optimizer):
         net = weight(start.tolist(), dtype)
         options = {"lr": 1e-2} if optimizer == "SGD" else {"lr": 1e-5, "eps": 1e-3}
         step = getattr(torch.optim, optimizer)(net.parameters(), **options)
-        solver = Proximal(penalty, scope_of(net), step, strength=2e-6)
+        tensors = [replace(s, channels=tuple(range(6))) for s in scope_of(net)]
+        solver = Proximal(penalty, tensors, step, strength=2e-6)
         for _ in range(1500):
             net.weight.grad = torch.zeros_like(net.weight)
             step.step()

@@ -36,8 +36,14 @@ class Block:
         """Returns the values of the block, axis 0 counting groups: a view."""
         return self.tensors[self.indices[0]].along(values[self.indices[0]])
 
-    def store(self, array: Tensor, values: Sequence[Tensor]) -> None:
-        """Writes what `gather` returned, changed since, where `values` do not share its memory."""
+    def store(
+        self, array: Tensor, values: Sequence[Tensor], only: Sequence[bool] | None = None
+    ) -> None:
+        """Writes what `gather` returned, changed since, where `values` do not share its memory.
+
+        Args:
+            only: which of `values` may be written; None = all.
+        """
 
     def join(self, steps: Sequence[float | Tensor]) -> float | Tensor:
         """Returns the steps of the members, in the order of `indices`, as one step of the block."""
@@ -78,7 +84,9 @@ class ChannelBlock(Block):
             found.append(value.reshape(self.groups, -1))
         return torch.cat(found, 1)
 
-    def store(self, array: Tensor, values: Sequence[Tensor]) -> None:
+    def store(
+        self, array: Tensor, values: Sequence[Tensor], only: Sequence[bool] | None = None
+    ) -> None:
         """Writes the matrix into `values`."""
         begin = 0
         for part in self.parts:
@@ -87,6 +95,8 @@ class ChannelBlock(Block):
             width = value[:1].numel() * slices // self.groups
             new = array[:, begin : begin + width].reshape(slices, *value.shape[1:])
             begin += width
+            if only is not None and not only[part.index]:
+                continue
             if part.rows is None:
                 value.copy_(new)
             else:

@@ -77,6 +77,7 @@ class Proximal(Solver):
     def _prepare(self) -> None:
         self.blocks = blocks(self.penalty, self.penalized_tensors)
         self.weights = [scoped.tensor for scoped in self.penalized_tensors]
+        self.across_tensors: bool = getattr(self.penalty, "across_tensors", False)
         self.caches_factors: bool = getattr(self.penalty, "scales", False)
         self.next_checks = [0] * len(self.blocks)
         self.pending_steps = [PendingStep() for _ in self.blocks]
@@ -122,7 +123,7 @@ class Proximal(Solver):
                 w = block.gather(self.weights)
                 threshold = block.along(self._threshold(number, step.pending))
                 w.masked_fill_(self.penalty.prox(w, threshold) == 0, 0.0)
-                block.store(w, self.weights)
+                block.store(w, self.weights, self.is_stepping)
             self.caches[number].cached = None
 
     def _count(self, number: int) -> int:
@@ -155,7 +156,7 @@ class Proximal(Solver):
                 cache.cached.mul_(ratio)
                 cache.scaled_lr = scaled_lr
             self.penalty.prox(w, block.along(cache.cached), out=w)
-        block.store(w, self.weights)
+        block.store(w, self.weights, self.is_stepping)
         cache.cache_age += 1
         step.pending, step.skipped = 0.0, 0
 
@@ -177,6 +178,8 @@ class Proximal(Solver):
     def _threshold(self, number: int, scaled_lr: float) -> float | Tensor:
         """The step of the prox, in the optimizer's metric where the penalty is in the objective.
 
+        It is 0 for tensors that do not take part in the step, if others of the block do.
+
         Args:
             scaled_lr: lr·strength, with the learning rate of the block.
         """
@@ -195,6 +198,8 @@ class Proximal(Solver):
     def _step_of(self, index: int, scaled_lr: float) -> float | Tensor:
         """The step of one tensor, in the metric of the optimizer."""
         scoped = self.penalized_tensors[index]
+        if self.across_tensors and not self.is_stepping[index]:
+            return 0.0
         step = prox_step(
             self.optimizer, self.group_of(scoped), scoped.tensor, scaled_lr, self.counts[index]
         )

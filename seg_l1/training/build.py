@@ -129,7 +129,7 @@ def build(
     batches = _all_batches(config, data, device=device, memory_format=memory_format)
     rules = rules_of(regularizer["scope"])
     penalty = instantiate("regularizer.penalty", regularizer["penalty"])
-    example = batches.fixed[0][0][:1]
+    example = batches.fixed[0][0][:1] if batches.fixed else None
     tensors = penalized_tensors(model, example, rules, penalty=penalty, regularizer=regularizer)
     objective = _objective(config, data, penalty, tensors).to(device)
     optimizer = build_optimizer(config["optimizer"], model)

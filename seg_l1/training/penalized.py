@@ -20,7 +20,7 @@ from seg_l1.training.network import fitting_the_images
 
 def penalized_tensors(
     model: nn.Module,
-    example: Tensor,
+    example: Tensor | None,
     rules: Sequence[Rule],
     *,
     penalty: Penalty,
@@ -29,7 +29,8 @@ def penalized_tensors(
     """Returns all trainable tensors, with what `regularizer.scope` and `regularizer.cost` say.
 
     Args:
-        example: a batch (1, C, H, W).
+        example: a batch (1, C, H, W); None where there are no images to train on. Then nothing is
+            penalized whose costs or channels it would tell.
         rules: those of `regularizer.scope`.
 
     Raises:
@@ -41,6 +42,8 @@ def penalized_tensors(
     across_tensors = getattr(penalty, "across_tensors", False)
     if isinstance(penalty, Zero) or (cost == "none" and not across_tensors):
         return tensors
+    if example is None:
+        return [replace(scoped, penalized=False) for scoped in tensors]
     with fitting_the_images(), eval_mode(model), torch.no_grad():
         model(example)  # what it raises has nothing to do with costs
     if across_tensors:

@@ -20,6 +20,7 @@ TABLE: dict[str, tuple[float, list[Penalty]]] = {
         [penalties.ElasticNet(ratio) for ratio in (0.25, 0.5, 0.9, 0.0, 1.0)],
     ),
     "group_l1": (7.0, [penalties.GroupL1()]),
+    "channel_l1": (7.0, [penalties.ChannelL1()]),
     "sparse_group_l1": (7.0, [penalties.SparseGroupL1(ratio) for ratio in (0.25, 0.5, 0.9)]),
     "mcp": ((3 - 9 / 7) + 1.75, [penalties.MCP(knot) for knot in (3.5, 1.0, 0.05)]),
     "reweighted_l1": (
