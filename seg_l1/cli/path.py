@@ -27,6 +27,7 @@ from seg_l1.config.check import check_overrides
 from seg_l1.config.compose import plain
 from seg_l1.config.words import parse
 from seg_l1.errors import UserError
+from seg_l1.experiments.recipe import expanded
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -37,6 +38,7 @@ def run(words: list[str]) -> int:
     torchrun.refuse("a path", "start it with python, without torchrun")
     flags, overrides = parse(words)
     _check(flags, overrides)
+    overrides = expanded(flags, overrides)
     config = plain(check_overrides(flags, overrides))
     from seg_l1.experiments.path.controller import run_path  # torch is imported after the checks
 

@@ -20,6 +20,7 @@ from seg_l1.config.hydra_internals import run_job
 from seg_l1.config.words import parse, prepared
 from seg_l1.errors import Interrupted, RunError, UserError
 from seg_l1.experiments.launch import call_hydra
+from seg_l1.experiments.recipe import expanded
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -60,13 +61,16 @@ def run(words: list[str]) -> int:
     """
     words = [prepared(word) for word in words]
     flags, overrides = parse(words)
+    typed = [*flags.overrides]
     _check_resume(flags, overrides)
     if any(override.key_or_group == "resume" for override in overrides):
         return _resume(flags, overrides)
+    overrides = expanded(flags, overrides)
+    flags.overrides = [str(override.input_line) for override in overrides]
     if flags.cfg:
         check_overrides(flags, overrides)
     if flags.cfg or flags.info or flags.hydra_help or flags.shell_completion:
-        others = [word for word in words if word not in flags.overrides]
+        others = [word for word in words if word not in typed]
         arguments = [*flags.overrides, *others]  # hydra's parser wants this order
         call_hydra(arguments, lambda config: None, folders=config_folders(flags))
         return 0

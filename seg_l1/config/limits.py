@@ -77,6 +77,7 @@ LIMITS: dict[str, Limit] = {
     "dataset.parts": whole(1),
     "dataset.seed": whole(0),
     "dataset.batch_size": whole(1),
+    "dataset.repeats": whole(1),
     "dataset.workers": or_null(whole(0, 256)),
     "dataset.class_weights": or_null(_CLASS_WEIGHTS),
     "loss.class_weights": or_null(_CLASS_WEIGHTS),

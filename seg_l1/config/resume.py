@@ -26,6 +26,7 @@ NEW_KEYS: dict[str, dict[str, Any]] = {
         "dense": 0.0,
         "penalized": 0.7,
     },
+    "dataset": {"repeats": 1},
     "path": {"budget": None},
     "trainer": {"compact": True},
 }

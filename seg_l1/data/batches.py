@@ -32,6 +32,7 @@ class Batches:
             full (batch norm on a few images does more harm than they help). Images that differ in
             size come one at a time unless they are augmented: padding would change the scores.
         shuffle: a new order every epoch.
+        repeats: how often each image occurs in an epoch.
         augment: applied to whole batches of uint8 images and masks.
         seed: of order and augmentation.
         workers: processes that read ahead; None = none for data held in memory, else 2.
@@ -45,6 +46,7 @@ class Batches:
         *,
         batch_size: int,
         shuffle: bool = False,
+        repeats: int = 1,
         augment: Augment | None = None,
         seed: int = 0,
         workers: int | None = None,
@@ -55,6 +57,7 @@ class Batches:
         single = self.split.image_size is None and augment is None
         self.batch_size = 1 if single else min(batch_size, len(self.split))
         self.shuffle, self.augment, self.seed = shuffle, augment, seed
+        self.places = range(len(self.split) * repeats)
         in_memory = isinstance(self.split, TensorSplit)
         self.workers = (0 if in_memory else 2) if workers is None else workers
         self.device, self.memory_format = torch.device(device), memory_format
@@ -63,7 +66,7 @@ class Batches:
 
     def __len__(self) -> int:
         """Batches per epoch."""
-        full, rest = divmod(len(self.split), self.batch_size)
+        full, rest = divmod(len(self.places), self.batch_size)
         return full if self.shuffle or not rest else full + 1
 
     def epoch(
@@ -76,11 +79,12 @@ class Batches:
                 may be empty.
         """
         order = (
-            RandomSampler(self.split, generator=_generator(self.seed, number))
+            RandomSampler(self.places, generator=_generator(self.seed, number))
             if self.shuffle
-            else SequentialSampler(self.split)
+            else SequentialSampler(self.places)
         )
-        indices = list(BatchSampler(order, self.batch_size, drop_last=self.shuffle))[start::step]
+        chosen = [place % len(self.split) for place in order]
+        indices = list(BatchSampler(chosen, self.batch_size, drop_last=self.shuffle))[start::step]
         if self.augment is None and range(self.batch_size)[part]:  # the rest need not be read
             indices, part = [batch[part] for batch in indices], slice(None)
         loader: DataLoader[Any] = DataLoader(

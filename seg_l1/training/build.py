@@ -47,7 +47,7 @@ SOLVERS: dict[str, type[Solver]] = {
 EVALUATION_FACTOR = 4
 """Evaluation keeps no activations: its batches are larger than those of the training."""
 
-_BATCH_KEYS = ("batch_size", "workers", "class_weights")
+_BATCH_KEYS = ("batch_size", "repeats", "workers", "class_weights")
 """The keys of a data set that say nothing about its content."""
 
 
@@ -195,7 +195,8 @@ def _all_batches(
     )
     size, augmentation = config["dataset"]["batch_size"], config["augmentation"]
     augment = instantiate("augmentation", augmentation) if augmentation["_target_"] else None
-    train = make("train", batch_size=size, shuffle=True, augment=augment)
+    repeats = config["dataset"].get("repeats", 1)  # older runs have no such key
+    train = make("train", batch_size=size, shuffle=True, repeats=repeats, augment=augment)
     if train.split.image_size is None and size > 1 and not augmentation.get("crop"):
         raise UserError(
             "dataset.image_size=null: images that keep their own sizes make no batch; give"
