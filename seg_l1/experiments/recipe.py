@@ -79,9 +79,8 @@ def fingerprint(data: SegmentationData) -> Fingerprint:
     for place in range(0, count, -(-count // MOST_EXAMINED)):
         mask = train[[place]][1][0].numpy() == rarest
         sizes.append(mask.shape)
-        if mask.any():
-            framed = np.pad(mask, 1)
-            distances.append(distance_transform_edt(framed)[framed])
+        if mask.any() and not mask.all():
+            distances.append(distance_transform_edt(mask)[mask])
     pooled = np.concatenate(distances)
     return Fingerprint(
         images=count,

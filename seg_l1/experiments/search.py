@@ -21,7 +21,7 @@ from seg_l1.display.console import why_interrupted
 from seg_l1.display.terminal import new_console
 from seg_l1.errors import Interrupted, UserError
 from seg_l1.experiments import jobs
-from seg_l1.experiments.space import lines, overrides, read_words
+from seg_l1.experiments.space import lines, overrides, read_words, with_recipe
 from seg_l1.experiments.study import (
     calls_code,
     default_folder,
@@ -66,7 +66,7 @@ def search(typed: Mapping[str, str]) -> int:
     if given == "":
         raise UserError("study: got '', expected a folder; without the key there is a new one")
     folder = Path(given).expanduser() if given else None
-    words = study_words(folder, words)
+    words = study_words(folder, with_recipe(words))
     space, config = read_words(words)
     data = jobs.read_data(config)
     folder = folder or default_folder(words)

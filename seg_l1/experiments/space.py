@@ -12,6 +12,7 @@ from seg_l1.config.compose import compose_plain
 from seg_l1.config.folders import config_groups
 from seg_l1.config.words import parse, prepared
 from seg_l1.errors import UserError, did_you_mean
+from seg_l1.experiments.recipe import expanded
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -55,6 +56,15 @@ def read_words(words: Mapping[str, str]) -> tuple[dict[str, BaseDistribution], C
     check_overrides(*parse(["-m", *lines({**typed, **joined})]))
     first = {key: values[0] for key, values in ends.items()}
     return space, compose_plain(lines({**typed, **first}))
+
+
+def with_recipe(words: Mapping[str, str]) -> dict[str, str]:
+    """Returns the arguments of a search, with those that `experiment=own` stands for."""
+    fixed = {k: v for k, v in overrides(words).items() if distribution(k, v) is None}
+    if fixed.get("experiment") != "own":
+        return dict(words)
+    added = [str(o.input_line).partition("=") for o in expanded(*parse(lines(fixed)))]
+    return {**{key: value for key, _, value in added}, **words}
 
 
 def _ends(spanned: Any) -> Sequence[Any]:

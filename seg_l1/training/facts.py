@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from shlex import quote
+
 import torch
 
 from seg_l1 import distributed
+from seg_l1.config.commands import assignment
 from seg_l1.metrics import shrinkage, sparsity
+from seg_l1.runs.files import Config
 from seg_l1.runs.summary import RunSummary
 from seg_l1.scope import coverage, is_partial
 from seg_l1.training.build import Experiment
 from seg_l1.training.network import fitting_the_images
+
+FEW_STEPS = 1000
+"""In fewer steps than that, networks on photographs often find the background alone."""
 
 
 def first_summary(experiment: Experiment) -> RunSummary:
@@ -35,6 +42,7 @@ def first_summary(experiment: Experiment) -> RunSummary:
             f"batches of {loop.train.batch_size} leave some of {distributed.size()} processes"
             " without an image"
         )
+    notes += few_steps(experiment.config, loop.total_steps)
     return RunSummary(
         "running",
         epochs=loop.settings.epochs,
@@ -44,3 +52,15 @@ def first_summary(experiment: Experiment) -> RunSummary:
         shrinkage=shrinkage.sources(experiment.config),
         notes=notes,
     )
+
+
+def few_steps(config: Config, steps: int) -> list[str]:
+    """Returns a note if a network for one's own images is trained for few optimizer steps."""
+    spec = config["dataset"]
+    if spec["_target_"] != "seg_l1.data.folder.load" or steps >= FEW_STEPS:
+        return []
+    root = quote(assignment("dataset.root", spec["root"]))
+    return [
+        f"{steps:,} optimizer steps in all are few to learn from; experiment=own {root} chooses"
+        " crops, steps and loss that fit the images (or give more trainer.epochs)"
+    ]
