@@ -168,7 +168,7 @@ def test_few_steps_are_named_with_what_to_type():
 def test_a_training_with_a_recipe_learns_what_the_defaults_miss(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "mine")
-    words = ["dataset.root=mine", "trainer.epochs=2", "model.width=4", "regularizer=group_l1"]
+    words = ["dataset.root=mine", "trainer.epochs=1", "model.width=4", "dataset.repeats=20"]
     assert main(["train", "experiment=own", *words, "hydra.run.dir=run"]) == 0
     from seg_l1.runs.directory import RunDirectory
 

@@ -18,6 +18,7 @@ from seg_l1.errors import UserError, did_you_mean
 
 COMMANDS = {
     "train": "train one network, or a sweep with -m; resume either",
+    "look": "show a data set before training: what is in it, and what is odd",
     "path": "choose alpha: a regularization path, cross-validation, and a refit",
     "search": "search hyperparameters with optuna",
     "report": "compare runs and sweeps: tables, figures and tests in one HTML file",

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 
 from seg_l1.config.short_names import short_names
+from seg_l1.display.html import base64, page_style
 from seg_l1.display.run_text import compact_cost
 from seg_l1.report.facts import facts, findings, weak_test
 from seg_l1.report.figures import Picture, Weights, best_weights, figures, shared_classes
@@ -54,7 +54,7 @@ def _render(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     engine.filters |= {
-        "base64": _base64,
+        "base64": base64,
         "change": _change,
         "cost": _cost,
         "p_value": _p_value,
@@ -63,6 +63,7 @@ def _render(
     }
     template = Path(__file__).with_suffix(".html.jinja").read_text("utf-8")
     return engine.from_string(template).render(
+        style=page_style(),
         facts=facts(collection, all_curves),
         findings=findings(all_curves, rows),
         rows=rows,
@@ -79,10 +80,6 @@ def _render(
         weak=weak_test(rows),
         written=time.strftime("%Y-%m-%d %H:%M"),
     )
-
-
-def _base64(content: bytes) -> str:
-    return b64encode(content).decode()
 
 
 def _plus_minus(pair: tuple[float, float], percent: bool = False) -> str:

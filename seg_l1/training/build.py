@@ -194,18 +194,44 @@ def _all_batches(
         memory_format=memory_format,
     )
     size, augmentation = config["dataset"]["batch_size"], config["augmentation"]
-    augment = instantiate("augmentation", augmentation) if augmentation["_target_"] else None
-    repeats = config["dataset"].get("repeats", 1)  # older runs have no such key
-    train = make("train", batch_size=size, shuffle=True, repeats=repeats, augment=augment)
+    train = training_batches(config, data, device=device, memory_format=memory_format)
+    val = make("val", batch_size=EVALUATION_FACTOR * size)
+    test = make("test", batch_size=EVALUATION_FACTOR * size) if "test" in data.splits else None
+    plain = make("train", batch_size=size, augment=_crop_only(augmentation.get("crop")))
+    return _AllBatches(train, val, test, _fixed_sample(plain, config["trainer"]["kkt_images"]))
+
+
+def training_batches(
+    config: Config,
+    data: SegmentationData,
+    *,
+    device: torch.device | str = "cpu",
+    memory_format: torch.memory_format = torch.contiguous_format,
+) -> Batches:
+    """Returns the batches on which a network is trained, shuffled and augmented.
+
+    Raises:
+        UserError: if images of different sizes would have to make a batch.
+    """
+    size, augmentation = config["dataset"]["batch_size"], config["augmentation"]
+    train = Batches(
+        data,
+        "train",
+        batch_size=size,
+        shuffle=True,
+        repeats=config["dataset"].get("repeats", 1),  # older runs have no such key
+        augment=instantiate("augmentation", augmentation) if augmentation["_target_"] else None,
+        seed=config["seed"],
+        workers=config["dataset"]["workers"],
+        device=device,
+        memory_format=memory_format,
+    )
     if train.split.image_size is None and size > 1 and not augmentation.get("crop"):
         raise UserError(
             "dataset.image_size=null: images that keep their own sizes make no batch; give"
             " augmentation=strong augmentation.crop=[H,W], or dataset.batch_size=1"
         )
-    val = make("val", batch_size=EVALUATION_FACTOR * size)
-    test = make("test", batch_size=EVALUATION_FACTOR * size) if "test" in data.splits else None
-    plain = make("train", batch_size=size, augment=_crop_only(augmentation.get("crop")))
-    return _AllBatches(train, val, test, _fixed_sample(plain, config["trainer"]["kkt_images"]))
+    return train
 
 
 def _fixed_sample(batches: Batches, images: int) -> list[tuple[Tensor, Tensor]]:
