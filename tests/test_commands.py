@@ -44,7 +44,7 @@ def test_the_help_of_a_command_shows_it_as_it_was_started(command, checkout, cap
         ("reprot", "Did you mean 'report'?"),
         ("regularizer=l1", "Did you mean 'seg-l1 train regularizer=l1'?"),
         ("-m", "Did you mean 'seg-l1 train -m'?"),
-        ("xyz", "Commands: train, path"),
+        ("xyz", "Commands: train, look, path"),
     ],
 )
 def test_a_misspelt_command_gets_a_hint(typed, expected, capsys):
