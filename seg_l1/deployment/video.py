@@ -118,16 +118,28 @@ def open_video(path: Path) -> Iterator[VideoReader]:
         raise VideoError(f"{path}: {PYAV}")
     import av
 
-    with open(path, "rb") as file:  # FFmpeg would take some names for addresses
+    with _opened(path) as file:
         try:
             container = av.open(file, options={"format_whitelist": FORMATS})
         except (av.FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or first_line(error)
+            if isinstance(error, EOFError):
+                reason = "it holds no frame"
+            if path.stat().st_size == 0:
+                reason = "the file is empty"
             raise VideoError(f"{path}: cannot be read as a video ({reason}). {ADVICE}") from None
         with container:
             if not container.streams.video:
                 raise VideoError(f"{path}: holds no video, only sound or text. {ADVICE}")
             yield VideoReader(path, container)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """Returns the open file, since FFmpeg would take some names for addresses."""
+    try:
+        return open(path, "rb")
+    except OSError as error:
+        raise VideoError(f"{path}: cannot be read ({error.strerror}). {ADVICE}") from None
 
 
 class VideoWriter:
