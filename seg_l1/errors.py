@@ -92,6 +92,11 @@ def short(value: object) -> str:
     return text if len(text) <= 120 else f"{text[:80]} ... {text[-20:]}"
 
 
+def printable(text: str) -> str:
+    """Returns text in one line; bytes of a file name that are no text become question marks."""
+    return " ".join(text.encode(errors="surrogateescape").decode(errors="replace").split())
+
+
 def as_scalar(value: Any) -> Any:
     """Returns a numpy scalar or a 0-d array or tensor as Python's own number; the rest as it is."""
     return value.item() if getattr(value, "shape", None) == () else value

@@ -25,6 +25,7 @@ from seg_l1.errors import UserError
 from seg_l1.training import export
 from seg_l1.training.prediction import Predictor, load_predictor
 from tests.support.runs import TINY, table
+from tests.support.videos import frames_of, read_video, write_video
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -114,12 +115,14 @@ def test_pixels_go_in_as_they_are(made):
 
 
 def test_predict_needs_no_torch(made):
+    write_video(Path("clip.mkv"), frames_of(3))
     code = """
 import sys
 from seg_l1 import load
 from seg_l1.cli.main import main
 
 assert main(["predict", "model=run/model.onnx", "input=images", "output=out"]) == 0
+assert main(["predict", "model=run/model.onnx", "clip.mkv", "output=clip"]) == 0
 assert not {"torch", "torchvision", "onnx", "onnxscript"} & {*sys.modules}
 """
     paths = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
@@ -131,6 +134,8 @@ assert not {"torch", "torchvision", "onnx", "onnxscript"} & {*sys.modules}
     for row, other in zip(rows, expected, strict=True):
         numbers = {key: float(value) for key, value in other.items()}
         assert {k: float(v) for k, v in row.items()} == pytest.approx(numbers, abs=2e-3)
+    assert len(table(Path("clip/frames/clip.csv"))) == 3
+    assert len(read_video(Path("clip/overlays/clip.mp4"))[1]) == 3
     assert Path("out/classes.csv").read_bytes() == Path("torch/classes.csv").read_bytes()
 
 

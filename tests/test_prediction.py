@@ -15,7 +15,7 @@ from torch import nn
 from seg_l1.cli.main import main
 from seg_l1.config.compose import compose_plain
 from seg_l1.data import folder, to_png
-from seg_l1.deployment import predict_files
+from seg_l1.deployment.inputs import output_names
 from seg_l1.errors import UserError
 from seg_l1.training import prediction
 from seg_l1.training.build import load_data
@@ -133,7 +133,7 @@ def test_names_folders_sizes_and_shares_are_kept(trained, tmp_path, capsys):
 
 def test_no_output_has_two_suffixes_and_none_takes_the_place_of_another():
     names = ["a.jpg", "a.png", "A.png", "a_jpg.tif", "b.PNG", "c.d.png", "x/a.jpg", "x/a.jpeg"]
-    named = predict_files._names([Path(name) for name in names])
+    named = output_names([Path(name) for name in names])
     assert [name.as_posix() for name in named] == [
         "a_jpg.png", "a.png", "A_png.png", "a_jpg_tif.png", "b.png", "c.d.png", "x/a.png",
         "x/a_jpeg.png"]  # fmt: skip

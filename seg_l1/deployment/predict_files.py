@@ -1,150 +1,155 @@
-"""Prediction of files: images in; class ids, overlays and shares of the classes out."""
+"""Prediction of files: images and videos in; class ids, overlays and shares of the classes out."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import count
-from math import isnan
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from PIL import Image
-from PIL.Image import Image as Picture
 
-from seg_l1.data.images import SUFFIXES, foreign_format, open_picture, suffix_of
-from seg_l1.display.paint import overlay
+from seg_l1.data.images import open_picture
+from seg_l1.deployment.inputs import Inputs, find_inputs, is_video, output_names
+from seg_l1.deployment.predict_picture import PicturePredictor, shares, write_prediction
+from seg_l1.deployment.predict_video import VideoPlace, predict_video
+from seg_l1.deployment.video import PYAV, VideoError, pyav_is_missing
 from seg_l1.errors import UserError
 from seg_l1.runs.files import make_folder, write_csv, writing
 
 
-class PicturePredictor(Protocol):
-    """Maps a picture to class ids (H, W) uint8 and the mean confidence, NaN if that is not known.
+@dataclass
+class Outcome:
+    """What became of the files.
 
-    `classes` are K names, and `colors` (K, 3) uint8.
+    Attributes:
+        images, videos: how many there are.
+        skipped: which could not be read, and why.
+        damaged: videos of which a part could not be read, and why.
     """
 
-    @property
-    def classes(self) -> list[str]: ...
-
-    @property
-    def colors(self) -> np.ndarray: ...
-
-    def __call__(self, picture: Picture) -> tuple[np.ndarray, float]: ...
+    images: int = 0
+    videos: int = 0
+    skipped: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
 
 def predict_files(
     predictor: PicturePredictor,
-    source: Path,
+    sources: Sequence[str | Path],
     target: Path,
     *,
+    pictures: bool = False,
     on_file: Callable[[int, int], None] = lambda done, total: None,
-) -> list[str]:
-    """Predicts an image, or all below a folder; returns which could not be read, and why.
+    on_frame: Callable[[int, int | None], None] = lambda done, total: None,
+) -> Outcome:
+    """Predicts images and videos.
 
     Writes into `target`, under the names and folders of the images: masks/*.png (grayscale, the
-    value is the class id) and overlays/*.png; and shares.csv (a row per image: its size, the share
+    value is the class id) and overlays/*.png; and shares.csv (a row per file: its size, the share
     of its pixels per class, the mean confidence of the network, empty where that is not known) and
-    classes.csv (id, name, color).
+    classes.csv (id, name, color). Of a video it writes what `predict_video` does.
 
     Args:
-        on_file: called with the number of images done and of all.
+        sources: files, folders and patterns, see `find_inputs`.
+        pictures: whether the frames of videos become pictures.
+        on_file: called with the number of files done and of all.
+        on_frame: called with the number of frames done of a video and of all, if that is known.
 
     Raises:
-        UserError: if there is no image, or if `target` cannot be written, is inside `source`, or
-            holds masks/ or overlays/ that no prediction wrote.
+        UserError: if there is no file, or PyAV is missing and there are videos alone, or if
+            `target` cannot be written, is inside a folder of `sources`, or holds folders such as
+            masks/ that no prediction wrote.
     """
-    files = _find(source)
-    base = source if source.is_dir() else source.parent
-    _check_target(source, target)
-    colors = predictor.colors
-    names = _names([file.relative_to(base) for file in files])
-    rows, unreadable = [], []
+    inputs = find_inputs(sources, target)
+    images, videos = _places(inputs)
+    outcome = Outcome(len(images), len(videos))
+    if videos and not images and pyav_is_missing():
+        raise UserError(f"input: {PYAV}")
+    _check_target(inputs, target, ("masks", "overlays", *(["frames"] if videos else [])))
+    work = _Work(predictor, target, pictures, on_frame, outcome)
     header = ["file", "width", "height", *predictor.classes, "confidence"]
+    rows = []
     with writing(target):
         for kind in ("masks", "overlays"):
-            for name in names:
-                make_folder((target / kind / name).parent)
+            for place in images.values():
+                make_folder((target / kind / place).parent)
+        make_folder(target)
         write_csv(target / "shares.csv", header, [])  # marks the folder as one of predictions
-        on_file(0, len(files))
-        for index, (file, name) in enumerate(zip(files, names, strict=True)):
-            try:
-                picture = open_picture(file).convert("RGB")
-            except UserError as error:
-                unreadable.append(str(error))
-            else:
-                row = _predict_picture(predictor, picture, target, name, colors)
-                rows.append([file.relative_to(base).as_posix(), *row])
-            on_file(index + 1, len(files))
+        on_file(0, len(inputs.files))
+        for index, (file, name) in enumerate(zip(inputs.files, inputs.names, strict=True)):
+            row = (
+                work.video(file, videos[name]) if name in videos else work.image(file, images[name])
+            )
+            if row is not None:
+                rows.append([name.as_posix(), *row])
+            on_file(index + 1, len(inputs.files))
         write_csv(target / "shares.csv", header, rows)
-        numbered = enumerate(zip(predictor.classes, colors.tolist(), strict=True))
+        numbered = enumerate(zip(predictor.classes, predictor.colors.tolist(), strict=True))
         listing = [[index, name, *color] for index, (name, color) in numbered]
         write_csv(target / "classes.csv", ["id", "class", "red", "green", "blue"], listing)
-    return unreadable
+    return outcome
 
 
-def _predict_picture(
-    predictor: PicturePredictor, picture: Picture, target: Path, name: Path, colors: np.ndarray
-) -> list[object]:
-    """Writes mask and overlay; returns size, shares of the classes, and confidence."""
-    ids, confidence = predictor(picture)
-    Image.fromarray(ids).save(target / "masks" / name)
-    Image.fromarray(overlay(np.asarray(picture), ids, colors=colors)).save(
-        target / "overlays" / name
-    )
-    pixels = np.bincount(ids.ravel(), minlength=len(predictor.classes))
-    shares = [f"{number / ids.size:.6f}" for number in pixels]
-    return [
-        picture.width,
-        picture.height,
-        *shares,
-        "" if isnan(confidence) else f"{confidence:.4f}",
-    ]
+@dataclass(frozen=True)
+class _Work:
+    """Predicts one file after the other, and notes those that cannot be read in `outcome`."""
+
+    predictor: PicturePredictor
+    target: Path
+    pictures: bool
+    on_frame: Callable[[int, int | None], None]
+    outcome: Outcome
+
+    def image(self, file: Path, name: Path) -> list[object] | None:
+        """Writes mask and overlay; returns size, shares of the classes, and confidence."""
+        try:
+            picture = open_picture(file).convert("RGB")
+        except UserError as error:
+            self.outcome.skipped.append(str(error))
+            return None
+        ids, confidence = write_prediction(self.predictor, picture, self.target, name)
+        pixels = np.bincount(ids.ravel(), minlength=len(self.predictor.classes))
+        return [picture.width, picture.height, *shares(pixels, confidence)]
+
+    def video(self, file: Path, place: VideoPlace) -> list[object] | None:
+        """Does what `predict_video` does; returns the same of all its frames together."""
+        try:
+            done = predict_video(
+                self.predictor,
+                file,
+                self.target,
+                place,
+                pictures=self.pictures,
+                on_frame=self.on_frame,
+            )
+        except VideoError as error:
+            self.outcome.skipped.append(str(error))
+            return None
+        if done.damage:
+            self.outcome.damaged.append(
+                f"{file}: {done.damage}; {done.frames} frames are predicted"
+            )
+        return [*done.size, *shares(done.pixels, done.confidence)]
 
 
-def _check_target(source: Path, target: Path) -> None:
-    if source.is_dir() and target.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"output: '{target}' lies in the input folder; choose another folder")
-    for kind in ("masks", "overlays"):
+def _places(inputs: Inputs) -> tuple[dict[Path, Path], dict[Path, VideoPlace]]:
+    """Returns where the predictions of images and of videos belong, by their names."""
+    images = [name for name in inputs.names if not is_video(name)]
+    videos = [name for name in inputs.names if is_video(name)]
+    pictures = output_names(images)
+    folders = output_names(videos, "", taken={name.parent for name in pictures})
+    places = map(VideoPlace, output_names(videos, ".mp4"), folders)
+    return dict(zip(images, pictures, strict=True)), dict(zip(videos, places, strict=True))
+
+
+def _check_target(inputs: Inputs, target: Path, kinds: Sequence[str]) -> None:
+    for kind in kinds:
         if (target / kind).exists() and not (target / "shares.csv").is_file():
             raise UserError(
                 f"output: '{target / kind}' already exists and was not written by predict;"
                 " choose another folder"
             )
-
-
-def _find(source: Path) -> list[Path]:
-    if source.is_file():
-        return [source]
-    if not source.is_dir():
-        raise UserError(f"input: there is no file or folder '{source}'")
-    files, foreign = [], []
-    for path in sorted(source.rglob("*")):
-        if path.is_file() and not path.name.startswith("."):
-            if suffix_of(path) in SUFFIXES:
-                files.append(path)
-            elif foreign_format(path):
-                foreign.append(path)
-    if not files and not foreign:
-        raise UserError(f"input: there is no image in '{source}' ({', '.join(sorted(SUFFIXES))})")
-    return sorted(files + foreign)
-
-
-def _names(files: Sequence[Path]) -> list[Path]:
-    """Returns a name that ends with .png for each file, all of them different.
-
-    A .png keeps its name. Where another file has that name up to the suffix, in capitals or not,
-    the others get their suffix, and a number if need be: a.png, a_jpg.png, a_jpg_2.png.
-    """
-    names: dict[Path, Path] = {}
-    taken: set[str] = set()
-    for file in sorted(files, key=lambda file: suffix_of(file) != ".png"):
-        name = file.with_suffix(".png")
-        longer = f"{file.stem}_{file.suffix.lower()[1:]}"
-        numbers = count(1)
-        while name.as_posix().casefold() in taken:
-            number = next(numbers)
-            name = file.with_name(f"{longer}{f'_{number}' if number > 1 else ''}.png")
-        names[file] = name
-        taken.add(name.as_posix().casefold())
-    return [names[file] for file in files]
+        written = (target / kind).resolve()
+        for file in inputs.files:
+            if file.resolve().is_relative_to(written):
+                raise UserError(f"output: '{file}' would be written over; choose another folder")

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor, nn
 
@@ -111,21 +112,33 @@ def save_preview(
     ratio = examples[0].image.shape[0] / examples[0].image.shape[1]
     figure = new_figure(2 * len(examples), 2 * ratio * len(rows) + 1.2)
     axes = figure.subplots(len(rows), len(examples), squeeze=False)
-    for column, (image, truth, prediction) in enumerate(examples):
-        wrong = (truth != prediction) & (truth != IGNORE)
-        errors = np.where(wrong[..., None], 255, image // 3).astype(np.uint8)
-        masks = (overlay(image, mask, colors=colors) for mask in (truth, prediction))
-        for row, panel in enumerate((image, *masks, errors)):
+    for column, example in enumerate(examples):
+        for row, panel in enumerate(panels(example, colors)):
             axes[row, column].imshow(panel, interpolation="nearest")
             axes[row, column].set(xticks=[], yticks=[])  # and so no grid
             axes[row, column].spines[:].set_visible(True)
     for row, name in enumerate(rows):
         axes[row, 0].set_ylabel(name)
     figure.suptitle(title.replace(": ", "\n", 1), fontsize=10)
+    class_legend(figure, classes, colors, columns=2 * len(examples))
+    write_bytes(path, png(figure, dpi=DPI))
+
+
+def panels(example: Example, colors: np.ndarray) -> list[np.ndarray]:
+    """Returns the image, the masks in color over it, and the errors in white: (H, W, 3) uint8."""
+    image, truth, prediction = example
+    wrong = (truth != prediction) & (truth != IGNORE)
+    masks = [overlay(image, mask, colors=colors) for mask in (truth, prediction)]
+    return [image, *masks, np.where(wrong[..., None], 255, image // 3).astype(np.uint8)]
+
+
+def class_legend(
+    figure: Figure, classes: Sequence[str], colors: np.ndarray, *, columns: int
+) -> None:
+    """Draws the colors of the classes below a figure, in at most `columns` columns."""
     handles = [
         Patch(color=color / 255, label=literal(name) + ("" if color.any() else " (not painted)"))
         for name, color in zip(classes, colors, strict=True)
     ]
-    columns = min(len(handles), 2 * len(examples))
+    columns = min(len(handles), columns)
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8)
-    write_bytes(path, png(figure, dpi=DPI))

@@ -44,6 +44,7 @@ class RunDirectory:
         weights: the weights of the best epoch for other programs, safetensors.
         tensorboard: the folder of TensorBoard's event files.
         log: what the run printed, and the traceback if it failed.
+        evaluation: the folder in which evaluate writes the scores of each image.
         compaction: what became of the channels of a compact network, JSON; and as a PNG.
     """
 
@@ -64,6 +65,7 @@ class RunDirectory:
         self.weights = self.path / "model.safetensors"
         self.tensorboard = self.path / "tensorboard"
         self.log = self.path / "train.log"
+        self.evaluation = self.path / "evaluation"
         self.compaction = self.path / "compact.json"
         self.channels = self.path / "compact.png"
 

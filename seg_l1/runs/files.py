@@ -27,12 +27,23 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
     Raises:
         UserError, RunError: see `write_error`; the old file is still there then.
     """
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Context manager: a temporary file beside `path`, which takes its place at the end.
+
+    Raises:
+        UserError, RunError: in place of any OSError, see `write_error`; the old file is still there
+            then, as after any other error.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         os.replace(temporary, path)
     except BaseException as error:
         with suppress(OSError):

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from seg_l1 import distributed
 from seg_l1.data.batches import Batches
 from seg_l1.data.labels import IGNORE
+from seg_l1.metrics.per_image import PerImage
 from seg_l1.metrics.segmentation import (
     BoundaryF1,
     BoundaryIoU,
@@ -34,6 +35,7 @@ def evaluate(
     tile: Sequence[int] | None = None,
     overlap: float = 0.25,
     autocast: torch.autocast | None = None,
+    per_image: PerImage | None = None,
 ) -> tuple[Row, Tensor]:
     """Evaluates a network on a split; several processes divide the batches.
 
@@ -44,6 +46,7 @@ def evaluate(
         tolerance: of the boundary scores, in pixels.
         tile, overlap: for images larger than memory, see `tiles.tiled`.
         autocast: the context in which the network computes; None = float32.
+        per_image: is given the images of this process.
 
     Returns:
         The scores pooled over the split: loss (data term, weighted by the valid pixels of each
@@ -55,6 +58,7 @@ def evaluate(
     boundaries = [kind(len(classes), tolerance, device) for kind in (BoundaryF1, BoundaryIoU)]
     calibration = CalibrationError()
     total, pixels = torch.zeros((), device=device), torch.zeros((), device=device)
+    further = [] if per_image is None else [per_image]
     model.eval()
     for images, masks in batches.epoch(start=distributed.rank(), step=distributed.size()):
         with autocast or torch.autocast(device.type, enabled=False):
@@ -63,7 +67,7 @@ def evaluate(
         total += criterion(logits, masks) * valid
         pixels += valid
         prediction = logits.argmax(1)
-        for metric in (confusion, *boundaries):
+        for metric in (confusion, *boundaries, *further):
             metric.update(prediction, masks)
         calibration.update(logits, masks)
     distributed.all_reduce(total, pixels, confusion.counts, calibration.sums)

@@ -25,7 +25,7 @@ from seg_l1.models.drop_connect import DropConnect
 from seg_l1.models.whole_batch import gather_outputs
 from seg_l1.scope import ScopedTensor
 from seg_l1.solvers import Solver
-from seg_l1.training.evaluation import Row, evaluate
+from seg_l1.training.evaluation import PerImage, Row, evaluate
 from seg_l1.training.settings import Settings
 from seg_l1.training.target import Target
 
@@ -155,8 +155,7 @@ class Loop:
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):
             group["lr"] = base * self.learning_rate(self.step)
         self.optimizer.zero_grad(set_to_none=True)
-        total = torch.zeros(())
-        criterion, processes = self.objective.criterion, 1
+        total, criterion, processes = torch.zeros(()), self.objective.criterion, 1
         valid = [(masks != IGNORE).sum() for _, masks in batches]
         labeled = torch.stack(valid).sum()
         distributed.all_reduce(labeled)
@@ -255,7 +254,7 @@ class Loop:
         row = certificate(self.objective.penalty, tensors, grads=grads, strength=strength)
         return {**row, "kkt/mapping": mapping_norm(self.solver, grads)}
 
-    def evaluate(self, batches: Batches) -> tuple[Row, Tensor]:
+    def evaluate(self, batches: Batches, per_image: PerImage | None = None) -> tuple[Row, Tensor]:
         """Returns the scores of the present weights on a split, see `evaluation.evaluate`."""
         return evaluate(
             self.model,
@@ -266,6 +265,7 @@ class Loop:
             tile=self.settings.tile,
             overlap=self.settings.tile_overlap,
             autocast=self.autocast,
+            per_image=per_image,
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from seg_l1.data.classes import unnamed
 from seg_l1.data.layout import find
 from seg_l1.data.split import SegmentationData
 from seg_l1.errors import UserError
+from seg_l1.metrics.per_image import PerImage
 from seg_l1.metrics.sparsity import sparsity
 from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
@@ -38,6 +39,17 @@ class SavedRun:
     experiment: Experiment
     split: str
     batches: Batches
+
+    def scores(self, per_image: PerImage | None = None) -> dict[str, float]:
+        """Returns what `evaluate_run` does.
+
+        Args:
+            per_image: is given the images of the split.
+        """
+        loop = self.experiment.loop
+        scores, _ = loop.evaluate(self.batches, per_image)
+        named = {f"{self.split}/{name}": value for name, value in scores.items()}
+        return named | sparsity(loop.tensors)
 
 
 def load_run(
@@ -90,11 +102,7 @@ def evaluate_run(
     Raises:
         UserError: if there is no such run, checkpoint or split, or the data cannot be read.
     """
-    saved = load_run(directory, split, root=root, device=device)
-    loop = saved.experiment.loop
-    scores, _ = loop.evaluate(saved.batches)
-    named = {f"{saved.split}/{name}": value for name, value in scores.items()}
-    return named | sparsity(loop.tensors)
+    return load_run(directory, split, root=root, device=device).scores()
 
 
 def _evaluation_config(config: Config, *, root: str | None, device: str | None) -> Config:

@@ -11,7 +11,7 @@ from PIL import Image
 from PIL.Image import Image as Picture
 
 from seg_l1.data.images import open_picture
-from seg_l1.deployment.predict_files import PicturePredictor
+from seg_l1.deployment.predict_picture import PicturePredictor
 
 if TYPE_CHECKING:
     from torch import Tensor
