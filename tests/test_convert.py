@@ -77,7 +77,7 @@ def test_the_folder_is_read_as_it_is(tool, tmp_path, monkeypatch, capsys):
     assert "images: 6" in out and "objects: 6" in out
     command = out.rstrip().splitlines()[-1]
     assert shlex.split(command) == [
-        "seg-l1", "train", "experiment=own", "dataset.root=new data",
+        "seg-l1", "train", "dataset=folder", "dataset.root=new data",
     ]  # fmt: skip
     with Image.open("new data/preview.png") as picture:
         assert picture.format == "PNG" and picture.width > 600
@@ -85,7 +85,7 @@ def test_the_folder_is_read_as_it_is(tool, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tool", ["coco", "yolo"])
+@pytest.mark.parametrize("tool", MAKERS)
 def test_training_on_what_was_converted(tool, command, tmp_path, capsys):
     source = MAKERS[tool](tmp_path / "export")
     assert main(["convert", tool, str(source), str(tmp_path / "data")]) == 0
@@ -100,7 +100,7 @@ def test_training_on_what_was_converted(tool, command, tmp_path, capsys):
 def test_a_checkout_shows_its_own_command(tmp_path, capsys):
     source = make_coco(tmp_path / "in")
     assert main(["convert", "coco", str(source), str(tmp_path / "o")], checkout=True) == 0
-    assert "train.py experiment=own" in capsys.readouterr().out
+    assert "train.py dataset=folder" in capsys.readouterr().out
 
 
 def broken(name, text):
@@ -179,6 +179,7 @@ def test_wrong_files_are_refused_with_what_they_look_like(tool, make, words, tmp
         (["coco", "{coco}", "b", "images=nope"], ["images: there is no folder 'nope'"]),
         (["coco", "{coco}", "b", "missing=yes"], ["missing: got 'yes'", "error or skip"]),
         (["coco", "{coco}", "b", "crowd=x"], ["ignore or class"]),
+        (["coco", "{coco}", "b", "link=yes"], ["link: got 'yes'", "false or true"]),
         (["cvat", "{coco}", "b", "crowd=class"], ["cvat has no crowd regions"]),
         (["coco", "{coco}", "full"], ["full: is not empty (x)", "nothing is overwritten"]),
         (["coco", "{coco}", "full/x"], ["is a file"]),
@@ -323,6 +324,55 @@ def test_masks_fit_turned_images_when_they_are_read(turn, tmp_path):
     data = folder.load(root=str(tmp_path / "out"), image_size=None, val_fraction=None)
     image, mask = data.splits["train"][[0]]
     np.testing.assert_array_equal(image[0, 0].numpy() > 128, mask[0].numpy() == 1)
+
+
+def test_images_are_linked_if_asked(tmp_path, monkeypatch, capsys):
+    source = make_coco(tmp_path / "in")
+    words = ["coco", str(source)]
+    code, out, _ = called("convert", [*words, str(tmp_path / "hard"), "link=true"], capsys)
+    assert code == 0 and "symbolic" not in out
+
+    def refuse(*_):
+        raise OSError("another device")
+
+    monkeypatch.setattr("os.link", refuse)
+    code, out, _ = called("convert", [*words, str(tmp_path / "soft"), "link=true"], capsys)
+    assert code == 0 and "symbolic links" in out and ": 6 (first: 0.png -> " in out
+    for path in (tmp_path / "in/images").iterdir():
+        hard, soft = (tmp_path / kind / "images" / path.name for kind in ("hard", "soft"))
+        assert hard.samefile(path) and not hard.is_symlink()
+        assert soft.samefile(path) and soft.is_symlink()
+    for kind in ("hard", "soft"):
+        assert len(folder.load(root=str(tmp_path / kind)).splits["train"]) > 0
+
+
+def test_originals_stay_if_a_conversion_with_links_fails(tmp_path, capsys):
+    source = make_coco(tmp_path / "in")
+    (tmp_path / "in/images/5.png").write_text("no picture")
+    before = {path: path.read_bytes() for path in sorted((tmp_path / "in/images").iterdir())}
+    words = ["coco", str(source), str(tmp_path / "out"), "link=true"]
+    assert called("convert", words, capsys)[0] == 2
+    assert before == {
+        path: path.read_bytes() for path in sorted((tmp_path / "in/images").iterdir())
+    }
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("dog", "used"), [("#C06010", True), ("#12F3A5", False), ("#ffffff", False), ("red", False)]
+)
+def test_the_picture_has_the_colors_of_the_labels_if_they_differ(dog, used, tmp_path, capsys):
+    source = make_cvat(tmp_path / "in")
+    text = source.read_text()
+    for name, color in (("cat", "#12f3a5"), ("dog", dog)):
+        text = text.replace(
+            f"<name>{name}<", f"<name>{name}</name><color>{color}</color><name>x<", 1
+        )
+    source.write_text(text.replace("<name>x</name>", ""))
+    assert called("convert", ["cvat", str(source), str(tmp_path / "out")], capsys)[0] == 0
+    with Image.open(tmp_path / "out/preview.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    assert ((pixels == (0x12, 0xF3, 0xA5)).all(-1).sum() > 50) == used
 
 
 def test_words_of_names():

@@ -1,19 +1,21 @@
 """Makes images and masks for training from the annotations of another tool.
 
-    seg-l1 convert coco <JSON file or folder> <new folder> [images=<folder>] [missing=skip]
-                   [crowd=class]
-    seg-l1 convert labelme <folder or JSON file> <new folder> [images=...] [missing=skip]
-    seg-l1 convert yolo <data.yaml or its folder> <new folder> [images=...] [missing=skip]
-    seg-l1 convert cvat <annotations.xml or its folder> <new folder> [images=...] [missing=skip]
+    seg-l1 convert coco <JSON file or folder> <new folder> [crowd=class]
+    seg-l1 convert labelme <folder or JSON file> <new folder>
+    seg-l1 convert yolo <data.yaml or its folder> <new folder>
+    seg-l1 convert cvat <annotations.xml or its folder> <new folder>
+
+All take [images=<folder>] [missing=skip] [link=true].
 
 Needs the extra `convert`: pip install 'seg-l1[convert]'. Writes images/ and masks/ (in train/,
 val/, test/ where the source has splits), classes.txt and preview.png, a picture of up to 16 pairs
 to look at. Prints objects and share of the pixels per class, what was skipped, and the command
 that trains on the folder. A folder that has files is not written into.
 
-images=<folder> holds the images where they are not found beside the annotations; missing=skip
-leaves out those that are missing; crowd=class gives COCO's crowd regions, which are not labeled
-otherwise, their class.
+images=<folder>  where the images are, if they are not found beside the annotations
+missing=skip     leaves out images that are missing
+link=true        links the images in place of copying them
+crowd=class      draws COCO's crowd regions with their class; otherwise they are not labeled
 
 Exit codes: 0 done, 1 failed while running, 2 the input was wrong, 130 interrupted.
 """
@@ -34,8 +36,12 @@ if TYPE_CHECKING:
     from seg_l1.data.convert.write import Converted
 
 TOOLS = ("coco", "labelme", "yolo", "cvat")
-KEYS = ("images", "missing", "crowd")
-CHOICES = {"missing": ("error", "skip"), "crowd": ("ignore", "class")}
+KEYS = ("images", "missing", "link", "crowd")
+CHOICES = {
+    "missing": ("error", "skip"),
+    "link": ("false", "true"),
+    "crowd": ("ignore", "class"),
+}
 
 
 def run(words: list[str]) -> int:
@@ -46,7 +52,7 @@ def run(words: list[str]) -> int:
 
     check_empty(folder)
     source = _read(tool, path, typed)
-    done = _write(source, folder, leave_missing=typed.get("missing") == "skip")
+    done = _write(source, folder, typed)
     from seg_l1.data.convert.write import has_train
     from seg_l1.display.converted import converted_text, save_pairs
 
@@ -55,7 +61,7 @@ def run(words: list[str]) -> int:
     sys.stdout.write(f"the data are in {folder}; look at {folder / 'preview.png'}\n")
     root = assignment("dataset.root", folder)
     if has_train(done):
-        sys.stdout.write(f"\nnext:\n  {command_line('train', 'experiment=own', root)}\n")
+        sys.stdout.write(f"\nnext:\n  {command_line('train', 'dataset=folder', root)}\n")
     else:
         command = command_line("evaluate", "run=<run>", root)
         sys.stdout.write(f"\nthere is no split train; to score a run on them: {command}\n")
@@ -108,7 +114,7 @@ def _read(tool: str, path: Path, typed: dict[str, str]) -> Source:
     return source
 
 
-def _write(source: Source, folder: Path, *, leave_missing: bool) -> Converted:
+def _write(source: Source, folder: Path, typed: dict[str, str]) -> Converted:
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress
 
@@ -123,4 +129,10 @@ def _write(source: Source, folder: Path, *, leave_missing: bool) -> Converted:
         def on_image(done: int, count: int) -> None:
             progress.update(task, completed=done, total=count)
 
-        return write(source, folder, leave_missing=leave_missing, on_image=on_image)
+        return write(
+            source,
+            folder,
+            leave_missing=typed.get("missing") == "skip",
+            link=typed.get("link") == "true",
+            on_image=on_image,
+        )

@@ -69,7 +69,7 @@ def save_pairs(path: Path, done: Converted) -> None:
     every = [(split, *pair) for split, pairs in done.pairs.items() for pair in pairs]
     filled = [one for one, count in zip(every, done.drawn, strict=True) if count]
     chosen = np.linspace(0, len(filled) - 1, min(MOST, len(filled))).round().astype(int)
-    colors = palette(done.classes)
+    colors = _colors(done)
     columns = min(4, len(chosen))
     rows = -(-len(chosen) // columns)
     figure = new_figure(max(2.6 * columns, 4), 2.4 * rows + 1)
@@ -96,6 +96,17 @@ def save_pairs(path: Path, done: Converted) -> None:
     columns = max(2, min(len(handles), 2 * columns))
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8)
     write_bytes(path, png(figure, dpi=120))
+
+
+def _colors(done: Converted) -> np.ndarray:
+    """Returns (K, 3) uint8 colors: those of the source, if it tells the classes apart by them."""
+    colors = palette(done.classes)
+    painted = colors.any(1)
+    given = [done.colors.get(name) for name in np.array(done.classes)[painted]]
+    # what is not painted is black here, and what is not labeled is white
+    if len({*given} - {None, (0, 0, 0), (255, 255, 255)}) == painted.sum():
+        colors[painted] = given
+    return colors
 
 
 def _small(image: Path, mask: Path) -> tuple[np.ndarray, np.ndarray]:

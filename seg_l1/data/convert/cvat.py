@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
@@ -20,7 +22,7 @@ from seg_l1.data.convert.regions import (
     points_of,
     rectangle,
 )
-from seg_l1.data.convert.source import Classes, Instance, Item, Source, blame, listed, size_of
+from seg_l1.data.convert.source import Classes, Instance, Item, Source, blame, listed, size_of, tidy
 from seg_l1.data.images import MOST_PIXELS
 from seg_l1.data.listing import walk
 from seg_l1.errors import UserError, first_line, short
@@ -47,7 +49,7 @@ def read(path: Path, images: Path | None = None) -> Source:
         raise refuse(file, "cvat")
     with blame(file, "CVAT"):
         classes = Classes(_labels(root), file)
-        source = Source(classes.names, by_area=False)
+        source = Source(classes.names, by_area=False, colors=_colors(root))
         folders = [images] if images else [file.parent / "images", file.parent]
         finder = Finder(folders, images or (path if path.is_dir() else None))
         subsets = {image.get("subset", "") for image in root.iter("image")}
@@ -77,14 +79,27 @@ def _xml_file(path: Path) -> Path:
 
 def _labels(root: Element) -> list[str]:
     """Returns the labels of the task or project in their order, else those that occur."""
-    found = [
-        label.findtext("name", "")
-        for labels in root.iterfind("meta/*/labels")
-        for label in labels.iterfind("label")
-        if label.find("parent") is None  # the points of a skeleton have one
-    ]
+    found = [label.findtext("name", "") for label in _listed_labels(root)]
     shapes = (shape for image in root.iter("image") for shape in image if shape.tag in SHAPES)
     return found or sorted({shape.get("label", "") for shape in shapes})
+
+
+def _listed_labels(root: Element) -> Iterator[Element]:
+    for labels in root.iterfind("meta/*/labels"):
+        for label in labels.iterfind("label"):
+            if label.find("parent") is None:  # the points of a skeleton have one
+                yield label
+
+
+def _colors(root: Element) -> dict[str, tuple[int, int, int]]:
+    """Returns the colors of the labels, where the file gives them as #rrggbb."""
+    colors = {}
+    for label in _listed_labels(root):
+        text = label.findtext("color", "").strip()
+        if re.fullmatch("#[0-9a-fA-F]{6}", text):
+            red, green, blue = bytes.fromhex(text[1:])
+            colors[tidy(label.findtext("name", ""))] = (red, green, blue)
+    return colors
 
 
 def _item(image: Element, finder: Finder) -> Item:

@@ -89,6 +89,7 @@ class Source:
     Attributes:
         classes: the names of the classes 0, 1, ...
         by_area: whether smaller objects lie in front, whatever the order of `Item.instances`.
+        colors: the colors (r, g, b) that the source gives to class names.
         skipped: what is left out.
         notes: what is worth knowing.
     """
@@ -96,6 +97,7 @@ class Source:
     classes: list[str]
     by_area: bool
     items: list[Item] = field(default_factory=list)
+    colors: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     skipped: Remarks = field(default_factory=Remarks)
     notes: Remarks = field(default_factory=Remarks)
 

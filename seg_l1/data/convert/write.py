@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -35,11 +36,13 @@ class Converted:
         instances: the number of objects by class id, with those that are not labeled as `IGNORE`.
         pixels: the number of pixels by class id, likewise.
         drawn: the number of objects on each image, in the order of `pairs`.
+        colors: the colors (r, g, b) that the source gives to class names.
         skipped, notes: lines about what is left out, and what is worth knowing.
     """
 
     folder: Path
     classes: list[str]
+    colors: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     pairs: dict[str, list[tuple[Path, Path]]] = field(default_factory=dict)
     instances: Counter[int] = field(default_factory=Counter)
     pixels: np.ndarray = field(default_factory=lambda: np.zeros(256, dtype=np.int64))
@@ -53,6 +56,7 @@ def write(
     folder: Path,
     *,
     leave_missing: bool = False,
+    link: bool = False,
     on_image: Callable[[int, int], None] = lambda done, count: None,
 ) -> Converted:
     """Writes images, masks and `classes.txt` into `folder`; nothing is left there on an error.
@@ -60,6 +64,8 @@ def write(
     Args:
         folder: a new or an empty folder.
         leave_missing: whether images that are missing are left out.
+        link: whether images are hard links to the originals in place of copies; symbolic links,
+            where the file system has no hard links, or is another one.
         on_image: is called with the number of images done, and that of all.
 
     Raises:
@@ -71,12 +77,12 @@ def write(
     items = _present(source, leave_missing=leave_missing)
     split_by_folders(items)
     items.sort(key=lambda item: ("", *SPLITS).index(item.split))
-    done = Converted(folder, source.classes)
+    done = Converted(folder, source.classes, source.colors)
     paths = targets(items, source.notes)
     existed = folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        _write_all(source, items, paths, done, on_image)
+        _write_all(source, items, paths, done, on_image, link=link)
         names = "".join(f"{name}\n" for name in done.classes)
         (folder / "classes.txt").write_text(names, "utf-8")
     except BaseException:
@@ -131,6 +137,8 @@ def _write_all(
     paths: Sequence[PurePosixPath],
     done: Converted,
     on_image: Callable[[int, int], None],
+    *,
+    link: bool,
 ) -> None:
     errors: list[str] = []
     for index, (item, path) in enumerate(zip(items, paths, strict=True)):
@@ -138,7 +146,7 @@ def _write_all(
         image = place / "images" / path
         mask = place / "masks" / path.with_name(f"{stem_of(Path(path.name))}.png")
         try:
-            _write_one(source, item, image, mask, done)
+            _write_one(source, item, image, mask, done, link=link)
         except UserError as error:
             errors.append(str(error))
         done.pairs.setdefault(item.split, []).append((image, mask))
@@ -157,7 +165,9 @@ def _write_all(
         )
 
 
-def _write_one(source: Source, item: Item, image: Path, mask: Path, done: Converted) -> None:
+def _write_one(
+    source: Source, item: Item, image: Path, mask: Path, done: Converted, *, link: bool
+) -> None:
     if isinstance(item.image, Path) and suffix_of(item.image) not in SUFFIXES:
         expected = f"Save it as one of {', '.join(sorted(SUFFIXES))}"
         known = foreign_format(item.image)
@@ -169,7 +179,10 @@ def _write_one(source: Source, item: Item, image: Path, mask: Path, done: Conver
         folder.mkdir(parents=True, exist_ok=True)
     if isinstance(item.image, Path):
         stored = open_picture(item.image, upright=False)
-        shutil.copyfile(item.image, image)
+        if link:
+            _link(item.image, image, source)
+        else:
+            shutil.copyfile(item.image, image)
     else:
         image.write_bytes(item.image or b"")
         try:
@@ -180,6 +193,16 @@ def _write_one(source: Source, item: Item, image: Path, mask: Path, done: Conver
     Image.fromarray(ids).save(mask)
     done.pixels += np.bincount(ids.ravel(), minlength=256)
     done.drawn.append(drawn)
+
+
+def _link(original: Path, path: Path, source: Source) -> None:
+    original = original.resolve()
+    try:
+        os.link(original, path)
+    except OSError:
+        path.symlink_to(original)
+        kind = "images that are symbolic links (no hard links are possible), so keep the originals"
+        source.notes.add(kind, f"{path.name} -> {original}")
 
 
 def _ids(
