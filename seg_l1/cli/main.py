@@ -26,6 +26,7 @@ COMMANDS = {
     "export": "write the network of a run as an ONNX file",
     "evaluate": "score the best weights of a run on a split",
     "predict": "segment new images with a trained network",
+    "convert": "make masks from annotations of COCO, LabelMe, YOLO or CVAT",
 }
 """Each is the function `run(words)` of a module of this package, whose docstring is its help."""
 
