@@ -27,6 +27,7 @@ NEW_KEYS: dict[str, dict[str, Any]] = {
         "penalized": 0.7,
     },
     "path": {"budget": None},
+    "dataset": {"show": None},
     "trainer": {"compact": True},
 }
 """What runs of versions that did not have these keys amount to."""
@@ -84,6 +85,8 @@ def _add_new_keys(config: dict[str, Any]) -> None:
     """Gives the configuration of an older run the keys that it does not have."""
     for section, values in NEW_KEYS.items():
         node = config.setdefault(section, {})
+        if section == "dataset" and "channels" not in node:
+            continue  # only folders of images have this key
         if isinstance(node, dict):
             config[section] = {**values, **node}
 

@@ -12,11 +12,15 @@ from torchvision.tv_tensors import Image, Mask
 from seg_l1.data.labels import IGNORE
 from seg_l1.data.resample import resize_images, resize_masks
 
+DEEP = 2**16 - 1
+"""The largest value of images of 16 bits."""
+
 
 class Augmentation:
     """Random scale, shift, crop, flip and color, drawn anew for each of `chunks` parts of a batch.
 
-    Pixels from outside of an image are 0, and not labeled.
+    Pixels from outside of an image are 0, and not labeled. Images that have neither one nor three
+    channels change in brightness and contrast alone, all channels by the same factors.
 
     Args:
         flip: probability of a horizontal flip (0 where left and right matter, as for digits).
@@ -43,12 +47,14 @@ class Augmentation:
             raise ValueError(f"scale is [smallest, largest], got {list(scale)}")
         self.scale, self.shift, self.chunks = tuple(scale), shift, chunks
         self.crop = None if crop is None else tuple(crop)
-        self.finish = v2.Compose(
-            [v2.RandomHorizontalFlip(flip), v2.ColorJitter(colour, colour, colour, hue)]
-        )
+        self.flip = v2.RandomHorizontalFlip(flip)
+        self.jitter = v2.ColorJitter(colour, colour, colour, hue)
 
     def __call__(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps uint8 images (N, C, H, W) and masks (N, H, W) to augmented ones of `crop` size."""
+        """Maps images (N, C, H, W) and masks (N, H, W) uint8 to augmented ones of `crop` size.
+
+        Images uint8 stay so; uint16 become float32 of the same range.
+        """
         chunks = len(images) if self.chunks is None else self.chunks
         parts = [
             self._change(*pair)
@@ -61,6 +67,9 @@ class Augmentation:
         )
 
     def _change(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        if images.dtype == torch.uint16:  # torchvision changes floats from 0 to 1, but no uint16
+            images, masks = self._change(images.float() / DEEP, masks)
+            return images * DEEP, masks
         height, width = masks.shape[-2:]
         low, high = self.scale
         factor = low * (high / low) ** float(torch.rand(()))
@@ -74,4 +83,8 @@ class Augmentation:
             pad_if_needed=True,
             fill={Image: 0, Mask: IGNORE},
         )
-        return self.finish(*cut(Image(images), Mask(masks)))
+        images, masks = self.flip(*cut(Image(images), Mask(masks)))
+        if images.shape[1] in (1, 3):
+            return self.jitter(images), masks
+        single = Image(images.reshape(-1, 1, *images.shape[2:]))  # as gray images, a band each
+        return self.jitter(single).reshape(images.shape), masks

@@ -1,4 +1,4 @@
-"""A network that takes pixels from 0 to 255, and its ONNX file with metadata and precision."""
+"""A network that takes the pixels of files, and its ONNX file with metadata and precision."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 
 class PixelNetwork(nn.Module):
-    """A network with its normalization: images uint8 (N, C, H, W) -> logits, or class ids.
+    """A network with its normalization: images uint8 or uint16 (N, C, H, W) -> logits, or ids.
 
     Args:
         model: normalized float32 images (N, C, H, W) -> logits (N, K, H, W).
-        mean, std: per channel, of images scaled to [0, 1].
+        mean, std: per channel, of images divided by 255.
         output: "scores" gives logits float32, "classes" their argmax (N, H, W) uint8.
     """
 
@@ -83,7 +83,7 @@ def to_int8(content: bytes, batches: Iterable[np.ndarray]) -> bytes:
     (static quantization of onnxruntime, in the format QDQ).
 
     Args:
-        batches: images uint8 (N, C, H, W) to calibrate on.
+        batches: images uint8 or uint16 (N, C, H, W) to calibrate on.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

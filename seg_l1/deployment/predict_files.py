@@ -12,7 +12,9 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Image as Picture
 
-from seg_l1.data.images import SUFFIXES, foreign_format, open_picture, suffix_of
+from seg_l1.data.bands import Bands
+from seg_l1.data.images import SUFFIXES, foreign_format, suffix_of
+from seg_l1.data.raster import Raster
 from seg_l1.display.paint import overlay
 from seg_l1.errors import UserError
 from seg_l1.runs.files import make_folder, write_csv, writing
@@ -21,8 +23,11 @@ from seg_l1.runs.files import make_folder, write_csv, writing
 class PicturePredictor(Protocol):
     """Maps a picture to class ids (H, W) uint8 and the mean confidence, NaN if that is not known.
 
-    `classes` are K names, and `colors` (K, 3) uint8.
+    `classes` are K names, and `colors` (K, 3) uint8; `bands` opens and shows the pictures.
     """
+
+    @property
+    def bands(self) -> Bands: ...
 
     @property
     def classes(self) -> list[str]: ...
@@ -30,7 +35,7 @@ class PicturePredictor(Protocol):
     @property
     def colors(self) -> np.ndarray: ...
 
-    def __call__(self, picture: Picture) -> tuple[np.ndarray, float]: ...
+    def __call__(self, picture: Picture | Raster) -> tuple[np.ndarray, float]: ...
 
 
 def predict_files(
@@ -69,7 +74,7 @@ def predict_files(
         on_file(0, len(files))
         for index, (file, name) in enumerate(zip(files, names, strict=True)):
             try:
-                picture = open_picture(file).convert("RGB")
+                picture = predictor.bands.open(file)
             except UserError as error:
                 unreadable.append(str(error))
             else:
@@ -84,14 +89,17 @@ def predict_files(
 
 
 def _predict_picture(
-    predictor: PicturePredictor, picture: Picture, target: Path, name: Path, colors: np.ndarray
+    predictor: PicturePredictor,
+    picture: Picture | Raster,
+    target: Path,
+    name: Path,
+    colors: np.ndarray,
 ) -> list[object]:
     """Writes mask and overlay; returns size, shares of the classes, and confidence."""
     ids, confidence = predictor(picture)
     Image.fromarray(ids).save(target / "masks" / name)
-    Image.fromarray(overlay(np.asarray(picture), ids, colors=colors)).save(
-        target / "overlays" / name
-    )
+    shown = predictor.bands.colors(picture)
+    Image.fromarray(overlay(shown, ids, colors=colors)).save(target / "overlays" / name)
     pixels = np.bincount(ids.ravel(), minlength=len(predictor.classes))
     shares = [f"{number / ids.size:.6f}" for number in pixels]
     return [
