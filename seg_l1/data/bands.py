@@ -125,10 +125,13 @@ def open_image(path: Path, channels: int, bits: int, upright: bool = True) -> Pi
     return _raster(path, channels, bits, upright)
 
 
-def check_bands(paths: Sequence[Path], channels: int) -> int:
+def check_bands(paths: Sequence[Path], channels: int, *, to_score: bool = False) -> int:
     """Returns how many bits most of the images have, 8 or 16, from their headers.
 
     Single images that differ are left to `open_image`.
+
+    Args:
+        to_score: whether `channels` are those of a network that exists.
 
     Raises:
         UserError: if not one has `channels` bands, or can become gray or RGB, naming the key that
@@ -141,7 +144,7 @@ def check_bands(paths: Sequence[Path], channels: int) -> int:
     known = [(path, header) for path, header in zip(paths, found, strict=True) if header]
     bits = Counter(header.bits for _, header in known if header.fits(channels))
     if known and not bits:
-        _refuse_all(known, channels)
+        _refuse_all(known, channels, to_score=to_score)
     return 16 if bits[16] > bits[8] else 8
 
 
@@ -268,7 +271,7 @@ def whole_numbers(path: Path, channels: int) -> str:
     return remedy(path).replace("as PNG", "as TIFF with 16 bits")
 
 
-def _refuse_all(known: Sequence[tuple[Path, _Header]], channels: int) -> None:
+def _refuse_all(known: Sequence[tuple[Path, _Header]], channels: int, *, to_score: bool) -> None:
     """Says which bands the images have, and which key reads them."""
     kinds = Counter(str(header) for _, header in known)
     first = {str(header): (path, header) for path, header in reversed(known)}
@@ -276,11 +279,13 @@ def _refuse_all(known: Sequence[tuple[Path, _Header]], channels: int) -> None:
     path, header = first[most]
     wanted = f"{channels} band" if channels == 1 else f"{channels} bands"
     wanted = f"8 bits, or {wanted}" if channels in COLORS else wanted
+    if to_score:
+        raise UserError(f"{path}: has {most}, expected {wanted}, as in the training of the run")
     key = f"Give dataset.channels={header.bands}"
     if len(kinds) > 1:
         others = ", ".join(f"{count} have {kind}" for kind, count in kinds.most_common(4))
         key = f"The images differ ({others}); keep those of one kind. {key}"
-    if channels in COLORS and header.bits > 8:
+    if channels in COLORS and header.bits > 8 and header.bands in (*COLORS, 4):
         key = f"{key} to read them as they are, or type a command: {remedy(path)}"
     else:
         key += "."

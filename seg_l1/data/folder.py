@@ -83,7 +83,7 @@ def load(
     every = [pair for pairs in found.splits.values() for pair in pairs]
     classes, reading = _classes_and_reading(folder, every, num_classes, key)
     images = [image for image, _ in every]
-    bits = check_bands(images, channels)
+    bits = check_bands(images, channels, to_score=to_score)
     sources = {
         split: file_split(folder, pairs, image_size, reading, channels=channels, bits=bits)
         for split, pairs in found.splits.items()

@@ -66,14 +66,32 @@ def operators(content: bytes) -> dict[str, int]:
 
 
 def to_fp16(content: bytes) -> bytes:
-    """Returns an ONNX file that computes in float16; its input and output stay as they are."""
+    """Returns an ONNX file that computes in float16; its input and output stay as they are.
+
+    Images of 16 bits are normalized in float32: float16 keeps 11 bits, and ends at 65504.
+    """
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     with quiet():
-        proto = convert_float_to_float16(onnx.load_from_string(content), keep_io_types=True)
+        proto = onnx.load_from_string(content)
+        deep = proto.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT16
+        exact = _normalization(proto.graph) if deep else []
+        proto = convert_float_to_float16(proto, keep_io_types=True, node_block_list=exact)
     converted: bytes = proto.SerializeToString()
     return converted
+
+
+def _normalization(graph: Any) -> list[str]:
+    """Returns the names of the nodes with which `PixelNetwork` begins."""
+    names, value = [], graph.input[0].name
+    for kind in ("Cast", "Sub", "Div"):
+        node = next(node for node in graph.node if value in node.input)
+        if node.op_type != kind:
+            break
+        names.append(node.name)
+        value = node.output[0]
+    return names
 
 
 def to_int8(content: bytes, batches: Iterable[np.ndarray]) -> bytes:
