@@ -12,15 +12,13 @@ from torchvision.tv_tensors import Image, Mask
 from seg_l1.data.labels import IGNORE
 from seg_l1.data.resample import resize_images, resize_masks
 
-DEEP = 2**16 - 1
-"""The largest value of images of 16 bits."""
-
 
 class Augmentation:
     """Random scale, shift, crop, flip and color, drawn anew for each of `chunks` parts of a batch.
 
     Pixels from outside of an image are 0, and not labeled. Images that have neither one nor three
-    channels change in brightness and contrast alone, all channels by the same factors.
+    channels change in brightness and contrast alone, all channels by the same factors. With 16 bits
+    the smallest and largest values of each channel, in a part, take the place of 0 and 255.
 
     Args:
         flip: probability of a horizontal flip (0 where left and right matter, as for digits).
@@ -57,7 +55,7 @@ class Augmentation:
         """
         chunks = len(images) if self.chunks is None else self.chunks
         parts = [
-            self._change(*pair)
+            (self._change_deep if images.dtype == torch.uint16 else self._change)(*pair)
             for pair in zip(images.chunk(chunks), masks.chunk(chunks), strict=True)
         ]
         changed_images, changed_masks = zip(*parts, strict=True)
@@ -66,10 +64,15 @@ class Augmentation:
             torch.cat(changed_masks).as_subclass(Tensor),
         )
 
+    def _change_deep(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Changes images uint16 as floats from 0 to 1, which torchvision takes."""
+        images = images.float()
+        low, high = images.amin((0, 2, 3), keepdim=True), images.amax((0, 2, 3), keepdim=True)
+        spread = (high - low).clamp_min(1)
+        images, masks = self._change((images - low) / spread, masks)
+        return images * spread + low, masks
+
     def _change(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        if images.dtype == torch.uint16:  # torchvision changes floats from 0 to 1, but no uint16
-            images, masks = self._change(images.float() / DEEP, masks)
-            return images * DEEP, masks
         height, width = masks.shape[-2:]
         low, high = self.scale
         factor = low * (high / low) ** float(torch.rand(()))

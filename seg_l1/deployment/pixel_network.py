@@ -76,22 +76,43 @@ def to_fp16(content: bytes) -> bytes:
     with quiet():
         proto = onnx.load_from_string(content)
         deep = proto.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT16
-        exact = _normalization(proto.graph) if deep else []
-        proto = convert_float_to_float16(proto, keep_io_types=True, node_block_list=exact)
+        nodes, weights = _take_normalization(proto.graph) if deep else ([], [])
+        proto = convert_float_to_float16(proto, keep_io_types=True)
+    for index, node in enumerate(nodes):
+        proto.graph.node.insert(index, node)
+    proto.graph.initializer.extend(weights)
+    del proto.graph.input[1:]
     converted: bytes = proto.SerializeToString()
     return converted
 
 
-def _normalization(graph: Any) -> list[str]:
-    """Returns the names of the nodes with which `PixelNetwork` begins."""
-    names, value = [], graph.input[0].name
+def _take_normalization(graph: Any) -> tuple[list[Any], list[Any]]:
+    """Removes the nodes with which `PixelNetwork` begins; their result becomes the second input.
+
+    The converter would round between two nodes of float32, also where it is told to leave them.
+
+    Returns:
+        These nodes and their weights.
+    """
+    import onnx
+
+    nodes, value = [], graph.input[0].name
     for kind in ("Cast", "Sub", "Div"):
-        node = next(node for node in graph.node if value in node.input)
-        if node.op_type != kind:
-            break
-        names.append(node.name)
+        node = next(node for node in graph.node if node.op_type == kind and value in node.input)
+        nodes.append(node)
         value = node.output[0]
-    return names
+    used = {name for node in nodes for name in node.input}
+    weights = [weight for weight in graph.initializer if weight.name in used]
+    for node in nodes:
+        graph.node.remove(node)
+    for weight in weights:
+        graph.initializer.remove(weight)
+    made = {name for node in nodes for name in node.output}
+    for info in [info for info in graph.value_info if info.name in made]:
+        graph.value_info.remove(info)
+    shape = [None] * 4
+    graph.input.append(onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, shape))
+    return nodes, weights
 
 
 def to_int8(content: bytes, batches: Iterable[np.ndarray]) -> bytes:
