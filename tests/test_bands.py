@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 import seg_l1
 from seg_l1.cli.main import main
+from seg_l1.config.identity import PRESENTATION
 from seg_l1.data import folder, tiff, to_png
 from seg_l1.data.augment import Augmentation
 from seg_l1.data.bands import Bands, open_image
@@ -315,8 +316,11 @@ def test_augmentation_changes_all_bands_alike(bands, dtype):
     border = float(inside.median())
     assert ((inside > 1.4 * border) == (moved[known] == 1)).float().mean() > 0.95
     assert len(changed.flatten(1).float().mean(1).unique()) == 8
-    outside = changed.float().permute(1, 0, 2, 3)[:, ~known]
+    moving = Augmentation(**{**options, "colour": 0.0, "hue": 0.0}, chunks=None)
+    changed, moved = moving(images, masks)
+    outside = changed.float().permute(1, 0, 2, 3)[:, moved == 255]
     darkest = images.float().amin((0, 2, 3)) if dtype == "uint16" else torch.zeros(bands)
+    assert outside.numel()
     assert torch.allclose(outside, darkest[:, None], rtol=1e-3)
     plain = Augmentation(flip=0.0, shift=0.0, scale=(1, 1), colour=0.0)(images, masks)[0]
     assert torch.allclose(plain.float(), images.float(), atol=0.01)
@@ -463,6 +467,7 @@ def test_a_run_goes_on_with_other_bands_shown_and_without_the_key(made, capsys):
     assert main(["evaluate", "run=run", "split=val"]) == 0
     assert main(["train", "resume=run", "trainer.epochs=21", "dataset.show=[1,1,1]"]) == 0
     assert OmegaConf.load("run/config.yaml").dataset.show == [1, 1, 1]
+    assert "dataset.show" in PRESENTATION  # and so no setting of its own in reports
     capsys.readouterr()
     assert main(["train", "resume=run", "trainer.epochs=22", "dataset.show=[9,1,1]"]) == 2
     assert "expected three numbers from 1 to" in capsys.readouterr().err

@@ -5,7 +5,7 @@ hold whole numbers in that range, which training reads as they are (dataset.chan
 
     python -m seg_l1.data.to_png <folder> [--masks] [--range LOW HIGH]
 
-Files that training can read are left alone. Of the others, in the folder and those in it,
+Files of 8 bits that training can read are left alone. Of the others, in the folder and below,
 <name>.png is written, or <name>_000.png and so on for the pages of a TIFF or the slices of a
 volume; the original is kept as <name>.original. Values from LOW to HIGH become 0 to 255. By default
 LOW and HIGH are the 0.1 and 99.9 percentiles, the outermost of all files. They are printed; convert
