@@ -278,7 +278,7 @@ def _refuse_all(known: Sequence[tuple[Path, _Header]], channels: int, *, to_scor
     most = kinds.most_common(1)[0][0]
     path, header = first[most]
     wanted = f"{channels} band" if channels == 1 else f"{channels} bands"
-    wanted = f"8 bits, or {wanted}" if channels in COLORS else wanted
+    wanted = f"8 bits, or {wanted}" if channels in COLORS and header.bits > 8 else wanted
     if to_score:
         raise UserError(f"{path}: has {most}, expected {wanted}, as in the training of the run")
     key = f"Give dataset.channels={header.bands}"
