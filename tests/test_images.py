@@ -77,7 +77,6 @@ def rgb16():
 
 
 DEEP = {
-    "RGB PNG": ("png", lambda path: write_png16(rgb16(), path)),
     "gray PNG": ("png", lambda path: write_png16(LEVELS[..., None], path)),
     "RGBA PNG": ("png", lambda path: write_png16(rgb16()[..., [0, 1, 2, 0]], path)),
     "gray TIFF": ("tif", lambda path: Image.fromarray(LEVELS.astype(np.uint16)).save(path)),
@@ -117,6 +116,15 @@ def test_more_than_8_bits_are_refused_and_the_remedy_keeps_256_levels(kind, root
     assert load(root).notes in ([], ["4 of 4 images have an alpha band, which is dropped"])
 
 
+def test_color_pngs_of_16_bits_are_read_as_they_are_or_converted(root, capsys):
+    for index in range(4):
+        write_png16(rgb16(), root / f"images/{index}.png")
+    assert np.array_equal(pixels(root), rgb16())
+    assert to_png.main([str(root / "images")]) == 0
+    assert pixels(root).dtype == np.uint8
+    assert len(np.unique(pixels(root))) > 200
+
+
 @pytest.mark.parametrize("channels", [3, 4])
 def test_all_16_bits_of_a_png_are_read(channels, tmp_path):
     values = np.random.default_rng(0).integers(0, 2**16, (5, 7, channels))
@@ -124,13 +132,17 @@ def test_all_16_bits_of_a_png_are_read(channels, tmp_path):
     assert np.array_equal(to_png.read(tmp_path / "x.png")[0], values)
 
 
-def test_16_bit_tiff_of_three_bands_is_refused_and_can_be_converted(root, capsys):
+def test_16_bit_tiff_of_three_bands_needs_tifffile_or_can_be_converted(root, capsys, monkeypatch):
     for index in range(4):
         (root / f"images/{index}.tif").write_bytes(tiff_of(rgb16()))
-    with pytest.raises(UserError, match="16 bits per channel") as caught:
-        load(root)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "tifffile", None)
+        with pytest.raises(UserError, match=r"16 bits per channel.*'seg-l1\[tiff\]'") as caught:
+            load(root)
     pytest.importorskip("tifffile")
+    assert np.array_equal(pixels(root), rgb16())
     follow(str(caught.value), capsys)
+    assert pixels(root).dtype == np.uint8
     assert len(np.unique(pixels(root))) > 200
 
 

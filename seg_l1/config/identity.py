@@ -11,6 +11,7 @@ from seg_l1.config.hyperparameters import hyperparameters
 PRESENTATION = (
     "traceback", "regularizer.name", "trainer.log_every", "trainer.pictures",
     "trainer.pictures_every", "trainer.kkt_every", "trainer.kkt_images", "trainer.compact",
+    "dataset.show",
 )  # fmt: skip
 """Keys that decide what is shown and measured along the way."""
 

@@ -59,7 +59,8 @@ LIMITS: dict[str, Limit] = {
     "dataset.num_test": whole(1),
     "dataset.digits_per_scene": list_of(whole(1, 1000), 2),
     "dataset.digit_size": list_of(whole(4), 2),
-    "dataset.channels": (int, lambda x: x in (1, 3), "1 or 3"),
+    "dataset.channels": whole(1, 1024),
+    "dataset.show": or_null(list_of(whole(1), 3)),
     "dataset.mask_values": or_null(MASK_VALUES),
     "dataset.unlabeled_values": or_null(UNLABELED_VALUES),
     "dataset.mask_threshold": or_null(number(0, above=True, below=2**32)),
@@ -189,11 +190,21 @@ def check(config: dict[str, Any]) -> None:
             f"regularizer.schedule_start + schedule_epochs: λ(t) reaches 1 after {end:g} epochs,"
             f" but trainer.epochs={epochs}"
         )
+    _check_show(config["dataset"])
     deepest = model.get("width", 1) * model.get("growth", 1) ** model.get("depth", 1)
     if deepest > MOST_CHANNELS:
         raise UserError(
             f"model.width * growth^depth: {deepest:g} channels at the deepest level, expected at"
             f" most {MOST_CHANNELS}"
+        )
+
+
+def _check_show(dataset: Mapping[str, Any]) -> None:
+    channels, show = dataset.get("channels"), dataset.get("show")
+    if channels and show and max(show) > channels:
+        raise UserError(
+            f"dataset.show: got {show}, expected three numbers from 1 to {channels}"
+            f" (dataset.channels={channels}); the first band is 1"
         )
 
 

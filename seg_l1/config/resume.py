@@ -26,8 +26,8 @@ NEW_KEYS: dict[str, dict[str, Any]] = {
         "dense": 0.0,
         "penalized": 0.7,
     },
-    "dataset": {"repeats": 1},
     "path": {"budget": None},
+    "dataset": {"repeats": 1, "show": None},
     "trainer": {"compact": True},
 }
 """What runs of versions that did not have these keys amount to."""
@@ -86,7 +86,8 @@ def _add_new_keys(config: dict[str, Any]) -> None:
     for section, values in NEW_KEYS.items():
         node = config.setdefault(section, {})
         if isinstance(node, dict):
-            config[section] = {**values, **node}
+            missing = {k: v for k, v in values.items() if k != "show" or "channels" in node}
+            config[section] = {**missing, **node}  # only folders of images have `show`
 
 
 def _keep_schedule(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,7 +60,7 @@ def assemble(
         UserError: naming every file that is not as it should be; whatever `draw` raises.
     """
     size = sum(
-        len(files) * (files.channels + 1) * files.image_size[0] * files.image_size[1]
+        len(files) * (files.channels * files.bits // 8 + 1) * math.prod(files.image_size)
         if files.image_size
         else float("inf")
         for files in sources.values()

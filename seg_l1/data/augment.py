@@ -16,7 +16,9 @@ from seg_l1.data.resample import resize_images, resize_masks
 class Augmentation:
     """Random scale, shift, crop, flip and color, drawn anew for each of `chunks` parts of a batch.
 
-    Pixels from outside of an image are 0, and not labeled.
+    Pixels from outside of an image are 0, and not labeled. Images that have neither one nor three
+    channels change in brightness and contrast alone, all channels by the same factors. With 16 bits
+    the smallest and largest values of each channel, in a part, take the place of 0 and 255.
 
     Args:
         flip: probability of a horizontal flip (0 where left and right matter, as for digits).
@@ -43,15 +45,17 @@ class Augmentation:
             raise ValueError(f"scale is [smallest, largest], got {list(scale)}")
         self.scale, self.shift, self.chunks = tuple(scale), shift, chunks
         self.crop = None if crop is None else tuple(crop)
-        self.finish = v2.Compose(
-            [v2.RandomHorizontalFlip(flip), v2.ColorJitter(colour, colour, colour, hue)]
-        )
+        self.flip = v2.RandomHorizontalFlip(flip)
+        self.jitter = v2.ColorJitter(colour, colour, colour, hue)
 
     def __call__(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps uint8 images (N, C, H, W) and masks (N, H, W) to augmented ones of `crop` size."""
+        """Maps images (N, C, H, W) and masks (N, H, W) uint8 to augmented ones of `crop` size.
+
+        Images uint8 stay so; uint16 become float32 of the same range.
+        """
         chunks = len(images) if self.chunks is None else self.chunks
         parts = [
-            self._change(*pair)
+            (self._change_deep if images.dtype == torch.uint16 else self._change)(*pair)
             for pair in zip(images.chunk(chunks), masks.chunk(chunks), strict=True)
         ]
         changed_images, changed_masks = zip(*parts, strict=True)
@@ -59,6 +63,14 @@ class Augmentation:
             torch.cat(changed_images).as_subclass(Tensor),
             torch.cat(changed_masks).as_subclass(Tensor),
         )
+
+    def _change_deep(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Changes images uint16 as floats from 0 to 1, which torchvision takes."""
+        images = images.float()
+        low, high = images.amin((0, 2, 3), keepdim=True), images.amax((0, 2, 3), keepdim=True)
+        spread = (high - low).clamp_min(1)
+        images, masks = self._change((images - low) / spread, masks)
+        return images * spread + low, masks
 
     def _change(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         height, width = masks.shape[-2:]
@@ -74,4 +86,8 @@ class Augmentation:
             pad_if_needed=True,
             fill={Image: 0, Mask: IGNORE},
         )
-        return self.finish(*cut(Image(images), Mask(masks)))
+        images, masks = self.flip(*cut(Image(images), Mask(masks)))
+        if images.shape[1] in (1, 3):
+            return self.jitter(images), masks
+        single = Image(images.reshape(-1, 1, *images.shape[2:]))  # as gray images, a band each
+        return self.jitter(single).reshape(images.shape), masks

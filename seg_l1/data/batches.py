@@ -20,7 +20,9 @@ from seg_l1.data.workers import follow_parent
 from seg_l1.errors import UserError
 
 Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(images uint8 (N, C, H, W), masks uint8 (N, H, W)) -> both, changed alike."""
+"""(images uint8 or uint16 (N, C, H, W), masks uint8 (N, H, W)) -> both, changed alike.
+
+Images of 16 bits may come back as floats of the same range."""
 
 
 class Batches:
@@ -33,7 +35,7 @@ class Batches:
             size come one at a time unless they are augmented: padding would change the scores.
         shuffle: a new order every epoch.
         repeats: how often each image occurs in an epoch.
-        augment: applied to whole batches of uint8 images and masks.
+        augment: applied to whole batches of images and masks, before they are normalized.
         seed: of order and augmentation.
         workers: processes that read ahead; None = none for data held in memory, else 2.
         device, memory_format: of the images that are yielded.
@@ -106,7 +108,7 @@ class Batches:
             yield self.normalize(images), masks.to(self.device, torch.int64)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """uint8 (N, C, H, W) -> float32 of mean 0 and standard deviation 1 per channel."""
+        """Pixels (N, C, H, W) -> float32 of mean 0 and standard deviation 1 per channel."""
         images = images.to(self.device, torch.float32)
         return images.sub_(self.mean).div_(self.std).to(memory_format=self.memory_format)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from PIL.Image import Image as Picture
 from torch import Tensor
 from torch.nn.functional import pad
 
+from seg_l1.data.bands import open_image
 from seg_l1.data.images import FORMATS, MOST_PIXELS, as_tensor, open_picture, unscaled
 from seg_l1.data.labels import IGNORE
 from seg_l1.data.masks import UNKNOWN, MaskReading, Pixels, pixels_of, refuse_deep_colors
+from seg_l1.data.raster import Raster
 from seg_l1.data.resample import resize_ids
 from seg_l1.errors import UserError
 
@@ -28,9 +31,10 @@ class FileSplit:
         pairs: the files of image and mask.
         names: a name per pair.
         image_size: (H, W) to which pairs are resized; None = each keeps its own size.
-        channels: 3 (RGB) or 1 (grayscale).
+        channels: 3 (RGB), 1 (grayscale), or as many bands as the images have.
         reading: what the values of the masks mean.
         upright: whether to apply the EXIF orientation of an image.
+        bits: of each band, 8 or 16.
     """
 
     pairs: list[tuple[Path, Path]]
@@ -39,6 +43,7 @@ class FileSplit:
     channels: int
     reading: MaskReading
     upright: bool = True
+    bits: int = 8
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -69,14 +74,14 @@ class FileSplit:
             raise UserError(f"{self.pairs[index][1]}: holds values that are no class")
         return self.tensors(image, ids)
 
-    def open_pair(self, index: int) -> tuple[Picture, Pixels, bool]:
+    def open_pair(self, index: int) -> tuple[Picture | Raster, Pixels, bool]:
         """Returns the image, the mask, and whether the format of the mask changes its values.
 
         Raises:
             UserError: naming the file and what is wrong with it.
         """
         image_path, mask_path = self.pairs[index]
-        image = open_picture(image_path, self.upright)
+        image = open_image(image_path, self.channels, self.bits, self.upright)
         mask, lossy = open_mask(mask_path, self.upright)
         if image.size != mask.size:
             turned = "" if image.size != mask.size[::-1] else _turned(image_path, mask_path)
@@ -86,7 +91,7 @@ class FileSplit:
             )
         return image, pixels_of(mask, mask_path), lossy
 
-    def tensors(self, image: Picture, ids: np.ndarray) -> tuple[Tensor, Tensor]:
+    def tensors(self, image: Picture | Raster, ids: np.ndarray) -> tuple[Tensor, Tensor]:
         """Returns an image and the class ids of its mask at `image_size`."""
         resized = resize_ids(ids, self.image_size or ids.shape)
         return as_tensor(image, self.channels, self.image_size), torch.from_numpy(resized)
@@ -100,11 +105,12 @@ def file_split(
     *,
     channels: int = 3,
     upright: bool = True,
+    bits: int = 8,
 ) -> FileSplit:
     """Returns the split of `pairs`, named after the images by their path below `folder`."""
     names = [image.relative_to(folder).as_posix() for image, _ in pairs]
     size = None if image_size is None else (image_size[0], image_size[1])
-    return FileSplit(pairs, names, size, channels, reading, upright)
+    return FileSplit(pairs, names, size, channels, reading, upright, bits)
 
 
 def open_mask(path: Path, upright: bool = True) -> tuple[Picture, bool]:
@@ -132,7 +138,7 @@ def open_mask(path: Path, upright: bool = True) -> tuple[Picture, bool]:
 def _turned(*paths: Path) -> str:
     """Names the image whose EXIF orientation swaps width and height, if there is one."""
     for path in paths:
-        with Image.open(path) as picture:
+        with suppress(OSError), Image.open(path) as picture:  # Pillow does not know all bands
             if picture.getexif().get(0x0112, 1) > 4:
                 return f" ({path.name} is turned upright, as its EXIF orientation says)"
     return ""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from seg_l1.data.assemble import assemble, suggest_classes
+from seg_l1.data.bands import COLORS, check_bands
 from seg_l1.data.classes import read_classes
 from seg_l1.data.files import FileSplit, file_split
 from seg_l1.data.images import dropped_bands
@@ -50,7 +51,8 @@ def load(
         root: the folder.
         num_classes: None = as many as `classes.txt` names, or as `mask_values` has entries.
         image_size: (H, W) to which everything is resized; None = every image keeps its own size.
-        channels: 3 (RGB) or 1 (grayscale).
+        channels: 3 (RGB), 1 (grayscale), or the number of bands that every image has. Images of 16
+            bits stay so, and need as many bands as this says.
         mask_values: the values of class 0, 1, ... in the masks, each an id (7), a color ("#c83c3c"
             or [200, 60, 60]) or a list of several; None = the colors of the listing of classes, or
             the class ids themselves. A list of three numbers is a color; in grayscale masks it is
@@ -80,8 +82,10 @@ def load(
         check_training(folder, found)
     every = [pair for pairs in found.splits.values() for pair in pairs]
     classes, reading = _classes_and_reading(folder, every, num_classes, key)
+    images = [image for image, _ in every]
+    bits = check_bands(images, channels, to_score=to_score)
     sources = {
-        split: file_split(folder, pairs, image_size, reading, channels=channels)
+        split: file_split(folder, pairs, image_size, reading, channels=channels, bits=bits)
         for split, pairs in found.splits.items()
     }
     if to_score:
@@ -98,7 +102,8 @@ def load(
         data = assemble(sources, classes, cut_now, memory_mib=memory_mib)
         grouped = group_pattern is not None or stratify
         data.notes += _unused_keys(sources, val_fraction, test_fraction, grouped=grouped)
-    data.notes[:0] = [*found.notes, *dropped_bands([image for image, _ in every])]
+    dropped = dropped_bands(images) if channels in COLORS and bits == 8 else []
+    data.notes[:0] = [*found.notes, *dropped]
     return data
 
 

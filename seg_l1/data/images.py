@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.Image import Image as Picture
 from scipy.io import loadmat
 
+from seg_l1.data.raster import Raster
 from seg_l1.data.resample import resize_picture
 from seg_l1.errors import UserError, first_line
 
@@ -123,7 +124,7 @@ def open_picture(path: Path, upright: bool = True, *, mask: bool = False) -> Pic
             if picture.width * picture.height > MOST_PIXELS:
                 raise ValueError(f"it has more than {MOST_PIXELS} pixels")
             _check_pages(picture)
-            largest = _largest_value(picture)
+            largest = largest_value(picture)
             if largest > 255 or picture.mode[0] in "IF":
                 bits = f"{largest.bit_length()} bits per channel, " if largest > 255 else ""
                 raise _Convertible(f"it has {bits}mode {picture.mode}; expected 8 bits")
@@ -138,7 +139,7 @@ def open_picture(path: Path, upright: bool = True, *, mask: bool = False) -> Pic
         reason = "it is no picture" if path.stat().st_size else "it is empty"
         if foreign_format(path):
             reason, advice = f"it is {foreign_format(path)}", remedy(path, mask=mask)
-        elif _is_tiff(path):
+        elif is_tiff(path):
             reason = "a TIFF of this kind of bands is not supported, expected 1 or 3 of 8 bits"
             advice = remedy(path, mask=mask)
     except Exception as error:
@@ -153,7 +154,7 @@ def unscaled(picture: Picture) -> Picture:
     """
     if picture.format not in ("PPM", "PNG") or picture.mode != "L":
         return picture
-    largest = _largest_value(picture)
+    largest = largest_value(picture)
     if largest >= 255:
         return picture
     return picture.point([round(value * largest / 255) for value in range(256)])
@@ -180,7 +181,7 @@ def _check_pages(picture: Picture) -> None:
         raise _Convertible(f"it holds {pages} pictures (pages), expected one")
 
 
-def _largest_value(picture: Picture) -> int:
+def largest_value(picture: Picture) -> int:
     """Returns the largest value that a channel of the file can hold; Pillow may keep fewer bits."""
     if picture.format == "TIFF":
         bits = picture.tag_v2.get(258, (8,))  # type: ignore[attr-defined]
@@ -196,25 +197,40 @@ def _largest_value(picture: Picture) -> int:
     return 1 if words[0] in (b"P1", b"P4") else int(words[3])
 
 
-def _is_tiff(path: Path) -> bool:
+def is_tiff(path: Path) -> bool:
+    """Returns whether a file begins as TIFF and BigTIFF do."""
     with open(path, "rb") as file:
         return file.read(4) in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def as_tensor(picture: Picture, channels: int, image_size: tuple[int, int] | None) -> Tensor:
+def as_tensor(image: Picture | Raster, channels: int, image_size: tuple[int, int] | None) -> Tensor:
     """Returns `as_pixels` as a tensor."""
     import torch
 
-    return torch.from_numpy(as_pixels(picture, channels, image_size))
+    return torch.from_numpy(as_pixels(image, channels, image_size))
 
 
-def as_pixels(picture: Picture, channels: int, image_size: tuple[int, int] | None) -> np.ndarray:
-    """Returns uint8 (channels, H, W), grayscale or RGB, resized (bilinear) if a size is given."""
-    height, width = image_size or (picture.height, picture.width)
-    if picture.mode == "LAB":  # Pillow converts it to RGB alone
-        picture = picture.convert("RGB")
-    picture = picture.convert("RGB" if channels == 3 else "L")
-    pixels = np.array(resize_picture(picture, (height, width)))
+def as_pixels(
+    image: Picture | Raster, channels: int, image_size: tuple[int, int] | None
+) -> np.ndarray:
+    """Returns pixels (channels, H, W), resized (bilinear) if a size is given.
+
+    They are uint8, or uint16 where the image has 16 bits. A picture becomes grayscale or RGB.
+
+    Raises:
+        UserError: if it has other bands.
+    """
+    height, width = image_size or (image.height, image.width)
+    if isinstance(image, Raster):
+        if image.bands != channels:
+            raise UserError(f"the image has {image.bands} bands, expected {channels}")
+        return np.ascontiguousarray(np.moveaxis(image.resized((height, width)).pixels, -1, 0))
+    if channels not in (1, 3):
+        raise UserError(f"the image has {len(image.getbands())} bands, expected {channels}")
+    if image.mode == "LAB":  # Pillow converts it to RGB alone
+        image = image.convert("RGB")
+    image = image.convert("RGB" if channels == 3 else "L")
+    pixels = np.array(resize_picture(image, (height, width)))
     return np.moveaxis(pixels.reshape(height, width, channels), -1, 0)
 
 
@@ -231,7 +247,11 @@ def dropped_bands(paths: Sequence[Path]) -> list[str]:
 
 
 def _dropped(path: Path) -> str | None:
-    with Image.open(path, formats=FORMATS) as picture:
+    try:
+        picture = Image.open(path, formats=FORMATS)
+    except OSError:  # bands that Pillow does not know are all read
+        return None
+    with picture:
         tags = getattr(picture, "tag_v2", {})
         bands = max(tags.get(277, 1), len(picture.getbands()))
         if picture.mode == "CMYK":
@@ -240,5 +260,8 @@ def _dropped(path: Path) -> str | None:
             opaque = picture.getchannel("A").getextrema()[0] == 255
             return None if opaque else "an alpha band, which is dropped"
         if bands > 3:
-            return f"{bands} bands, of which those after the third are dropped"
+            return (
+                f"{bands} bands, of which those after the third are dropped"
+                f" (dataset.channels={bands} reads all)"
+            )
     return None

@@ -28,7 +28,10 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Returns uint8 images (N, C, H, W) and uint8 masks (N, H, W) of class ids or `IGNORE`."""
+        """Returns images (N, C, H, W), uint8 or uint16, and masks (N, H, W) uint8.
+
+        The masks hold class ids or `IGNORE`.
+        """
         ...
 
     def subset(self, indices: Sequence[int]) -> Split:
@@ -38,7 +41,7 @@ class Split(Protocol):
 
 @dataclass
 class TensorSplit:
-    """A split held in memory: uint8 `images` (N, C, H, W) and `masks` (N, H, W)."""
+    """A split held in memory: uint8 or uint16 `images` (N, C, H, W), uint8 `masks` (N, H, W)."""
 
     images: Tensor
     masks: Tensor
@@ -67,7 +70,7 @@ class SegmentationData:
     Attributes:
         splits: "train", "val" and, where there is one, "test".
         classes: K names.
-        mean, std: per channel, of the training images scaled to [0, 1].
+        mean, std: per channel, of the training images divided by 255, also of those of 16 bits.
         pixel_shares: training pixels of each class as a share of all labeled ones.
         unlabeled: share of the training pixels without a label.
         fingerprint: hash of names, images and masks of all splits.
@@ -81,6 +84,7 @@ class SegmentationData:
             0, evenly on all sides).
         groups: for every training image the group that folds keep together; empty where each image
             stands alone.
+        bits: of each channel of an image, 8 or 16.
     """
 
     splits: dict[str, Split]
@@ -95,6 +99,7 @@ class SegmentationData:
     indices: dict[str, list[int]] = field(default_factory=dict)
     resize_mode: str = "resize"
     groups: list[str] = field(default_factory=list)
+    bits: int = 8
 
     @property
     def channels(self) -> int:
@@ -131,7 +136,7 @@ def describe(
     names = "\n".join(name for s in splits.values() for name in s.names)
     digest = hashlib.sha256(names.encode(errors="surrogateescape"))
     total = squares = torch.zeros((), dtype=torch.float64)
-    pixels = 0
+    pixels, bits = 0, 8
     counts = torch.zeros(len(classes), dtype=torch.int64)
     in_images = torch.zeros_like(counts)  # labeled pixels of the images that show a class
     for name, split in splits.items():
@@ -141,6 +146,7 @@ def describe(
             digest.update(images.contiguous().numpy().data)
             digest.update(masks.contiguous().numpy().data)
             if name == "train":
+                bits = 8 * images.element_size()
                 scaled = images.to(torch.float64) / 255
                 total = total + scaled.sum((0, 2, 3))
                 squares = squares + scaled.square().sum((0, 2, 3))
@@ -160,6 +166,7 @@ def describe(
         fingerprint=digest.hexdigest()[:16],
         notes=list(notes),
         present_shares=(counts / in_images.clamp_min(1)).tolist(),
+        bits=bits,
     )
 
 

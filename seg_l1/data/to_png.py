@@ -1,8 +1,11 @@
 """Saves images of other formats, more bits or several pages as PNG with 8 bits per channel.
 
+TIFFs of 2, 5 or more bands become TIFFs of 16 bits (LOW to HIGH become 0 to 65535), unless they
+hold whole numbers in that range, which training reads as they are (dataset.channels).
+
     python -m seg_l1.data.to_png <folder> [--masks] [--range LOW HIGH]
 
-Files that training can read are left alone. Of the others, in the folder and those in it,
+Files of 8 bits that training can read are left alone. Of the others, in the folder and below,
 <name>.png is written, or <name>_000.png and so on for the pages of a TIFF or the slices of a
 volume; the original is kept as <name>.original. Values from LOW to HIGH become 0 to 255. By default
 LOW and HIGH are the 0.1 and 99.9 percentiles, the outermost of all files. They are printed; convert
@@ -19,6 +22,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -27,6 +31,8 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from seg_l1.data.images import CONVERTIBLE, SUFFIXES, open_picture, stem_of, suffix_of
+from seg_l1.data.raster import deep_png
+from seg_l1.data.tiff import Layout, layout_of, read_tiff, write_tiff
 from seg_l1.errors import UserError, first_line
 
 PACKAGES = {
@@ -66,13 +72,17 @@ def to_png(
         names = [f"{stem_of(path)}_{index:03d}.png" for index in range(len(pages))]
         targets = [path.with_name(name) for name in names]
         if len(pages) == 1:
-            targets = [path.with_name(f"{stem_of(path)}.png")]
+            suffix = "tif" if _has_bands(pages[0]) else "png"
+            targets = [path.with_name(f"{stem_of(path)}.{suffix}")]
         for target in targets:
             if target.exists() and target != path:
                 raise UserError(f"{target}: exists already, so {path.name} is not converted")
         path.rename(path.with_name(f"{path.name}.original"))
         for target, page in zip(targets, pages, strict=True):
-            Image.fromarray(page).save(target)
+            if _has_bands(page):
+                write_tiff(target, page)
+            else:
+                Image.fromarray(page).save(target)
         written += targets
     return written, limits
 
@@ -84,9 +94,27 @@ def _is_unread(path: Path, mask: bool) -> bool:
         try:
             open_picture(path, mask=mask)
         except UserError as error:
-            return "to_png" in str(error)
+            return "to_png" in str(error) and (mask or not _is_read_as_it_is(path))
         return False
     return suffix_of(path) in CONVERTIBLE
+
+
+def _is_read_as_it_is(path: Path) -> bool:
+    """Returns whether a file is a TIFF of other bands than PNG has, which training reads."""
+    try:
+        layout = layout_of(path, 1)
+        return _beyond_png(layout) and read_tiff(path, layout.bands).bands > 1
+    except Exception:  # what is wrong is told when the file is converted
+        return False
+
+
+def _beyond_png(layout: Layout) -> bool:
+    return not layout.of_pages and layout.bands not in (1, 3, 4)
+
+
+def _has_bands(pixels: np.ndarray) -> bool:
+    """Returns whether an array (H, W) or (H, W, C) has more, or other, bands than a PNG."""
+    return pixels.ndim == 3 and pixels.shape[2] not in (3, 4)
 
 
 def read(path: Path) -> list[np.ndarray]:
@@ -101,7 +129,7 @@ def read(path: Path) -> list[np.ndarray]:
             return _READERS[kind](path)
         with Image.open(path) as picture:
             if picture.format == "PNG" and picture.mode in ("RGB", "RGBA"):
-                return [_deep_png(path)]
+                return [deep_png(path)]
             if picture.format == "PPM":
                 return [_netpbm(path.read_bytes())]
             pages = list(_pages(picture))
@@ -121,23 +149,6 @@ def _pages(picture: Image.Image) -> Iterator[np.ndarray]:
         if len(bits) > 1 and max(bits) > 8:
             return
         yield np.array(page)
-
-
-def _deep_png(path: Path) -> np.ndarray:
-    """Returns the values of a color PNG of 16 bits.
-
-    Pillow unpacks one byte of each value: the upper one as "RGB;16B", which is how it opens the
-    file, and the lower one under the name of the other byte order, "RGB;16L".
-    """
-    halves = []
-    for order in ("B", "L"):
-        with Image.open(path) as picture:
-            rawmode = f"{picture.mode};16B"
-            if [tile[3] for tile in picture.tile] != [rawmode]:
-                raise ValueError("it is gray with an alpha band of 16 bits")
-            picture.tile = [(*picture.tile[0][:3], f"{rawmode[:-1]}{order}")]  # type: ignore[list-item]
-            halves.append(np.asarray(picture).astype(np.uint16))
-    return 256 * halves[0] + halves[1]
 
 
 def _netpbm(content: bytes) -> np.ndarray:
@@ -164,7 +175,13 @@ def _package(name: str, kind: str) -> Any:
 
 def _tiff(path: Path) -> list[np.ndarray]:
     try:
-        return _slices(np.asarray(_package("tifffile", "TIFF").imread(path)))
+        package = _package("tifffile", "TIFF")
+        with suppress(ValueError):
+            layout = layout_of(path, 1)
+            if layout.axis is not None and _beyond_png(layout):
+                pixels = package.imread(path, series=0).reshape(layout.lengths)
+                return [np.moveaxis(pixels, layout.axis, -1)]
+        return _slices(np.asarray(package.imread(path)))
     except UserError:
         raise
     except Exception as error:
@@ -231,7 +248,10 @@ def _range(pixels: np.ndarray) -> tuple[float, float]:
 
 
 def _scaled(pixels: np.ndarray, path: Path, limits: tuple[float, float] | None) -> np.ndarray:
-    """Returns uint8 pixels: `limits` become 0 and 255; None keeps the values."""
+    """Returns uint8 pixels: `limits` become 0 and 255; None keeps the values.
+
+    Images of other bands than PNG has become uint16, `limits` 0 and 65535.
+    """
     if pixels.dtype == np.uint8:
         return pixels
     if limits is None or not _is_deep(pixels):
@@ -244,7 +264,8 @@ def _scaled(pixels: np.ndarray, path: Path, limits: tuple[float, float] | None) 
         return kept
     low, high = limits
     share = (pixels.astype(np.float64) - low) / max(high - low, 1e-12)
-    return np.round(255 * np.nan_to_num(share).clip(0, 1)).astype(np.uint8)
+    kind, top = (np.uint16, 65535) if _has_bands(pixels) else (np.uint8, 255)
+    return np.round(top * np.nan_to_num(share).clip(0, 1)).astype(kind)
 
 
 def main(words: Sequence[str]) -> int:
@@ -269,10 +290,9 @@ def main(words: Sequence[str]) -> int:
         return 2
     sys.stdout.write(f"{len(written)} files written; the originals are kept as *.original\n")
     if used is not None:
-        sys.stdout.write(
-            f"values from {used[0]:g} to {used[1]:g} became 0 to 255 (--range {used[0]:g}"
-            f" {used[1]:g})\n"
-        )
+        top = "255 (65535 in TIFFs)" if any(path.suffix == ".tif" for path in written) else "255"
+        low, high = (f"{value:g}" for value in used)
+        sys.stdout.write(f"values from {low} to {high} became 0 to {top} (--range {low} {high})\n")
     return 0
 
 

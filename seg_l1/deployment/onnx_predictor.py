@@ -12,13 +12,19 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image as Picture
 
+from seg_l1.data.bands import Bands
 from seg_l1.data.images import as_pixels
+from seg_l1.data.raster import Raster
 from seg_l1.data.resample import resize_ids, resize_score
 from seg_l1.errors import UserError, first_line
 from seg_l1.models.tiles import tiles
 
 OUTPUTS = ("scores", "classes")
 """What an ONNX file may give: logits (N, K, H, W) float32, or class ids (N, H, W) uint8."""
+
+
+_NEW = ("bits", "show", "limits")
+"""Metadata that files of older versions lack."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +34,14 @@ class About:
     Attributes:
         classes: K names.
         colors: K times red, green, blue.
-        channels: 1 or 3.
+        channels: the number of bands of an image.
         image_size: (H, W) on which the network was trained; None = every image has its own.
         fit: how an image gets to that size, "resize" or "pad".
         tile, tile_overlap: in which large images are read, see `models.tiles`.
         output: one of `OUTPUTS`.
         precision: "fp32", "fp16" or "int8".
+        bits: of each band, 8 or 16: images are uint8 or uint16.
+        show, limits: how images are shown, see `data.bands.Bands`.
     """
 
     classes: list[str]
@@ -45,6 +53,13 @@ class About:
     tile_overlap: float
     output: str
     precision: str = "fp32"
+    bits: int = 8
+    show: list[int] | None = None
+    limits: list[list[float]] | None = None
+
+    @property
+    def bands(self) -> Bands:
+        return Bands(self.channels, self.bits, self.show, self.limits)
 
     @classmethod
     def read(cls, metadata: Mapping[str, str]) -> About:
@@ -54,16 +69,19 @@ class About:
             ValueError: if they are not those of `seg-l1 export`.
         """
         try:
-            about = cls(**{name: json.loads(metadata[name]) for name in cls.__annotations__})
+            names = [name for name in cls.__annotations__ if name in metadata or name not in _NEW]
+            about = cls(**{name: json.loads(metadata[name]) for name in names})
             colors = np.array(about.colors, dtype=np.uint8)
-            names = all(isinstance(name, str) for name in about.classes)
+            texts = all(isinstance(name, str) for name in about.classes)
+            shown = about.bands.paint(np.zeros((1, 1, about.channels))).shape == (1, 1, 3)
             size = about.image_size is None or [int(side) > 0 for side in about.image_size]
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"its metadata lack {error}") from error
         if not (
-            names
+            texts
+            and shown
             and colors.shape == (len(about.classes), 3)
-            and about.channels in (1, 3)
+            and about.bits in (8, 16)
             and size in (True, [True, True])
             and about.output in OUTPUTS
         ):
@@ -85,6 +103,7 @@ class OnnxPredictor:
 
     def __init__(self, session: Any, about: About, *, tile: Sequence[int] | None = None) -> None:
         self.about, self._session = about, session
+        self.bands = about.bands
         self.classes = about.classes
         self.colors = np.array(about.colors, dtype=np.uint8)
         self.image_size = (
@@ -93,7 +112,7 @@ class OnnxPredictor:
         self.tile = tile or about.tile
         self._input = session.get_inputs()[0]
 
-    def __call__(self, picture: Picture) -> tuple[np.ndarray, float]:
+    def __call__(self, picture: Picture | Raster) -> tuple[np.ndarray, float]:
         """Returns the class ids (H, W) uint8 of a picture, and the mean confidence.
 
         Raises:
@@ -107,7 +126,7 @@ class OnnxPredictor:
             return resize_ids(ids, size), confidence
         return _upsampled_argmax(scores, size), confidence
 
-    def probabilities(self, picture: Picture) -> np.ndarray:
+    def probabilities(self, picture: Picture | Raster) -> np.ndarray:
         """Returns the softmax (K, H, W) float32 of the logits at the size of a picture.
 
         Raises:
@@ -126,7 +145,9 @@ class OnnxPredictor:
         probabilities: np.ndarray = powers / powers.sum(0)
         return probabilities
 
-    def _of(self, picture: Picture, *, keep: bool) -> tuple[np.ndarray, np.ndarray | None, float]:
+    def _of(
+        self, picture: Picture | Raster, *, keep: bool
+    ) -> tuple[np.ndarray, np.ndarray | None, float]:
         """Returns what `_whole` does, of a picture that is resized or padded if it has to be."""
         size = (picture.height, picture.width)
         padded = self.about.fit == "pad"
@@ -147,7 +168,7 @@ class OnnxPredictor:
         """Returns the ids (H, W), the scores (K, H, W) if there are any, and the confidence.
 
         Args:
-            pixels: (C, H, W) uint8.
+            pixels: (C, H, W).
             part: rows and columns of what is returned.
             keep: whether scores are needed; those of an image in tiles may be larger than memory.
         """

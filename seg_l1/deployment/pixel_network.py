@@ -1,4 +1,4 @@
-"""A network that takes pixels from 0 to 255, and its ONNX file with metadata and precision."""
+"""A network that takes the pixels of files, and its ONNX file with metadata and precision."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PRECISIONS = ("fp32", "fp16", "int8")
 
 
 class PixelNetwork(nn.Module):
-    """A network with its normalization: images uint8 (N, C, H, W) -> logits, or class ids.
+    """A network with its normalization: images uint8 or uint16 (N, C, H, W) -> logits, or ids.
 
     Args:
         model: normalized float32 images (N, C, H, W) -> logits (N, K, H, W).
-        mean, std: per channel, of images scaled to [0, 1].
+        mean, std: per channel, of images divided by 255.
         output: "scores" gives logits float32, "classes" their argmax (N, H, W) uint8.
     """
 
@@ -66,14 +66,53 @@ def operators(content: bytes) -> dict[str, int]:
 
 
 def to_fp16(content: bytes) -> bytes:
-    """Returns an ONNX file that computes in float16; its input and output stay as they are."""
+    """Returns an ONNX file that computes in float16; its input and output stay as they are.
+
+    Images of 16 bits are normalized in float32: float16 keeps 11 bits, and ends at 65504.
+    """
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     with quiet():
-        proto = convert_float_to_float16(onnx.load_from_string(content), keep_io_types=True)
+        proto = onnx.load_from_string(content)
+        deep = proto.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT16
+        nodes, weights = _take_normalization(proto.graph) if deep else ([], [])
+        proto = convert_float_to_float16(proto, keep_io_types=True)
+    for index, node in enumerate(nodes):
+        proto.graph.node.insert(index, node)
+    proto.graph.initializer.extend(weights)
+    del proto.graph.input[1:]
     converted: bytes = proto.SerializeToString()
     return converted
+
+
+def _take_normalization(graph: Any) -> tuple[list[Any], list[Any]]:
+    """Removes the nodes with which `PixelNetwork` begins; their result becomes the second input.
+
+    The converter would round between two nodes of float32, also where it is told to leave them.
+
+    Returns:
+        These nodes and their weights.
+    """
+    import onnx
+
+    nodes, value = [], graph.input[0].name
+    for kind in ("Cast", "Sub", "Div"):
+        node = next(node for node in graph.node if node.op_type == kind and value in node.input)
+        nodes.append(node)
+        value = node.output[0]
+    used = {name for node in nodes for name in node.input}
+    weights = [weight for weight in graph.initializer if weight.name in used]
+    for node in nodes:
+        graph.node.remove(node)
+    for weight in weights:
+        graph.initializer.remove(weight)
+    made = {name for node in nodes for name in node.output}
+    for info in [info for info in graph.value_info if info.name in made]:
+        graph.value_info.remove(info)
+    shape = [None] * 4
+    graph.input.append(onnx.helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, shape))
+    return nodes, weights
 
 
 def to_int8(content: bytes, batches: Iterable[np.ndarray]) -> bytes:
@@ -83,7 +122,7 @@ def to_int8(content: bytes, batches: Iterable[np.ndarray]) -> bytes:
     (static quantization of onnxruntime, in the format QDQ).
 
     Args:
-        batches: images uint8 (N, C, H, W) to calibrate on.
+        batches: images uint8 or uint16 (N, C, H, W) to calibrate on.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process

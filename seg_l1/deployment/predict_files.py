@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from seg_l1.data.images import open_picture
 from seg_l1.deployment.inputs import Inputs, find_inputs, is_video, output_names
 from seg_l1.deployment.predict_picture import PicturePredictor, shares, write_prediction
 from seg_l1.deployment.predict_video import VideoPlace, predict_video
@@ -103,7 +102,7 @@ class _Work:
     def image(self, file: Path, name: Path) -> list[object] | None:
         """Writes mask and overlay; returns size, shares of the classes, and confidence."""
         try:
-            picture = open_picture(file).convert("RGB")
+            picture = self.predictor.bands.open(file)
         except UserError as error:
             self.outcome.skipped.append(str(error))
             return None

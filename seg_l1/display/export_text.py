@@ -33,9 +33,10 @@ def _shapes(done: Exported) -> str:
         "scores": f"scores float32 ({batch}, {len(done.about.classes)}, {size})",
         "classes": f"classes uint8 ({batch}, {size})",
     }
+    kind, top = ("uint16", 65535) if done.about.bits == 16 else ("uint8", 255)
+    colors = {1: "gray", 3: "RGB"}.get(channels, f"{channels} bands")
     lines = [
-        f"input: images uint8 ({batch}, {channels}, {size}), pixels from 0 to 255,"
-        f" {'RGB' if channels == 3 else 'gray'}",
+        f"input: images {kind} ({batch}, {channels}, {size}), pixels from 0 to {top}, {colors}",
         f"output: {outputs[done.output]}",
     ]
     if done.reason:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor, nn
 
+from seg_l1.data.bands import Bands
 from seg_l1.data.batches import Batches
 from seg_l1.data.labels import IGNORE
 from seg_l1.display.paint import overlay, palette
@@ -39,10 +40,14 @@ def predict_examples(
     count: int,
     tile: Sequence[int] | None = None,
     overlap: float = 0.25,
+    bands: Bands | None = None,
 ) -> list[Example]:
     """Returns `count` examples, evenly over the split.
 
     Smaller ones are padded to the size of the largest, with black and "not labeled".
+
+    Args:
+        bands: how images are shown; None = in their first three bands, or in gray.
     """
     total = len(batches.split)
     chosen = torch.linspace(0, total - 1, min(count, total)).long().tolist()
@@ -53,10 +58,10 @@ def predict_examples(
         image = batches.split[[index]][0]
         logits = tiled(model, batches.normalize(image), tile, overlap)
         prediction[: image.shape[2], : image.shape[3]] = logits[0].argmax(0).cpu()
-    rgb = images.expand(-1, 3, -1, -1) if images.shape[1] == 1 else images
+    bands = bands or Bands(images.shape[1])
     return [
-        Example(image.permute(1, 2, 0).numpy(), mask.numpy(), prediction.numpy())
-        for image, mask, prediction in zip(rgb, masks, predicted, strict=True)
+        Example(bands.paint(image.permute(1, 2, 0).numpy()), mask.numpy(), prediction.numpy())
+        for image, mask, prediction in zip(images, masks, predicted, strict=True)
     ]
 
 

@@ -179,7 +179,8 @@ def data_text(data: SegmentationData) -> str:
     if data.splits["train"].image_size is None:
         size = f"their own sizes, the first {size}"
     lines = [
-        f"data: {sizes} images of {size}, {channels} channels",
+        f"data: {sizes} images of {size}, {channels} channels"
+        + (f" of {data.bits} bits" if data.bits != 8 else ""),
         _per_class("share of labeled training pixels", data.classes, values=shares),
         *(f"note: {note}" for note in data.notes),
     ]

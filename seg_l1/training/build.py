@@ -47,7 +47,7 @@ SOLVERS: dict[str, type[Solver]] = {
 EVALUATION_FACTOR = 4
 """Evaluation keeps no activations: its batches are larger than those of the training."""
 
-_BATCH_KEYS = ("batch_size", "repeats", "workers", "class_weights")
+_BATCH_KEYS = ("batch_size", "repeats", "workers", "class_weights", "show")
 """The keys of a data set that say nothing about its content."""
 
 

@@ -152,4 +152,5 @@ def about_weights(about: Mapping[str, Any]) -> dict[str, Any]:
         "mean": about["mean"],
         "std": about["std"],
         "fit": about["fit"],
+        "bits": about.get("bits", 8),
     }

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from seg_l1.compaction.latency import median_ms, threads
+from seg_l1.data.bands import Bands
 from seg_l1.data.split import Split
 from seg_l1.deployment import onnx_file
 from seg_l1.deployment.onnx_file import ExportError, OnnxNetwork
@@ -181,6 +182,7 @@ def _network(saved: SavedRun, output: str) -> PixelNetwork:
 def _about(saved: SavedRun, output: str) -> About:
     best = saved.best
     config, classes = best["config"], [*best["classes"]]
+    bands = Bands.of(config["dataset"], best["mean"], best["std"], best.get("bits", 8))
     size, tile = config["dataset"]["image_size"], config["trainer"].get("tile")
     return About(
         classes=classes,
@@ -191,6 +193,9 @@ def _about(saved: SavedRun, output: str) -> About:
         tile=tile and [*tile],
         tile_overlap=config["trainer"].get("tile_overlap", 0.25),
         output=output,
+        bits=bands.bits,
+        show=bands.show,
+        limits=bands.limits,
     )
 
 

@@ -13,7 +13,9 @@ from PIL.Image import Image as Picture
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
+from seg_l1.data.bands import Bands
 from seg_l1.data.images import as_tensor
+from seg_l1.data.raster import Raster
 from seg_l1.data.resample import resize_scores
 from seg_l1.display.paint import palette
 from seg_l1.models.tiles import tiled, tiles
@@ -30,11 +32,12 @@ class Predictor:
     Attributes:
         model: (N, C, H, W) -> logits (N, K, H, W).
         classes: K names.
-        mean, std: per channel, of images scaled to [0, 1].
+        mean, std: per channel, of images divided by 255.
         image_size: (H, W) on which the network was trained; None = every image has its own.
         tile, overlap: for images larger than memory, see `tiles.tiled`.
         autocast: the context in which the network computes.
         resize_mode: how an image gets to `image_size`, see `SegmentationData`.
+        bands: of the images; None = 8 bits, as many as `mean` has entries.
     """
 
     model: nn.Module
@@ -46,6 +49,10 @@ class Predictor:
     overlap: float
     autocast: torch.autocast | nullcontext[None]
     resize_mode: str = "resize"
+    bands: Bands = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        self.bands = self.bands or Bands(len(self.mean))
 
     @property
     def colors(self) -> np.ndarray:
@@ -53,7 +60,7 @@ class Predictor:
         return palette(self.classes)
 
     @torch.no_grad()
-    def __call__(self, picture: Picture) -> tuple[np.ndarray, float]:
+    def __call__(self, picture: Picture | Raster) -> tuple[np.ndarray, float]:
         """Returns the class ids (H, W) uint8 of a picture, and the mean confidence.
 
         Where the network was trained on another size, the picture is resized to it and the logits
@@ -72,7 +79,7 @@ class Predictor:
         return ids.numpy(), total / ids.numel()
 
     @torch.no_grad()
-    def probabilities(self, picture: Picture) -> np.ndarray:
+    def probabilities(self, picture: Picture | Raster) -> np.ndarray:
         """Returns the softmax (K, H, W) float32 of the logits at the size of a picture."""
         self.model.eval()
         size = (picture.height, picture.width)
@@ -81,13 +88,15 @@ class Predictor:
             logits = torch.stack([resize_scores(one[None, None], size)[0] for one in logits[0]], 1)
         return logits.softmax(1)[0].cpu().numpy()
 
-    def _at_size(self, picture: Picture, image_size: tuple[int, int]) -> tuple[np.ndarray, float]:
+    def _at_size(
+        self, picture: Picture | Raster, image_size: tuple[int, int]
+    ) -> tuple[np.ndarray, float]:
         logits = self._logits_at(picture, image_size)
         confidence = float(logits.softmax(1).amax(1).mean())
         size = (picture.height, picture.width)
         return _upsampled_argmax(logits, size).cpu().numpy(), confidence
 
-    def _logits_at(self, picture: Picture, image_size: tuple[int, int] | None) -> Tensor:
+    def _logits_at(self, picture: Picture | Raster, image_size: tuple[int, int] | None) -> Tensor:
         """The logits (1, K, h, w) of a picture that is resized or padded to `image_size`, if any.
 
         Where it is padded they are of the picture's own size.
@@ -106,7 +115,7 @@ class Predictor:
         return tiled(self._logits, image, self.tile, self.overlap)
 
     def _logits(self, images: Tensor) -> Tensor:
-        """Maps uint8 images (N, C, H, W) to logits (N, K, H, W) in float32."""
+        """Maps images (N, C, H, W) to logits (N, K, H, W) in float32."""
         device = next(self.model.parameters()).device
         mean, std = (
             torch.tensor(values, device=device).view(-1, 1, 1) * 255
@@ -147,6 +156,7 @@ def load_predictor(
             overlap=trainer.get("tile_overlap", 0.25),
             autocast=Settings(precision=trainer["precision"]).autocast(where),
             resize_mode=best.get("fit", "resize"),
+            bands=Bands.of(config["dataset"], best["mean"], best["std"], best.get("bits", 8)),
         )
 
 

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
+from seg_l1.data.bands import Bands
 from seg_l1.display import pictures, terminal
 from seg_l1.display.tensorboard import Board
 from seg_l1.errors import Interrupted, RunError, UserError, can_go_on, described
@@ -149,10 +150,15 @@ class Recorder:
 
     def examples(self) -> list[pictures.Example]:
         """Returns image, truth and prediction of some validation images."""
-        loop, settings = self.loop, self.loop.settings
-        count = self.experiment.config["trainer"]["pictures"]
+        loop, settings, data = self.loop, self.loop.settings, self.experiment.data
+        config = self.experiment.config
         return pictures.predict_examples(
-            loop.model, loop.val, count=count, tile=settings.tile, overlap=settings.tile_overlap
+            loop.model,
+            loop.val,
+            count=config["trainer"]["pictures"],
+            tile=settings.tile,
+            overlap=settings.tile_overlap,
+            bands=Bands.of(config["dataset"], data.mean, data.std, data.bits),
         )
 
     @contextmanager
@@ -211,6 +217,7 @@ class Recorder:
             "mean": data.mean,
             "std": data.std,
             "fit": data.resize_mode,
+            "bits": data.bits,
             "fingerprint": data.fingerprint,
             "extended": self.facts.extended,
             "compact": self.experiment.compact,

@@ -70,6 +70,11 @@ def load_run(
         if data.classes == unnamed(len(data.classes)):
             data = replace(data, classes=[*best["classes"]])
         _check_data(data, best["classes"], best["fingerprint"])
+        if data.bits != best.get("bits", 8):
+            raise UserError(
+                f"dataset.root: its images have {data.bits} bits per band, those of the run"
+                f" {best.get('bits', 8)}; the network takes no others"
+            )
         split = _chosen_split(data, split)
         # nothing is trained, but every split has its place in a run
         splits = {"train": data.splits[split], "val": data.splits[split], **data.splits}

@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 from PIL.Image import Image as Picture
 
-from seg_l1.data.images import open_picture
+from seg_l1.data.bands import COLORS, Bands
+from seg_l1.data.raster import Raster
 from seg_l1.deployment.predict_picture import PicturePredictor
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 class ScoringPredictor(PicturePredictor, Protocol):
     """A predictor that also gives the probability of each class."""
 
-    def probabilities(self, picture: Picture) -> np.ndarray:
+    def probabilities(self, picture: Picture | Raster) -> np.ndarray:
         """(K, H, W) float32."""
         ...
 
@@ -43,10 +44,11 @@ class Segmenter:
 
         Args:
             images: one image, or a list of images, or a batch. An image is the path of a file, a
-                PIL image, an array (H, W) or (H, W, C), or a tensor (H, W) or (C, H, W), with 1 or
-                3 channels, or, of arrays, 4, of which the last is dropped. Values are 0 to 255 of
-                type uint8, or floats from 0 to 1. A batch is an array (N, H, W, C) or a tensor
-                (N, C, H, W).
+                PIL image, an array (H, W) or (H, W, C), or a tensor (H, W) or (C, H, W). Networks
+                for gray images or RGB take 1 or 3 channels, or, of arrays, 4, of which the last is
+                dropped; others as many as they were trained on. Values are 0 to 255 of type uint8,
+                or floats from 0 to 1; for networks trained on 16 bits whole numbers from 0 to
+                65535. A batch is an array (N, H, W, C) or a tensor (N, C, H, W).
             scores: return the probability of each class in place of the class.
 
         Returns:
@@ -54,17 +56,18 @@ class Segmenter:
             sum to 1. A list of these for a list; for a batch an array with N in front.
 
         Raises:
-            UserError: if a file cannot be read, or an ONNX file takes images of another size, or
-                has no scores.
+            UserError: if a file cannot be read or has other bands, or an ONNX file takes images of
+                another size, or has no scores.
             ValueError: if an array or tensor is of no such shape, type or range.
         """
         if isinstance(images, list | tuple):
-            return [self._one(as_picture(image), scores) for image in images]
+            return [self._one(image, scores) for image in images]
         if getattr(images, "ndim", 0) == 4:
-            return np.stack([self._one(as_picture(image), scores) for image in images])
-        return self._one(as_picture(images), scores)
+            return np.stack([self._one(image, scores) for image in images])
+        return self._one(images, scores)
 
-    def _one(self, picture: Picture, scores: bool) -> np.ndarray:
+    def _one(self, image: Any, scores: bool) -> np.ndarray:
+        picture = as_picture(image, self._predictor.bands)
         return self._predictor.probabilities(picture) if scores else self._predictor(picture)[0]
 
 
@@ -96,19 +99,26 @@ def load(
     return Segmenter(load_predictor(path, device=device, tile=tile))
 
 
-def as_picture(image: Any) -> Picture:
-    """Returns one image as a PIL image; see `Segmenter.__call__` for what an image may be.
+def as_picture(image: Any, bands: Bands) -> Picture | Raster:
+    """Returns one image in the form that predictors take.
+
+    Args:
+        image: see `Segmenter.__call__`.
+        bands: of the images of the network.
 
     Raises:
         UserError, ValueError: see there.
     """
-    if isinstance(image, Picture):
-        return image
     if isinstance(image, str | Path):
-        return open_picture(Path(image)).convert("RGB")
+        return bands.open(Path(image))
+    plain = bands.channels in COLORS and bands.bits == 8
+    if isinstance(image, Picture) and plain:
+        return image
     if type(image).__module__.partition(".")[0] == "torch":
-        image = _channels_last(image)
+        image = _channels_last(image, COLORS if plain else (bands.channels,))
     pixels = np.asarray(image)
+    if not plain:
+        return _as_raster(pixels, bands)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     if not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (3, 4))):
@@ -119,8 +129,27 @@ def as_picture(image: Any) -> Picture:
     return Image.fromarray(_as_bytes(pixels))
 
 
-def _channels_last(image: Tensor) -> np.ndarray:
-    if image.ndim == 3 and image.shape[0] not in (1, 3):
+def _as_raster(pixels: np.ndarray, bands: Bands) -> Raster:
+    count = bands.channels
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.ndim != 3 or pixels.shape[2] != count:
+        raise ValueError(
+            f"an array of shape {pixels.shape} is no image of this network: expected"
+            f" (H, W, {count}), of a tensor ({count}, H, W)"
+        )
+    return Raster(_as_bytes(pixels) if bands.bits == 8 else _as_words(pixels))
+
+
+def _as_words(pixels: np.ndarray) -> np.ndarray:
+    if pixels.dtype.kind not in "ui" or pixels.dtype.itemsize == 1:
+        raise ValueError(f"values of type {pixels.dtype}: expected uint16, as in the training")
+    if pixels.min(initial=0) < 0 or pixels.max(initial=0) > 65535:
+        raise ValueError(f"values from {pixels.min()} to {pixels.max()}: expected 0 to 65535")
+    return np.ascontiguousarray(pixels.astype(np.uint16, copy=False))
+
+
+def _channels_last(image: Tensor, channels: Sequence[int]) -> np.ndarray:
+    if image.ndim == 3 and image.shape[0] not in channels:
         raise ValueError(f"a tensor of shape {tuple(image.shape)} is no image: expected (C, H, W)")
     array: np.ndarray = image.detach().cpu().numpy()
     return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
