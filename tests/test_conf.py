@@ -22,7 +22,7 @@ WITHOUT_DIGITS = [o for o in TINY if "dataset.num" not in o]
 
 
 def compose_option(option, street):
-    if option in ("dataset=folder", "dataset=camvid", "experiment=camvid"):
+    if option in ("dataset=folder", "dataset=camvid", "experiment=camvid", "experiment=own"):
         return compose_plain([*WITHOUT_DIGITS, option, f"dataset.root={street}"])
     group, name = option.split("=")
     if group == "dataset" and name in WRITERS:

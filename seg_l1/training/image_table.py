@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from seg_l1.data.bands import Bands
 from seg_l1.display.pictures import Example
 from seg_l1.display.worst import save_worst
 from seg_l1.errors import UserError, printable
@@ -74,6 +75,8 @@ class Evaluated:
     def _examples(self, indices: list[int]) -> Iterator[tuple[Example, str]]:
         """Yields images, one at a time, with the titles of their panels."""
         batches, loop = self.saved.batches, self.saved.experiment.loop
+        data, spec = self.saved.experiment.data, self.saved.experiment.config["dataset"]
+        bands = Bands.of(spec, data.mean, data.std, data.bits)
         miou = self.images.miou.tolist()
         loop.model.eval()
         for index in indices:
@@ -86,7 +89,7 @@ class Evaluated:
                     loop.settings.tile_overlap,
                 )
             prediction = logits.argmax(1)[0].to("cpu", torch.uint8).numpy()
-            pixels = image[0].expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy()
+            pixels = bands.paint(image[0].permute(1, 2, 0).numpy())
             score = "no labeled pixel" if isnan(miou[index]) else f"mIoU {miou[index]:.3f}"
             name = _shortened(printable(batches.split.names[index]))
             yield Example(pixels, mask[0].numpy(), prediction), f"{name}: {score}"

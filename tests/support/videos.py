@@ -9,6 +9,7 @@ import av
 import numpy as np
 from PIL.Image import Image as Picture
 
+from seg_l1.data.bands import Bands
 from seg_l1.display.paint import palette
 
 CODECS = {".mp4": "libx264", ".mov": "mpeg4", ".mkv": "ffv1", ".avi": "mpeg4", ".webm": "libvpx"}
@@ -19,6 +20,7 @@ class Brightness:
 
     classes = ("dark", "light")
     colors = palette(["dark", "light"])
+    bands = Bands(3)
 
     def __call__(self, picture: Picture) -> tuple[np.ndarray, float]:
         return (np.asarray(picture.convert("L")) > 127).astype(np.uint8), 0.75

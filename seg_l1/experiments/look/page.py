@@ -13,6 +13,7 @@ from jinja2 import Environment, StrictUndefined
 from PIL import Image
 from torch import Tensor
 
+from seg_l1.data.bands import Bands
 from seg_l1.data.split import SegmentationData
 from seg_l1.display.html import base64, page_style
 from seg_l1.display.paint import overlay, palette
@@ -83,6 +84,7 @@ def write(path: Path, config: Config, data: SegmentationData, *, command: str) -
 def _pairs(config: Config, data: SegmentationData, colors: np.ndarray) -> list[Pair]:
     """Training images, evenly over the split, as they are and as the network sees them."""
     batches = training_batches(config, data)
+    bands = Bands.of(config["dataset"], data.mean, data.std, data.bits)
     total = len(batches.split)
     found = []
     for place in torch.linspace(0, total - 1, min(PAIRS, total)).long().tolist():
@@ -90,15 +92,16 @@ def _pairs(config: Config, data: SegmentationData, colors: np.ndarray) -> list[P
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(place)
             seen = pair if batches.augment is None else batches.augment(*pair)
-        pictures = [picture for each in (pair, seen) for picture in _pictures(*each, colors)]
+        pictures = [picture for each in (pair, seen) for picture in _pictures(*each, bands, colors)]
         found.append(Pair(batches.split.names[place], *pictures))
     return found
 
 
-def _pictures(images: Tensor, masks: Tensor, colors: np.ndarray) -> tuple[bytes, bytes]:
+def _pictures(
+    images: Tensor, masks: Tensor, bands: Bands, colors: np.ndarray
+) -> tuple[bytes, bytes]:
     """PNG files of the first image, and of its mask over it."""
-    image = images[0].expand(3, -1, -1) if images.shape[1] == 1 else images[0, :3]
-    pixels = image.permute(1, 2, 0).contiguous().numpy()
+    pixels = bands.paint(images[0].permute(1, 2, 0).numpy())
     return _png(pixels), _png(overlay(pixels, masks[0].numpy(), colors=colors))
 
 
