@@ -95,7 +95,7 @@ def save_pairs(path: Path, done: Converted) -> None:
 def _handles(done: Converted, seen: set[int], colors: np.ndarray) -> list[Patch]:
     """Returns the entries of the legend: the classes that are seen, and what is not labeled."""
     shown = [label for label in sorted(seen - {IGNORE}) if colors[label].any()]
-    # matplotlib leaves out names that begin with _
+    # matplotlib before 3.10 leaves out names that begin with _
     names = [f" {name}" if name.startswith("_") else name for name in done.classes]
     handles = [
         Patch(color=colors[label] / 255, label=literal(_shortened(names[label])))
