@@ -16,6 +16,8 @@ from seg_l1.data.convert import regions
 from seg_l1.data.convert.finder import parts_of, split_named
 from seg_l1.data.convert.source import Classes, Instance, Item, Source
 from seg_l1.data.convert.write import write
+from seg_l1.display.converted import save_pairs
+from seg_l1.display.paint import palette
 from seg_l1.errors import UserError
 from tests.support import annotations as made
 from tests.support.annotations import SQUARE, box, flat, joined, shares
@@ -91,7 +93,7 @@ def test_training_on_what_was_converted(tool, command, tmp_path, capsys):
     assert main(["convert", tool, str(source), str(tmp_path / "data")]) == 0
     words = [*shlex.split(capsys.readouterr().out.rstrip().splitlines()[-1])[2:]]
     small = [word for word in TINY if "dataset.num" not in word and "epochs" not in word]
-    code, _, err = command(*words, *small, "trainer.epochs=1", "augmentation.crop=[16,16]")
+    code, _, err = command(*words, *small, "trainer.epochs=1")
     assert code == 0, err
     summary = json.loads((runs(tmp_path)[0] / "summary.json").read_text())
     assert 0 <= summary["best"]["val/miou"] <= 1
@@ -373,6 +375,34 @@ def test_the_picture_has_the_colors_of_the_labels_if_they_differ(dog, used, tmp_
     with Image.open(tmp_path / "out/preview.png") as picture:
         pixels = np.asarray(picture.convert("RGB"))
     assert ((pixels == (0x12, 0xF3, 0xA5)).all(-1).sum() > 50) == used
+
+
+@pytest.mark.parametrize("length", [1, 100])
+def test_the_legend_of_the_picture_has_all_classes_and_is_not_cut(length, tmp_path):
+    """Each color is in the picture below the images, and its edges are white."""
+    names = [f"_{index:02d}{'x' * length}"[:100] for index in range(20)]
+    items = [Item(f"{i}.png", made.image(tmp_path / f"{i}.png", seed=i)) for i in range(7)]
+    source = source_of(items)
+    source.classes = ["background", *names]
+    parts = [regions.rectangle(x, 0, x + 2, 30) for x in range(0, 40, 2)]
+    items[0].instances += [Instance(i, part, "x") for i, part in enumerate(parts, 1)]
+    done = write(source, tmp_path / "out")
+    save_pairs(tmp_path / "a.png", done)
+    with Image.open(tmp_path / "a.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    for color in palette(source.classes)[1:]:
+        assert (pixels == color).all(-1).sum() > 150
+    assert (pixels[-250:, [0, -1]] == 255).all()
+
+
+def test_a_picture_of_objects_too_small_to_be_seen_is_drawn(tmp_path):
+    item = Item("a.png", made.image(tmp_path / "a.png", size=(3000, 2000)))
+    source = source_of([item])
+    item.instances[0] = Instance(1, regions.rectangle(1, 1, 2, 2), "x")
+    done = write(source, tmp_path / "out")
+    assert done.pixels[1] == 1
+    save_pairs(tmp_path / "b.png", done)
+    assert (tmp_path / "b.png").stat().st_size > 1000
 
 
 def test_words_of_names():

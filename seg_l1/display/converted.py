@@ -70,32 +70,46 @@ def save_pairs(path: Path, done: Converted) -> None:
     filled = [one for one, count in zip(every, done.drawn, strict=True) if count]
     chosen = np.linspace(0, len(filled) - 1, min(MOST, len(filled))).round().astype(int)
     colors = _colors(done)
+    small = [_small(*filled[index][1:]) for index in chosen]
+    seen = {*np.concatenate([np.unique(mask) for _, mask in small]).tolist()}
+    handles = _handles(done, seen, colors)
     columns = min(4, len(chosen))
     rows = -(-len(chosen) // columns)
-    figure = new_figure(max(2.6 * columns, 4), 2.4 * rows + 1)
+    width = max(2.6 * columns, 4)
+    longest = max((len(str(handle.get_label())) for handle in handles), default=0)
+    in_a_row = max(1, min(len(handles), int(width / (0.8 + 0.08 * longest))))
+    figure = new_figure(width, 2.4 * rows + 0.4 + 0.2 * -(-len(handles) // in_a_row))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    seen: set[int] = set()
     for axis in axes:
         axis.axis("off")
-    for axis, index in zip(axes, chosen, strict=False):
-        split, image_path, mask_path = filled[index]
-        image, mask = _small(image_path, mask_path)
-        seen |= {*np.unique(mask).tolist()}
+    for axis, index, (image, mask) in zip(axes, chosen, small, strict=False):
+        split, original, _ = filled[index]
         axis.imshow(_painted(image, mask, colors), interpolation="nearest")
-        name = f"{split}/{image_path.name}" if split else image_path.name
-        axis.set_title(literal(name if len(name) < 34 else f"{name[:15]}...{name[-15:]}"), size=7)
+        name = f"{split}/{original.name}" if split else original.name
+        # in the middle, since it may be wider than the image
+        axis.set_title(literal(_shortened(name)), size=7, loc="center")
+    figure.legend(handles=handles, loc="outside lower center", ncols=in_a_row, fontsize=8)
+    write_bytes(path, png(figure, dpi=120))
+
+
+def _handles(done: Converted, seen: set[int], colors: np.ndarray) -> list[Patch]:
+    """Returns the entries of the legend: the classes that are seen, and what is not labeled."""
     shown = [label for label in sorted(seen - {IGNORE}) if colors[label].any()]
+    # matplotlib before 3.10 leaves out names that begin with _
+    names = [f" {name}" if name.startswith("_") else name for name in done.classes]
     handles = [
-        Patch(color=colors[label] / 255, label=literal(done.classes[label]))
+        Patch(color=colors[label] / 255, label=literal(_shortened(names[label])))
         for label in shown[:NAMED]
     ]
     if len(shown) > NAMED:
         handles.append(Patch(color="none", label=f"and {len(shown) - NAMED} more"))
     if IGNORE in seen:
         handles.append(Patch(facecolor="white", edgecolor="black", label="not labeled"))
-    columns = max(2, min(len(handles), 2 * columns))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=8)
-    write_bytes(path, png(figure, dpi=120))
+    return handles
+
+
+def _shortened(name: str) -> str:
+    return name if len(name) < 34 else f"{name[:15]}...{name[-15:]}"
 
 
 def _colors(done: Converted) -> np.ndarray:
