@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ from seg_l1.training.saved import evaluate_run
 from tests.support.runs import TINY, table
 from tests.support.standard_files import write_pairs
 
+ROOT = Path(__file__).parents[1]
 NAMES = ("a $x$ [1].png", "Ärger/böse ü.PNG", 'c,"d".png', "e.png", "all unlabeled.png")
 SIZES = ((20, 30), (33, 17), (64, 64), (8, 70), (16, 16))
 
@@ -31,7 +34,7 @@ def evaluate(*words):
 
 def test_scores_are_those_of_scikit_learn_image_by_image():
     rng = np.random.default_rng(0)
-    per_image, every = PerImage(5), []
+    per_image, every = PerImage(6, 5), []
     for count, size in ((3, (7, 9)), (1, (4, 4)), (2, (12, 5))):
         truth, found = rng.choice([0, 1, 3, 4], (2, count, *size))
         truth[rng.random(truth.shape) < 0.2] = 255
@@ -52,10 +55,30 @@ def test_scores_are_those_of_scikit_learn_image_by_image():
 
 
 def test_equal_images_keep_their_order_and_unlabeled_ones_come_last():
-    per_image = PerImage(2)
+    per_image = PerImage(5, 2)
     masks = torch.tensor([[[1, 1]], [[255, 255]], [[0, 1]], [[0, 0]], [[0, 1]]])
     per_image.update(torch.tensor([[1, 1]]).expand(5, 1, 2), masks)
     assert per_image.compute().worst_first() == [3, 2, 4, 0, 1]
+
+
+@pytest.mark.slow
+def test_the_memory_does_not_grow_with_the_number_of_images():
+    """In MB, after the first images: 300 of 512 KiB, of which none is kept."""
+    code = """
+import re, torch
+from pathlib import Path
+from seg_l1.metrics.per_image import PerImage
+sizes, per_image = [], PerImage(400, 21)
+for index in range(400):
+    masks = torch.randint(0, 21, (1, 256, 256))
+    per_image.update(masks.roll(1, 1), masks)
+    status = Path("/proc/self/status").read_text()
+    sizes.append(int(re.search(r"VmRSS:\\s+(\\d+) kB", status)[1]) // 1024)
+print(sizes[-1] - sizes[100])
+"""
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 30
 
 
 def _rename(folder: Path) -> None:

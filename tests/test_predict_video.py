@@ -122,7 +122,7 @@ def write_broken() -> dict[str, str]:
     Path("empty.mov").touch()
     Path("text.avi").write_text("no video")
     Path("gone.webm").symlink_to("nowhere.webm")
-    Path("list.mkv").write_text("#EXTM3U\n#EXTINF:10,\nhttp://127.0.0.1:9/a.ts\n#EXT-X-ENDLIST\n")
+    Path("list.mkv").write_text("ffconcat version 1.0\nfile 'good.webm'\n")  # opens other files
     with av.open("sound.mkv", "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 8000), np.int16), "s16", "mono")

@@ -53,14 +53,14 @@ def save_worst(
 def _draw(axes: Axes, strip: np.ndarray, name: str) -> None:
     axes.imshow(strip, interpolation="nearest" if max(strip.shape) < SIDE else "antialiased")
     axes.set(xticks=[], yticks=[], anchor="NW")
-    axes.spines[:].set_visible(False)
+    axes.spines[:].set_visible(True)  # where all is wrong the errors are as white as the page
     axes.set_title(literal(printable(name)), fontsize=8)
 
 
 def _strip(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns pictures (H, W, 3) side by side, reduced to `SIDE`, with white between them."""
+    """Returns pictures (H, W, 3) side by side, reduced to `SIDE`, with gray between them."""
     height, width = parts[0].shape[:2]
     factor = -(-max(height, width) // SIDE)
     small = [np.asarray(Image.fromarray(part).reduce(factor)) for part in parts]
-    gap = np.full((len(small[0]), max(1, small[0].shape[1] // 40), 3), 255, np.uint8)
+    gap = np.full((len(small[0]), max(1, small[0].shape[1] // 60), 3), 150, np.uint8)
     return np.concatenate([piece for part in small for piece in (gap, part)][1:], axis=1)

@@ -41,15 +41,23 @@ class ImageScores:
 
 
 class PerImage:
-    """Collects the `ImageScores` of images that come in batches."""
+    """Collects the `ImageScores` of images that come in batches.
 
-    def __init__(self, num_classes: int) -> None:
-        self.num_classes = num_classes
-        self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
+    Args:
+        count: images in all.
+        num_classes: K.
+    """
+
+    def __init__(self, count: int, num_classes: int) -> None:
+        # made at once: a tensor kept per batch would hold on to the memory freed around it
+        self._labeled = torch.zeros(count, dtype=torch.int64)
+        self._accuracy = torch.zeros(count, dtype=torch.float64)
+        self._iou = torch.zeros(count, num_classes, dtype=torch.float64)
+        self._seen = 0
 
     def update(self, prediction: Tensor, target: Tensor) -> None:
         """Adds class ids of shape (N, H, W)."""
-        count, classes = len(target), self.num_classes
+        count, classes = len(target), self._iou.shape[1]
         valid = target != IGNORE
         first_bin = classes * torch.arange(count, device=target.device).view(-1, 1, 1)
 
@@ -60,8 +68,12 @@ class PerImage:
         true, predicted = pixels(target, valid), pixels(prediction, valid)
         hit = pixels(target, valid & (prediction == target)).double()
         labeled = true.sum(1)
-        self._batches.append((labeled, hit.sum(1) / labeled, hit / (true + predicted - hit)))
+        rows = slice(self._seen, self._seen + count)
+        self._labeled[rows], self._accuracy[rows] = labeled, hit.sum(1) / labeled
+        self._iou[rows] = hit / (true + predicted - hit)
+        self._seen += count
 
     def compute(self) -> ImageScores:
-        """Returns the scores of all images, in the order of the updates."""
-        return ImageScores(*map(torch.cat, zip(*self._batches, strict=True)))
+        """Returns the scores of the images so far, in the order of the updates."""
+        seen = slice(self._seen)
+        return ImageScores(self._labeled[seen], self._accuracy[seen], self._iou[seen])

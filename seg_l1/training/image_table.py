@@ -117,7 +117,7 @@ def evaluate_images(
     saved = load_run(directory, split, root=root, device=device)
     if output is not None:
         _check_output(Path(output), saved)
-    per_image = PerImage(saved.experiment.data.num_classes)
+    per_image = PerImage(len(saved.batches.split), saved.experiment.data.num_classes)
     scores = saved.scores(per_image)
     folder = _default_folder(saved) if output is None else Path(output)
     return Evaluated(saved, scores, per_image.compute(), folder)
