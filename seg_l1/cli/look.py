@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seg_l1.cli import torchrun
 from seg_l1.cli.arguments import at_home
 from seg_l1.config.check import check_overrides
 from seg_l1.config.commands import command_line
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 def run(words: list[str]) -> int:
     """Writes the page; returns the exit code."""
+    torchrun.refuse("a look at data", "start it with python, without torchrun")
     output = [word.partition("=")[2] for word in words if word.startswith("output=")]
     typed = [word for word in words if not word.startswith("output=")]
     if len(output) > 1 or output == [""]:
