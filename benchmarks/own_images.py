@@ -6,7 +6,7 @@
 `lines`: thin branching lines (2 to 4 pixels) drawn on photographs. `blobs`: spots of 4 to 8 pixels
 radius, less than 1 % of the pixels, among rings and bars of the same colors. The photographs are
 those in the wheels of scikit-learn and matplotlib; training and test use different ones. `camvid=`
-adds 46 frames of CamVid. Runs that are finished are not trained again; own_images.csv has all.
+adds 46 frames of CamVid. Runs that are finished are not trained again; a CSV file has all.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -21,6 +22,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
 from seg_l1.runs.directory import RunDirectory
+from seg_l1.runs.summary import RunSummary
 
 SIZE, TRAIN, TEST = 320, 30, 30
 COLORS = np.array([[200, 60, 50], [60, 110, 190], [225, 200, 90], [70, 60, 60]])
@@ -106,6 +108,15 @@ def write(kind: str, folder: Path) -> None:
     (folder / "classes.txt").write_text(f"background\n{kind.rstrip('s')}\n")
 
 
+def trained(run: RunDirectory, words: list[str]) -> RunSummary:
+    """Trains a run unless it is completed; its output lies beside it."""
+    if run.read_summary(missing_ok=True).status != "completed":
+        command = [sys.executable, "train.py", *words, f"hydra.run.dir={run.path}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        run.path.with_suffix(".txt").write_text(done.stdout + done.stderr)
+    return run.read_summary()
+
+
 def main(words: list[str]) -> None:
     """Trains what is missing, and prints the table."""
     given = dict(word.split("=", 1) for word in words)
@@ -122,31 +133,19 @@ def main(words: list[str]) -> None:
     if camvid:
         data["camvid"] = ["dataset=camvid", f"dataset.root={camvid}", "limit.train=46"]
     rows = []
-    for name, source in data.items():
-        for way in ("defaults", "own"):
-            for seed in seeds:
-                run = RunDirectory(root / "runs" / f"{name}_{way}_{seed}")
-                if run.read_summary(missing_ok=True).status != "completed":
-                    first = ["experiment=own"] if way == "own" else []
-                    command = [sys.executable, "train.py", *first, *source, *more, f"seed={seed}"]
-                    done = subprocess.run(
-                        [*command, f"hydra.run.dir={run.path}"],
-                        capture_output=True, text=True, check=False,
-                    )  # fmt: skip
-                    (root / "runs" / f"{name}_{way}_{seed}.txt").write_text(
-                        done.stdout + done.stderr
-                    )
-                summary = run.read_summary()
-                rows.append((name, way, seed, summary.test["miou"], summary.wall_time_s))
-                print(*rows[-1], flush=True)
-    with (root / "own_images.csv").open("w", newline="") as file:
+    for (name, source), way, seed in product(data.items(), ("defaults", "own"), seeds):
+        first = ["experiment=own"] if way == "own" else []
+        run = RunDirectory(root / "runs" / f"{name}_{way}_{seed}")
+        summary = trained(run, [*first, *source, *more, f"seed={seed}"])
+        rows.append((name, way, seed, summary.test["test/miou"], summary.wall_time_s))
+        print(*rows[-1], flush=True)
+    with (root / f"own_images_{'_'.join(data)}.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("data", "settings", "seed", "test_miou", "seconds"), *rows])
-    for name in data:
-        for way in ("defaults", "own"):
-            scores = [row[3] for row in rows if row[:2] == (name, way)]
-            spread = stdev(scores) if len(scores) > 1 else 0.0
-            minutes = mean(row[4] for row in rows if row[:2] == (name, way)) / 60
-            print(f"{name:8} {way:9} {mean(scores):.3f} ± {spread:.3f}  {minutes:.1f} min")
+    for name, way in product(data, ("defaults", "own")):
+        scores = [row[3] for row in rows if row[:2] == (name, way)]
+        spread = stdev(scores) if len(scores) > 1 else 0.0
+        minutes = mean(row[4] for row in rows if row[:2] == (name, way)) / 60
+        print(f"{name:8} {way:9} {mean(scores):.3f} ± {spread:.3f}  {minutes:.1f} min")
 
 
 if __name__ == "__main__":

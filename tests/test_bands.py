@@ -21,6 +21,7 @@ from seg_l1.data.augment import Augmentation
 from seg_l1.data.bands import Bands, open_image
 from seg_l1.data.raster import TURNS, Raster
 from seg_l1.errors import UserError
+from tests.support.standard_files import write_masks
 from tests.test_images import write_png16
 
 tifffile = pytest.importorskip("tifffile")
@@ -41,12 +42,7 @@ def first(pixels):
 @pytest.fixture
 def root(tmp_path):
     """Four masks of two classes, and no images."""
-    (tmp_path / "images").mkdir()
-    (tmp_path / "masks").mkdir()
-    for index in range(4):
-        mask = np.zeros(SIZE, np.uint8)
-        mask[: 4 + index] = 1
-        Image.fromarray(mask).save(tmp_path / f"masks/{index}.png")
+    write_masks(tmp_path, SIZE)
     return tmp_path
 
 

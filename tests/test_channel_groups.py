@@ -335,6 +335,13 @@ def test_channels_that_cannot_go_are_refused_by_name(case):
         found_in(make)
 
 
+def test_a_shard_of_a_tensor_is_refused_and_the_others_are_counted():
+    model = Residual().eval()
+    tensors = [replace(s, flat=True) for s in scope(model, ALL)]
+    with pytest.raises(UserError, match=rf"first.weight .*shard of it \({len(tensors) - 1} other"):
+        channel_groups(model, torch.randn(1, 3, 16, 16), tensors)
+
+
 def test_tensors_without_a_penalty_need_no_channels():
     rules = (Rule("head.*"), Rule(penalize=False))
     _, tensors = found_in(Softmax, rules)

@@ -15,6 +15,7 @@ from PIL import Image
 
 from seg_l1.data import folder, images, to_png
 from seg_l1.errors import UserError
+from tests.support.standard_files import write_masks
 
 SIZE = (16, 24)
 LEVELS = np.arange(16 * 24).reshape(SIZE) * 10
@@ -35,12 +36,7 @@ def pixels(root, **options):
 @pytest.fixture
 def root(tmp_path):
     """Four masks, and no images."""
-    (tmp_path / "images").mkdir()
-    (tmp_path / "masks").mkdir()
-    for index in range(4):
-        mask = np.zeros(SIZE, np.uint8)
-        mask[: 4 + index] = 1
-        Image.fromarray(mask).save(tmp_path / f"masks/{index}.png")
+    write_masks(tmp_path, SIZE)
     return tmp_path
 
 

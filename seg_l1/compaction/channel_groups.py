@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from seg_l1.compaction.analysis import link
 from seg_l1.compaction.capture import CaptureError, Program
-from seg_l1.compaction.graph import Graph, Operation
+from seg_l1.compaction.graph import Graph, Operation, Value
 from seg_l1.compaction.rules import RULES
 from seg_l1.errors import UserError
 from seg_l1.scope import ScopedTensor
@@ -45,36 +45,44 @@ def channel_groups(
     needed = _needed(graph)
     used = {id(value) for operation in graph.operations for value in operation.inputs}
     own = count(-1, -1)  # the channels of tensors that are not used
-    found = []
+    found: list[ScopedTensor] = []
+    reasons: dict[str, str] = {}
     for scoped in tensors:
-        if not scoped.penalized:
-            found.append(scoped)
-        elif id(graph.parameters.get(scoped.name)) in used:
-            found.append(_with_channels(scoped, graph, needed))
-        else:
+        if scoped.penalized and id(graph.parameters.get(scoped.name)) in used:
+            value = graph.parameters[scoped.name]
+            scoped = _along_channels(scoped, value)
+            if reason := _why_not(scoped, value, needed):
+                reasons[scoped.name] = reason
+            else:
+                channels = tuple(map(int, value.sliced[scoped.axis]))
+                scoped = replace(scoped, channels=channels)
+        elif scoped.penalized:
             channels = tuple(next(own) for _ in range(len(scoped.groups_first)))
-            found.append(replace(scoped, channels=channels))
+            scoped = replace(scoped, channels=channels)
+        found.append(scoped)
+    if reasons:
+        raise UserError(_refusal(reasons))
     return found
 
 
-def _with_channels(
-    scoped: ScopedTensor, graph: Graph, needed: dict[int, Operation]
-) -> ScopedTensor:
-    value = graph.parameters[scoped.name]
-    axis = scoped.axis
-    if axis not in value.sliced and len(value.sliced) == 1:
-        (axis,) = value.sliced  # such as a scale of shape (1, C, 1, 1)
+def _along_channels(scoped: ScopedTensor, value: Value) -> ScopedTensor:
+    """Takes the only axis that has channels where it is another one, as for (1, C, 1, 1)."""
+    if scoped.axis in value.sliced or len(value.sliced) != 1:
+        return scoped
+    return replace(scoped, axis=next(iter(value.sliced)))
+
+
+def _why_not(scoped: ScopedTensor, value: Value, needed: dict[int, Operation]) -> str:
+    """Returns why the channels of a tensor cannot go one by one, or ""."""
     if hasattr(scoped.tensor, "to_local") or scoped.flat:
-        raise UserError(_refusal(scoped, "a process holds only a shard of it"))
-    if axis not in value.sliced:
-        raise UserError(_refusal(scoped, "no operator that has a rule uses it"))
-    channels = tuple(map(int, value.sliced[axis]))
-    for channel in channels:
-        if operation := needed.get(channel):
+        return "a process holds only a shard of it"
+    if scoped.axis not in value.sliced:
+        return "no operator that has a rule uses it"
+    for channel in value.sliced[scoped.axis]:
+        if operation := needed.get(int(channel)):
             where = f" in {operation.layer}" if operation.layer else ""
-            reason = f"{operation.operator}{where} needs them all, since {operation.whole}"
-            raise UserError(_refusal(scoped, reason))
-    return replace(scoped, axis=axis, channels=channels)
+            return f"{operation.operator}{where} needs them all, since {operation.whole}"
+    return ""
 
 
 def _needed(graph: Graph) -> dict[int, Operation]:
@@ -94,9 +102,11 @@ def _needed(graph: Graph) -> dict[int, Operation]:
     return needed
 
 
-def _refusal(scoped: ScopedTensor, reason: str) -> str:
+def _refusal(reasons: dict[str, str]) -> str:
+    name, reason = next(iter(reasons.items()))
+    others = f" ({len(reasons) - 1} other tensors cannot either)" if len(reasons) > 1 else ""
     return (
-        f"channel_l1: the channels of {scoped.name} cannot go one by one: {reason}. Leave it out by"
-        f" a rule of regularizer.scope, such as {{name: {scoped.name}, penalize: false}}, or use"
-        " group_l1"
+        f"channel_l1: the channels of {name} cannot go one by one: {reason}{others}. Leave such"
+        f" tensors out by rules, as Rule({name!r}, penalize=False) or in regularizer.scope as"
+        f" {{name: {name}, penalize: false}}; or use group_l1"
     )

@@ -164,7 +164,7 @@ class _Header:
 
 
 def _header(path: Path, channels: int) -> _Header | None:
-    """Returns what the header of a file says; None if it cannot be read, which is told later.
+    """Returns what the header of a file says; None if it cannot be read, which is reported later.
 
     Raises:
         UserError: if tifffile is needed and missing.

@@ -57,7 +57,7 @@ def layout_of(path: Path, channels: int) -> Layout:
     """Returns how the values of a file lie, from its header.
 
     Args:
-        channels: expected; tells bands from rows where the file does not say which axis they are.
+        channels: expected; decides which axis holds the bands where the file does not say so.
 
     Raises:
         UserError: if tifffile is missing.

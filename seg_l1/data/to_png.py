@@ -104,7 +104,7 @@ def _is_read_as_it_is(path: Path) -> bool:
     try:
         layout = layout_of(path, 1)
         return _beyond_png(layout) and read_tiff(path, layout.bands).bands > 1
-    except Exception:  # what is wrong is told when the file is converted
+    except Exception:  # what is wrong is reported when the file is converted
         return False
 
 

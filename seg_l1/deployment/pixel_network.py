@@ -89,7 +89,7 @@ def to_fp16(content: bytes) -> bytes:
 def _take_normalization(graph: Any) -> tuple[list[Any], list[Any]]:
     """Removes the nodes with which `PixelNetwork` begins; their result becomes the second input.
 
-    The converter would round between two nodes of float32, also where it is told to leave them.
+    The converter would round between two nodes of float32, even if they are on its block list.
 
     Returns:
         These nodes and their weights.

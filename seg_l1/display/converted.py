@@ -113,7 +113,7 @@ def _shortened(name: str) -> str:
 
 
 def _colors(done: Converted) -> np.ndarray:
-    """Returns (K, 3) uint8 colors: those of the source, if it tells the classes apart by them."""
+    """Returns (K, 3) uint8 colors: those of the source, if they differ from class to class."""
     colors = palette(done.classes)
     painted = colors.any(1)
     given = [done.colors.get(name) for name in np.array(done.classes)[painted]]

@@ -30,6 +30,7 @@ STEPS_PER_EPOCH = 100
 """The least number; validation takes place after each epoch."""
 
 PIXELS_PER_STEP = 8 * 128**2
+"""About as many; they decide the batch size, and the time of a training."""
 
 MOST_EXAMINED = 100
 """Training images that are looked at."""
@@ -110,6 +111,7 @@ def recipe(found: Fingerprint, *, resizable: bool = True) -> list[Advice]:
         )
     crop = [_crop(height), _crop(width)]
     batch = max(2, min(16, round(PIXELS_PER_STEP / (crop[0] * crop[1]))))
+    batch = min(batch, found.images)
     repeats = -(-STEPS_PER_EPOCH * batch // found.images)
     steps = max(1, found.images * repeats // batch)
     epochs = max(10, -(-STEPS // steps))

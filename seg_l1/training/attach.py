@@ -10,7 +10,6 @@ from torch.optim import Optimizer
 
 from seg_l1.compaction import channel_groups
 from seg_l1.errors import finite_number
-from seg_l1.models.layers import eval_mode
 from seg_l1.penalties import L1, Penalty
 from seg_l1.scope import DEFAULT_RULES, Rule, coverage, is_partial, left_out, scope
 from seg_l1.solvers.base import Solver
@@ -65,8 +64,7 @@ def attach(
     if getattr(penalty, "across_tensors", False):
         if example is None:
             raise ValueError(f"{type(penalty).__name__} finds its groups by a batch: give example=")
-        with eval_mode(model):
-            tensors = channel_groups(model, example, tensors)
+        tensors = channel_groups(model, example, tensors)
     attached = solver(penalty, tensors, optimizer, strength=alpha)
     if is_partial(rules, tensors):
         missing = left_out(tensors)[0].name

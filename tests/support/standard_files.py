@@ -180,6 +180,16 @@ def _save_palette(mask: np.ndarray, path: Path) -> None:
     picture.save(path)
 
 
+def write_masks(root: Path, size: tuple[int, int]) -> None:
+    """Writes four masks of two classes into masks/, and makes images/, which is empty."""
+    (root / "images").mkdir()
+    (root / "masks").mkdir()
+    for index in range(4):
+        mask = np.zeros(size, np.uint8)
+        mask[: 4 + index] = 1
+        Image.fromarray(mask).save(root / f"masks/{index}.png")
+
+
 def write_pairs(root: Path, count: int, size: tuple[int, int] = (20, 30)) -> None:
     """Writes images/*.png and masks/*.png of (height, width) `size`."""
     rng = np.random.default_rng(0)

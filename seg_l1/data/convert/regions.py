@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -44,16 +45,16 @@ def coco_masks() -> Any:
         ) from None
 
 
-class Region:
+class Region(ABC):
     """What a shape covers."""
 
+    @abstractmethod
     def rle(self, height: int, width: int) -> Rle:
         """Returns the run lengths in an image of this size.
 
         Raises:
             Unusable: if the shape does not fit the image.
         """
-        raise NotImplementedError
 
     def beyond(self, height: int, width: int) -> bool:
         """Returns whether the shape goes beyond the image by more than a pixel."""
