@@ -27,7 +27,8 @@ from seg_l1.solvers.dual_averaging import DualAveraging
 from seg_l1.solvers.factorized import Factorized
 from seg_l1.solvers.proximal import Proximal
 from seg_l1.solvers.subgradient import Subgradient
-from seg_l1.training.build import build, load_data
+from seg_l1.training.build import build
+from seg_l1.training.data import load_data
 from tests.support.oracles import OPTIMIZERS, PROBLEMS, STEPS, gap, same_support
 from tests.support.runs import TINY
 

@@ -11,7 +11,8 @@ from seg_l1.config import limits
 from seg_l1.config.compose import compose_plain
 from seg_l1.config.folders import CONF, config_groups
 from seg_l1.errors import UserError
-from seg_l1.training.build import build, load_data
+from seg_l1.training.build import build
+from seg_l1.training.data import load_data
 from tests.support.runs import take_step
 
 

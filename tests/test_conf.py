@@ -10,7 +10,8 @@ from seg_l1.config.compose import compose_plain
 from seg_l1.config.folders import CONF
 from seg_l1.config.hyperparameters import hyperparameters, options
 from seg_l1.config.identity import flatten
-from seg_l1.training.build import build, load_data
+from seg_l1.training.build import build
+from seg_l1.training.data import load_data
 from tests.support.runs import TINY, take_step
 from tests.support.standard_files import WRITERS
 

@@ -17,7 +17,8 @@ from seg_l1.metrics.sparsity import multiply_adds
 from seg_l1.models.smp import SMP
 from seg_l1.models.unet import UNet
 from seg_l1.scope import Rule, scope
-from seg_l1.training.build import build, load_data
+from seg_l1.training.build import build
+from seg_l1.training.data import load_data
 from tests.support.runs import TINY
 
 MEASURES = {

@@ -13,7 +13,8 @@ from seg_l1.data.split import TensorSplit
 from seg_l1.errors import UserError
 from seg_l1.models.tiles import tiled
 from seg_l1.runs import checkpoints
-from seg_l1.training.build import build, load_data
+from seg_l1.training.build import build
+from seg_l1.training.data import load_data
 from seg_l1.training.loop import Diverged, Stopped
 from tests.support.runs import TINY, same_bits, take_step
 

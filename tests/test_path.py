@@ -25,7 +25,8 @@ from seg_l1.experiments.path.selection import select
 from seg_l1.experiments.path.warm_starts import path_order, regularization_path
 from seg_l1.runs import checkpoints
 from seg_l1.solvers.frozen import Frozen
-from seg_l1.training.build import build, load_data
+from seg_l1.training.build import build
+from seg_l1.training.data import load_data
 from tests.support.oracles import X, Y
 from tests.support.runs import TINY
 

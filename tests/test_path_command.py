@@ -20,7 +20,8 @@ from seg_l1.experiments.path.selection import select
 from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.summary import RunSummary
-from seg_l1.training.build import build, load_data
+from seg_l1.training.build import build
+from seg_l1.training.data import load_data
 from tests.support.runs import TINY, table
 
 pytestmark = pytest.mark.usefixtures("undrawn")

@@ -18,7 +18,7 @@ from seg_l1.data import folder, to_png
 from seg_l1.deployment.inputs import output_names
 from seg_l1.errors import UserError
 from seg_l1.training import prediction
-from seg_l1.training.build import load_data
+from seg_l1.training.data import load_data
 from seg_l1.training.prediction import Predictor, _upsampled_argmax, load_predictor
 from seg_l1.training.saved import evaluate_run
 from tests.support.runs import TINY, table

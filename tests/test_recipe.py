@@ -16,7 +16,8 @@ from seg_l1.data.batches import Batches
 from seg_l1.errors import UserError
 from seg_l1.experiments.recipe import Fingerprint, expanded, fingerprint, recipe
 from seg_l1.experiments.space import with_recipe
-from seg_l1.training.build import build, load_data
+from seg_l1.training.build import build
+from seg_l1.training.data import load_data
 from seg_l1.training.facts import few_steps
 from tests.support.runs import TINY
 

@@ -383,10 +383,10 @@ def test_a_pruned_run_can_be_scored_and_go_on(here, command, monkeypatch, capsys
 
 @pytest.mark.slow
 def test_the_data_are_read_once_and_the_command_repeats_the_run(here, command, monkeypatch, capsys):
-    from seg_l1.training import build
+    from seg_l1.training import data
 
-    calls, original = [], build.load_data
-    monkeypatch.setattr(build, "load_data", lambda config: calls.append(1) or original(config))
+    calls, original = [], data.load_data
+    monkeypatch.setattr(data, "load_data", lambda config: calls.append(1) or original(config))
     monkeypatch.setattr(jobs, "_data", None)
     fixed = [*SMALL, "regularizer=l1", "trainer.epochs=1", "trials=2", "study=it"]
     assert main([*fixed, "optimizer.lr=log(1e-3,3e-2)", "optimizer=choice(sgd,adam)"]) == 0

@@ -423,12 +423,12 @@ def test_jobs_leave_neither_files_nor_threads_nor_configurations_behind(command,
 
 @pytest.mark.slow
 def test_data_are_read_once_for_jobs_that_share_them(command, monkeypatch):
-    from seg_l1.training import build
+    from seg_l1.training import data
 
     calls = []
     monkeypatch.setattr(jobs, "_data", None)
-    original = build.load_data
-    monkeypatch.setattr(build, "load_data", lambda config: calls.append(1) or original(config))
+    original = data.load_data
+    monkeypatch.setattr(data, "load_data", lambda config: calls.append(1) or original(config))
     assert command("-m", "seed=0,1,2", *SMALL, "trainer.epochs=1")[0] == 0
     assert len(calls) == 1
 

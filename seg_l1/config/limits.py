@@ -34,6 +34,7 @@ LIMITS: dict[str, Limit] = {
     "sweep.on_error": choice("continue", "stop"),
     "traceback": FLAG,
     "limit.train": or_null(whole(1)),
+    "limit.seed": or_null(whole(0)),
     "limit.val": or_null(whole(1)),
     "limit.val_is_train": FLAG,
     "model.width": whole(1, 4096),

@@ -28,6 +28,7 @@ NEW_KEYS: dict[str, dict[str, Any]] = {
     },
     "path": {"budget": None},
     "dataset": {"repeats": 1, "show": None},
+    "limit": {"seed": None},
     "trainer": {"compact": True},
 }
 """What runs of versions that did not have these keys amount to."""

@@ -143,7 +143,7 @@ def reset(config: Config, parallel: int) -> None:
 def read_data(config: Config) -> SegmentationData:
     """Returns the data of `config`, from the cache if the previous job has read them."""
     global _data
-    from seg_l1.training.build import data_key, load_data
+    from seg_l1.training.data import data_key, load_data
 
     key = data_key(config)
     if _data is None or _data[0] != key:

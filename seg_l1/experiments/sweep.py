@@ -158,7 +158,7 @@ class Sweep:
         Raises:
             UserError: naming the first job that was not. Those with data of their own are left out.
         """
-        from seg_l1.training.build import data_key
+        from seg_l1.training.data import data_key
 
         for job, config in zip(self.jobs, configs, strict=True):
             run = self.run(job.index)

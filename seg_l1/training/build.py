@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
@@ -47,9 +47,6 @@ SOLVERS: dict[str, type[Solver]] = {
 EVALUATION_FACTOR = 4
 """Evaluation keeps no activations: its batches are larger than those of the training."""
 
-_BATCH_KEYS = ("batch_size", "repeats", "workers", "class_weights", "show")
-"""The keys of a data set that say nothing about its content."""
-
 
 @dataclass(frozen=True)
 class Experiment:
@@ -70,38 +67,6 @@ class Experiment:
     test: Batches | None
     rules: tuple[Rule, ...]
     compact: bool = False
-
-
-def data_key(config: Config) -> str:
-    """Returns a text that is the same for two configurations with the same data."""
-    spec = {k: v for k, v in config["dataset"].items() if k not in _BATCH_KEYS}
-    return repr((spec, config["limit"]))
-
-
-def load_data(config: Config) -> SegmentationData:
-    """Reads and checks the data set of `config`, cut down to `limit`.
-
-    Raises:
-        UserError: naming what is wrong with the data.
-    """
-    spec = {k: v for k, v in config["dataset"].items() if k not in _BATCH_KEYS}
-    if config["limit"]["val_is_train"] and "val_fraction" in spec:
-        spec["val_fraction"] = None
-    try:
-        data = instantiate("dataset", spec)
-    except OSError as error:
-        reason = f"{error.filename or 'a file'}: {error.strerror or error}"
-        raise UserError(f"dataset: cannot be read ({reason})") from error
-    limit, splits = config["limit"], dict(data.splits)
-    for name, split in splits.items():
-        most = limit["train"] if name == "train" else limit["val"]
-        splits[name] = split if most is None else split.subset(range(min(most, len(split))))
-    indices = {name: chosen[: len(splits[name])] for name, chosen in data.indices.items()}
-    if limit["val_is_train"] and "train" in splits:
-        splits["val"] = splits["train"]
-        indices |= {"val": indices["train"]} if indices else {}
-    groups = data.groups[: len(splits.get("train", ()))]
-    return replace(data, splits=splits, indices=indices, groups=groups)
 
 
 def build(

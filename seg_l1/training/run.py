@@ -21,7 +21,8 @@ from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.files import Config
 from seg_l1.runs.summary import RunSummary
 from seg_l1.runs.trust import needs_trust
-from seg_l1.training.build import Experiment, build, load_data
+from seg_l1.training.build import Experiment, build
+from seg_l1.training.data import load_data
 from seg_l1.training.evaluation import Row
 from seg_l1.training.facts import first_summary
 from seg_l1.training.finish import AfterTraining, finish

@@ -16,7 +16,8 @@ from seg_l1.metrics.sparsity import sparsity
 from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.files import Config, blame_file, read_json
-from seg_l1.training.build import Experiment, build, load_data
+from seg_l1.training.build import Experiment, build
+from seg_l1.training.data import load_data
 
 FOLDER = "seg_l1.data.folder.load"
 """The `_target_` of data sets that may be other images than those of the run."""
