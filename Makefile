@@ -14,6 +14,9 @@ test: $(INSTALLED)  ## all tests
 test-fast: $(INSTALLED)  ## the tests that take 90 seconds in all on two cores
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
+study: $(INSTALLED)  ## train and tabulate the study of docs/study.md (hours; CAMVID=<folder>)
+	$(BIN)/python benchmarks/study.py claim=all $(if $(CAMVID),camvid=$(CAMVID))
+
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -47,4 +50,4 @@ $(INSTALLED): pyproject.toml constraints.txt
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-.PHONY: demo test test-fast lint check wheel format help
+.PHONY: demo test test-fast study lint check wheel format help

@@ -1,0 +1,159 @@
+"""Comparisons of contenders: which strength, how large a difference, and what follows from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean, stdev
+
+import numpy as np
+
+from benchmarks.budget import paired as images_and_seeds
+from benchmarks.claims.measure import SCORES, Measured
+from benchmarks.claims.trials import Trial
+from seg_l1.report.statistics import holm
+from seg_l1.report.statistics import paired as over_seeds
+
+Runs = dict[int, Measured]
+"""Seed -> run, of one contender at one strength."""
+
+LEVEL = 0.05
+
+
+class Results:
+    """The trials that are measured, as the tables ask for them."""
+
+    def __init__(self, found: Mapping[Trial, Measured]) -> None:
+        self.found = dict(found)
+
+    def strengths(
+        self, data: str, images: int, contender: str, variant: str = ""
+    ) -> dict[str | None, Runs]:
+        """Returns the runs of a contender by strength."""
+        groups: dict[str | None, Runs] = {}
+        for trial, run in self.found.items():
+            key = (trial.data, trial.images, trial.contender, trial.variant)
+            if key == (data, images, contender, variant):
+                groups.setdefault(trial.strength, {})[trial.seed] = run
+        return groups
+
+    def best(
+        self, data: str, images: int, contender: str, variant: str = ""
+    ) -> tuple[str | None, Runs]:
+        """Returns the strength with the highest mean validation mIoU, and its runs.
+
+        Only strengths with as many seeds as any other take part; (None, {}) where nothing is.
+        """
+        groups = self.strengths(data, images, contender, variant)
+        most = max(map(len, groups.values()), default=0)
+        full = {strength: runs for strength, runs in groups.items() if len(runs) == most}
+        if not full:
+            return None, {}
+        return max(full.items(), key=lambda pair: fmean(values(pair[1], "val_miou")))
+
+
+def values(runs: Runs, name: str) -> list[float]:
+    """Returns a score of each run, by seed."""
+    return [runs[seed].numbers[name] for seed in sorted(runs)]
+
+
+def spread(numbers: Sequence[float]) -> str:
+    """Returns mean ± standard deviation.
+
+    >>> spread([0.5, 0.7])
+    '0.600 ± 0.141'
+    """
+    if not numbers:
+        return ""
+    text = f"{fmean(numbers):.3f}"
+    return text if len(numbers) < 2 else f"{text} ± {stdev(numbers):.3f}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The difference of two contenders in one score.
+
+    Attributes:
+        data, images: what they were trained on.
+        first, second: the contenders; the difference is that of the first minus that of the second.
+        strength: of the first.
+        score: its name.
+        claimed: the sign of the difference that the article claims.
+        seeds: how many were compared.
+        difference, low, high: the mean and its 95 % interval.
+        p: by itself.
+        adjusted: by Holm's method among the comparisons of its table.
+    """
+
+    data: str
+    images: int
+    first: str
+    second: str
+    strength: str | None
+    score: str
+    claimed: int
+    seeds: int
+    difference: float
+    low: float
+    high: float
+    p: float
+    adjusted: float = math.nan
+
+    @property
+    def direction(self) -> int:
+        """Sign of the difference where it is significant, in the claimed direction as 1; else 0."""
+        if not self.adjusted < LEVEL:
+            return 0
+        return 1 if self.difference * self.claimed > 0 else -1
+
+
+def of_images(
+    first: Runs, second: Runs, counts: str, score: Callable[[np.ndarray], np.ndarray] | None = None
+) -> dict[str, float]:
+    """Compares a score of test images over images and seeds; {} where there is nothing."""
+    chosen = score or SCORES[counts]
+    pair = images_and_seeds.paired(
+        {seed: run.counts[counts] for seed, run in first.items()},
+        {seed: run.counts[counts] for seed, run in second.items()},
+        score=chosen,
+    )
+    if pair is None:
+        return {}
+    names = ("seeds", "difference", "low", "high", "p")
+    return {name: getattr(pair, name) for name in names}
+
+
+def of_runs(first: Runs, second: Runs, score: Callable[[Measured], float]) -> dict[str, float]:
+    """Compares a score of runs over the seeds; {} where there is nothing."""
+    pair = over_seeds(
+        *({seed: score(run) for seed, run in runs.items()} for runs in (first, second))
+    )
+    if not pair.pairs:
+        return {}
+    return {
+        "seeds": pair.pairs, "difference": pair.difference, "low": pair.low, "high": pair.high,
+        "p": pair.p,
+    }  # fmt: skip
+
+
+def adjusted(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """Adjusts the p-values by Holm's method, over the comparisons of each data set."""
+    rows = list(comparisons)
+    for data in {row.data for row in rows}:
+        places = [index for index, row in enumerate(rows) if row.data == data]
+        for index, p in zip(places, holm([rows[i].p for i in places]), strict=True):
+            rows[index] = replace(rows[index], adjusted=p)
+    return rows
+
+
+def verdict(comparisons: Sequence[Comparison]) -> str:
+    """Returns what the comparisons say about a claim, in the words of the protocol."""
+    signs = [row.direction for row in comparisons]
+    if not signs:
+        return "not tested"
+    if 1 in signs and -1 in signs:
+        return "mixed"
+    if 2 * abs(sum(signs)) >= len(signs):
+        return "true here" if sum(signs) > 0 else "false here"
+    return "not seen here"

@@ -1,0 +1,119 @@
+"""(a) L1 reduces overfitting; and (f) random regularization is an alternative."""
+
+from __future__ import annotations
+
+from functools import partial
+from statistics import fmean, stdev
+
+from matplotlib.figure import Figure
+
+from benchmarks.claims.claim import COLORS, Claim, Row, score_row
+from benchmarks.claims.compare import Comparison, Results, adjusted, of_images, of_runs, values
+from benchmarks.claims.trials import SIZES, STRENGTHS, Study, Trial, grid
+from seg_l1.display.style import new_figure, styled
+
+GAP, TEST = "train − test mIoU", "test mIoU"
+COLUMNS = ("train_miou", "val_miou", "test_miou", "best_test_miou", "zeros", "dead_channels")
+RANDOM = ("dropout", "drop_connect")
+
+
+def trials(study: Study, contenders: tuple[str, ...] = tuple(STRENGTHS)) -> list[Trial]:
+    return [t for data in study.data for t in grid(data) if t.contender in contenders]
+
+
+def comparisons(
+    results: Results,
+    study: Study,
+    first: tuple[str, ...] = ("l1",),
+    second: tuple[str, ...] = ("none",),
+) -> list[Comparison]:
+    """Gap and test mIoU at every size; of each contender at its best strength."""
+    rows = []
+    for data in study.data:
+        for ours in first:
+            for theirs in second:
+                for images in SIZES[data]:
+                    strength, runs = results.best(data, images, ours)
+                    _, others = results.best(data, images, theirs)
+                    pairs = {
+                        GAP: (-1, of_runs(runs, others, _gap)),
+                        TEST: (1, of_images(runs, others, "confusion")),
+                    }
+                    rows += [
+                        Comparison(data, images, ours, theirs, strength, score, sign, **found)
+                        for score, (sign, found) in pairs.items()
+                        if found
+                    ]
+    return adjusted(rows)
+
+
+def _gap(run) -> float:
+    return run.numbers["train_miou"] - run.numbers["test_miou"]
+
+
+def scores(
+    results: Results, study: Study, contenders: tuple[str, ...] = tuple(STRENGTHS)
+) -> list[Row]:
+    return [
+        score_row(data, images, contender, strength, runs, COLUMNS)
+        for data in study.data
+        for contender in contenders
+        for images in SIZES[data]
+        for strength, runs in results.strengths(data, images, contender).items()
+    ]
+
+
+def center(numbers: list[float]) -> tuple[float, float]:
+    """Returns mean and standard deviation, 0 of a single number."""
+    return fmean(numbers), stdev(numbers) if len(numbers) > 1 else 0.0
+
+
+@styled
+def picture(
+    results: Results, study: Study, contenders: tuple[str, ...] = tuple(STRENGTHS)
+) -> Figure | None:
+    """Test mIoU and gap against the number of training images, with standard deviations."""
+    figure = new_figure(7.2, 2.9 * len(study.data))
+    grid_of_axes = figure.subplots(len(study.data), 2, squeeze=False)
+    for axes, data in zip(grid_of_axes, study.data, strict=True):
+        for contender in contenders:
+            points = []
+            for images in SIZES[data]:
+                _, runs = results.best(data, images, contender)
+                if runs:
+                    test = values(runs, "test_miou")
+                    train = values(runs, "train_miou")
+                    gap = [a - b for a, b in zip(train, test, strict=True)]
+                    points.append((images, *center(test), *center(gap)))
+            if not points:
+                continue
+            sizes, test, test_sd, gap, gap_sd = zip(*points, strict=True)
+            style = {
+                "color": COLORS[contender],
+                "fmt": "o-",
+                "ms": 3.5,
+                "lw": 1.4,
+                "elinewidth": 0.8,
+            }
+            axes[0].errorbar(sizes, test, test_sd, label=contender, **style)
+            axes[1].errorbar(sizes, gap, gap_sd, **style)
+        for one, title in zip(axes, (TEST, GAP), strict=True):
+            one.set_xscale("log", base=2)
+            one.set_xticks(SIZES[data], [str(size) for size in SIZES[data]])
+            one.set_xlabel("training images")
+            one.set_title(f"{data}: {title}")
+        axes[0].legend(fontsize=7.5)
+    return figure
+
+
+CLAIMS = [
+    Claim("a", "L1 reduces overfitting", trials, comparisons, scores, picture),
+    Claim(
+        "f",
+        "random regularization is an alternative to L1",
+        partial(trials, contenders=("none", "l1", *RANDOM)),
+        partial(comparisons, first=RANDOM, second=("l1", "none")),
+        partial(scores, contenders=("none", "l1", *RANDOM)),
+        partial(picture, contenders=("none", "l1", *RANDOM)),
+    ),
+]

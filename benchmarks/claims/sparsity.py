@@ -1,0 +1,159 @@
+"""(d) L1 gives sparse weights and L2 smooth ones; (h) L1 by subgradients gives zeros too."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.claims.claim import COLORS, Claim, Row, score_row
+from benchmarks.claims.compare import Comparison, Results, Runs, adjusted, of_images, of_runs
+from benchmarks.claims.trials import SEEDS, Study, Trial, grid
+from seg_l1.display.style import BLUE, ORANGE, new_figure, styled
+
+IMAGES, ALPHA = 512, "3e-5"
+NAMES = {"zeros": "exact zeros", "near_zeros": "weights near zero",
+         "total_variation": "total variation of kernels"}  # fmt: skip
+COLUMNS = ("test_miou", "val_miou", *NAMES, "dead_channels")
+CONTENDERS = ("none", "l1", "l2", "elastic_net", "group_l1", "mcp")
+CLAIMED = {
+    ("l1", "none", "zeros"): 1,
+    ("l1", "none", "near_zeros"): 1,
+    ("l2", "none", "total_variation"): -1,
+    ("l2", "l1", "total_variation"): -1,
+}
+SUBGRADIENT = "subgradient"
+
+
+def trials(study: Study) -> list[Trial]:
+    return [t for t in grid("digits") if t.images == IMAGES and t.contender in CONTENDERS]
+
+
+def comparisons(results: Results, study: Study) -> list[Comparison]:
+    rows = []
+    for (ours, theirs, name), sign in CLAIMED.items():
+        strength, runs = results.best("digits", IMAGES, ours)
+        _, others = results.best("digits", IMAGES, theirs)
+        if found := of_runs(runs, others, lambda run, name=name: run.numbers[name]):
+            rows.append(
+                Comparison("digits", IMAGES, ours, theirs, strength, NAMES[name], sign, **found)
+            )
+    return adjusted(rows)
+
+
+def scores(results: Results, study: Study) -> list[Row]:
+    return [
+        score_row("digits", IMAGES, contender, strength, runs, COLUMNS)
+        for contender in CONTENDERS
+        for strength, runs in results.strengths("digits", IMAGES, contender).items()
+    ]
+
+
+@styled
+def picture(results: Results, study: Study) -> Figure | None:
+    """Histograms of the kernels at the last epoch, relative to the largest weight of each layer."""
+    figure = new_figure(7.2, 3.4)
+    chosen = {c: results.best("digits", IMAGES, c) for c in CONTENDERS[:4]}
+    for axes, (contender, (strength, runs)) in zip(
+        figure.subplots(1, 4, sharey=True), chosen.items(), strict=True
+    ):
+        if not runs:
+            continue
+        trial = Trial("digits", IMAGES, contender, strength, min(runs))
+        weights = relative_weights(study, trial)
+        axes.hist(weights, bins=np.linspace(-1, 1, 81), color=COLORS[contender],
+                  weights=np.full(len(weights), 1 / len(weights)))  # fmt: skip
+        axes.set_yscale("log")
+        zeros = float((weights == 0).mean())
+        axes.set_title(f"{contender} {strength or ''}\n{zeros:.0%} exactly 0")
+        axes.set_xlabel("w / largest of its layer")
+    figure.supylabel("share of the weights", fontsize=9)
+    return figure
+
+
+def relative_weights(study: Study, trial: Trial) -> np.ndarray:
+    """Returns the penalized weights of a run, each divided by the largest of its tensor."""
+    record = study.run(trial)
+    state = record.model_state("last")
+    parts = [state[name].flatten() / state[name].abs().max().clamp_min(1e-30)
+             for name in record.penalized_tensors() if name in state]  # fmt: skip
+    return np.concatenate([part.float().numpy() for part in parts])
+
+
+def subgradient_trials(study: Study) -> list[Trial]:
+    words = (f"regularizer.solver={SUBGRADIENT}",)
+    return [
+        trial
+        for seed in SEEDS["digits"]
+        for trial in (
+            Trial("digits", IMAGES, "l1", ALPHA, seed),
+            Trial("digits", IMAGES, "l1", ALPHA, seed, SUBGRADIENT, words),
+        )
+    ]
+
+
+def _both(results: Results) -> tuple[Runs, Runs]:
+    """Runs by subgradients, and by proximal steps."""
+    groups = (results.strengths("digits", IMAGES, "l1", variant) for variant in (SUBGRADIENT, ""))
+    ours, theirs = (group.get(ALPHA, {}) for group in groups)
+    return ours, theirs
+
+
+def subgradient_comparisons(results: Results, study: Study) -> list[Comparison]:
+    """The textbook's way is claimed to be as good: zeros as many, mIoU as high."""
+    ours, theirs = _both(results)
+    found = {
+        "exact zeros": of_runs(ours, theirs, lambda run: run.numbers["zeros"]),
+        "weights near zero": of_runs(ours, theirs, lambda run: run.numbers["near_zeros"]),
+        "test mIoU": of_images(ours, theirs, "confusion"),
+    }
+    label = "l1 by subgradients"
+    return adjusted(
+        Comparison("digits", IMAGES, label, "l1", ALPHA, score, 1, **row)
+        for score, row in found.items()
+        if row
+    )
+
+
+def subgradient_scores(results: Results, study: Study) -> list[Row]:
+    ours, theirs = _both(results)
+    return [
+        score_row("digits", IMAGES, "l1", ALPHA, runs, COLUMNS, variant)
+        for variant, runs in ((SUBGRADIENT, ours), ("proximal", theirs))
+        if runs
+    ]
+
+
+@styled
+def subgradient_picture(results: Results, study: Study) -> Figure | None:
+    """Sorted sizes of the weights of both solvers."""
+    figure = new_figure(4.6, 3.0)
+    axes = figure.subplots()
+    words = (f"regularizer.solver={SUBGRADIENT}",)
+    for label, trial, color in (
+        ("proximal step", Trial("digits", IMAGES, "l1", ALPHA, 0), BLUE),
+        ("subgradient", Trial("digits", IMAGES, "l1", ALPHA, 0, SUBGRADIENT, words), ORANGE),
+    ):
+        if trial in results.found:
+            sizes = np.sort(np.abs(relative_weights(study, trial)))[::-1]
+            axes.plot(
+                np.linspace(0, 1, len(sizes)), np.maximum(sizes, 1e-10), color=color, label=label
+            )
+    axes.set_yscale("log")
+    axes.set_ylim(1e-8, 1.5)
+    axes.set_xlabel("share of the weights, largest first")
+    axes.set_title("|w| / largest of its layer")
+    axes.legend()
+    return figure
+
+
+CLAIMS = [
+    Claim("d", "L1 gives sparse weights, L2 smooth ones", trials, comparisons, scores, picture),
+    Claim(
+        "h",
+        "L1 by subgradients gives zeros too",
+        subgradient_trials,
+        subgradient_comparisons,
+        subgradient_scores,
+        subgradient_picture,
+    ),
+]

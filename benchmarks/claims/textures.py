@@ -1,0 +1,112 @@
+"""(c) L1 sharpens textures: classes of CamVid whose images have a high local entropy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy.ndimage import uniform_filter
+
+from benchmarks.claims.claim import Claim, Row, intervals
+from benchmarks.claims.compare import Comparison, Results, adjusted, of_images, spread
+from benchmarks.claims.measure import ious
+from benchmarks.claims.trials import SIZES, Study, Trial, grid
+from seg_l1.display.style import new_figure, styled
+
+CLASSES = (
+    "sky", "building", "pole", "road", "pavement", "tree", "sign_symbol", "fence", "car",
+    "pedestrian", "bicyclist",
+)  # fmt: skip
+FLAT = ("sky", "road", "pavement")
+"""Chosen by `entropies` before any training; the other classes are textured."""
+
+LEVELS, WINDOW = 32, 9
+
+
+def textured(counts: np.ndarray) -> np.ndarray:
+    """Mean IoU of the textured classes, of counts (..., K, K)."""
+    return np.nanmean(ious(counts)[..., [name not in FLAT for name in CLASSES]], axis=-1)
+
+
+def flat(counts: np.ndarray) -> np.ndarray:
+    """Mean IoU of the flat classes, of counts (..., K, K)."""
+    return np.nanmean(ious(counts)[..., [name in FLAT for name in CLASSES]], axis=-1)
+
+
+SCORES = {
+    "IoU of textured classes": textured,
+    "IoU of flat classes": flat,
+    "textured − flat": lambda counts: textured(counts) - flat(counts),
+}
+
+
+def entropies(root: Path) -> dict[str, float]:
+    """Returns the mean local entropy, in bits, of the pixels of each class of CamVid's training.
+
+    That of a pixel is the entropy of the histogram of gray values (32 levels) of the 9×9 pixels
+    around it, in the images at their full size.
+    """
+    total, pixels = np.zeros(len(CLASSES)), np.zeros(len(CLASSES))
+    for mask in sorted((root / "train/masks").iterdir()):
+        ids = np.asarray(Image.open(mask))
+        (path,) = (root / "train/images").glob(f"{mask.stem}.*")
+        gray = np.asarray(Image.open(path).convert("L")) // (256 // LEVELS)
+        entropy = np.zeros(gray.shape)
+        for level in range(LEVELS):
+            share = uniform_filter((gray == level).astype(np.float64), WINDOW)
+            entropy -= share * np.log2(np.maximum(share, 1e-12))
+        for number in range(len(CLASSES)):
+            total[number] += entropy[ids == number].sum()
+            pixels[number] += (ids == number).sum()
+    return dict(zip(CLASSES, (total / np.maximum(pixels, 1)).tolist(), strict=True))
+
+
+def trials(study: Study) -> list[Trial]:
+    return [t for t in grid("camvid") if t.contender in ("none", "l1")] if study.camvid else []
+
+
+def comparisons(results: Results, study: Study) -> list[Comparison]:
+    rows = []
+    for images in SIZES["camvid"]:
+        strength, runs = results.best("camvid", images, "l1")
+        _, others = results.best("camvid", images, "none")
+        for name, score in SCORES.items():
+            if found := of_images(runs, others, "confusion", score):
+                claimed = -1 if score is flat else 1
+                rows.append(
+                    Comparison("camvid", images, "l1", "none", strength, name, claimed, **found)
+                )
+    return adjusted(rows)
+
+
+def scores(results: Results, study: Study) -> list[Row]:
+    rows = []
+    for contender in ("none", "l1"):
+        for images in SIZES["camvid"]:
+            for strength, runs in results.strengths("camvid", images, contender).items():
+                row = {"images": images, "contender": contender, "strength": strength}
+                totals = [runs[seed].counts["confusion"].sum(0) for seed in sorted(runs)]
+                for name, score in SCORES.items():
+                    row[name] = spread([float(score(one)) for one in totals])
+                per_class = np.mean([ious(one) for one in totals], axis=0)
+                row |= dict(zip(CLASSES, per_class.tolist(), strict=True))
+                rows.append(row)
+    return rows
+
+
+@styled
+def picture(results: Results, study: Study) -> Figure | None:
+    rows = comparisons(results, study)
+    if not rows:
+        return None
+    figure = new_figure(7.2, 3.2)
+    for axes, score in zip(figure.subplots(1, len(SCORES)), SCORES, strict=True):
+        shown = [row for row in rows if row.score == score]
+        intervals(axes, shown, [f"n = {row.images}" for row in shown])
+        axes.set_title(f"{score}\nl1 − none")
+    return figure
+
+
+CLAIMS = [Claim("c", "L1 sharpens textures", trials, comparisons, scores, picture)]

@@ -1,0 +1,162 @@
+"""The trainings that the claims compare, and where they lie."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from seg_l1.config.check import check_overrides
+from seg_l1.config.compose import plain
+from seg_l1.config.words import parse
+from seg_l1.experiments.jobs import complete
+from seg_l1.runs.directory import RunDirectory
+
+SEEDS = {"digits": range(5), "camvid": range(3)}
+SIZES = {"digits": (32, 64, 128, 256, 512), "camvid": (46, 92, 184, 367)}
+"""Training images, up to all of them; a run takes as many steps with few as with all."""
+
+COMMON = ("trainer.threads=1", "trainer.compact=false", "trainer.pictures_every=20")
+SETTINGS = {
+    "digits": ("trainer.kkt_every=null",),
+    "camvid": (
+        "experiment=camvid", "dataset.image_size=[96,128]", "trainer.epochs=20",
+        "augmentation=none", "trainer.kkt_every=null",
+    ),
+}  # fmt: skip
+
+STRENGTHS = {
+    "none": (None,),
+    "l1": ("1e-5", "3e-5", "1e-4"),
+    "l2": ("1e-4", "1e-3", "1e-2"),
+    "elastic_net": ("2e-5", "6e-5"),
+    "group_l1": ("1e-5", "3e-5"),
+    "mcp": ("3e-5", "1e-4"),
+    "dropout": ("0.05", "0.1"),
+    "drop_connect": ("0.05", "0.1"),
+}
+"""Strengths on the digits: rates of the last two, α of the others."""
+
+EVERYWHERE = ("none", "l1", "l2")
+"""Contenders at every size of the digits; the others are trained at every second one."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training.
+
+    Attributes:
+        data: "digits" or "camvid".
+        images: training images.
+        contender: a `regularizer=`.
+        strength: of it, as it is typed; None = it has none.
+        seed: of the images that are drawn, of weights and order.
+        variant: what else is unlike the other trials, for names; "" = nothing.
+        words: overrides of the variant.
+    """
+
+    data: str
+    images: int
+    contender: str
+    strength: str | None
+    seed: int
+    variant: str = ""
+    words: tuple[str, ...] = field(default=(), compare=False)
+
+    @property
+    def name(self) -> str:
+        """Name of its folder."""
+        parts = (self.data, self.images, self.contender, self.strength, self.variant)
+        return "_".join(str(part) for part in (*parts, f"s{self.seed}") if part)
+
+    @property
+    def overrides(self) -> list[str]:
+        """The words of `train.py`, but for the folders of the data and of the run."""
+        key = "alpha" if self.contender not in ("dropout", "drop_connect") else self.contender
+        strength = [f"regularizer.{key}={self.strength}"] if self.strength else []
+        size = [f"limit.train={self.images}", f"limit.seed={self.seed}"]
+        repeats = round(SIZES[self.data][-1] / self.images)
+        return [
+            *SETTINGS[self.data], *COMMON, *size, f"dataset.repeats={repeats}",
+            f"regularizer={self.contender}", *strength, f"seed={self.seed}", *self.words,
+        ]  # fmt: skip
+
+
+def grid(data: str) -> list[Trial]:
+    """Returns the trials of most claims, seed by seed, and the most important first."""
+    trials = []
+    for seed in SEEDS[data]:
+        for contender, strengths in STRENGTHS.items():
+            for images in SIZES[data]:
+                for strength in strengths:
+                    if _planned(data, images, contender, strength):
+                        trials.append(Trial(data, images, contender, strength, seed))
+    return trials
+
+
+def _planned(data: str, images: int, contender: str, strength: str | None) -> bool:
+    position = SIZES[data].index(images)
+    if data == "digits":
+        return contender in EVERYWHERE or position % 2 == 0
+    ends = position in (0, len(SIZES[data]) - 1)
+    return (
+        contender == "none"
+        or (contender == "l1" and strength != "1e-5")
+        or (contender == "l2" and strength == "1e-3" and ends)
+    )
+
+
+@dataclass(frozen=True)
+class Study:
+    """Where trials lie.
+
+    Attributes:
+        folder: of the runs, and of what was measured of them.
+        camvid: the folder of CamVid; None = the claims are tested on the digits alone.
+    """
+
+    folder: Path
+    camvid: str | None = None
+
+    @property
+    def data(self) -> list[str]:
+        """The data sets that are there."""
+        return [name for name in SIZES if name != "camvid" or self.camvid]
+
+    def run(self, trial: Trial) -> RunDirectory:
+        """Returns where the run of a trial lies."""
+        return RunDirectory(self.folder / "runs" / trial.name)
+
+    def words(self, trial: Trial) -> list[str]:
+        """Returns the words of `train.py` for a trial."""
+        root = [f"dataset.root={self.camvid}"] if trial.data == "camvid" else []
+        return [*trial.overrides, *root]
+
+    def train(self, trial: Trial, before_training=lambda loop: None) -> None:
+        """Trains a trial, goes on with it, or does nothing if it is finished.
+
+        Raises:
+            UserError, RunError: if it fails.
+        """
+        words = self.words(trial)
+        config = plain(check_overrides(*parse(words)))
+        complete(config, words, self.run(trial), before_training=before_training)
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[bool]:
+        """Whether no other process works on `name`; until the end of the block none will."""
+        path = self.folder / "locks" / f"{name}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w") as file:
+            free = False
+            with suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                free = True
+            yield free
+
+
+def unique(trials: Sequence[Trial]) -> list[Trial]:
+    """Returns the trials without those that occur twice, in their order."""
+    return list(dict.fromkeys(trials))

@@ -1,0 +1,236 @@
+"""`benchmarks/study.py`: what is compared, how, and that the page says what was measured."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks import study
+from benchmarks.budget.paired import paired
+from benchmarks.claims import gradients, overfitting, sparsity, textures, trials
+from benchmarks.claims.compare import Comparison, Results, adjusted, of_images, of_runs, verdict
+from benchmarks.claims.measure import (
+    SCORES,
+    Measured,
+    boundary_f1,
+    boundary_iou,
+    miou,
+    near_zeros,
+    total_variation,
+)
+from benchmarks.claims.trials import SEEDS, SIZES, Study, Trial, grid, unique
+from seg_l1.config.check import check_overrides
+from seg_l1.config.compose import plain
+from seg_l1.config.words import parse
+from seg_l1.metrics.segmentation import BoundaryF1, BoundaryIoU, ConfusionMatrix, scores
+from seg_l1.models.unet import UNet
+from seg_l1.scope import scope
+
+PAGE = Path(__file__).parents[1] / "docs/study.md"
+TINY = (
+    "dataset.num_train=16", "dataset.num_val=8", "dataset.num_test=8", "model.width=4",
+    "model.depth=2", "trainer.epochs=2",
+)  # fmt: skip
+
+
+def everything() -> list[Trial]:
+    here = Study(Path("nowhere"), "camvid")
+    return unique([trial for claim in study.CLAIMS.values() for trial in claim.trials(here)])
+
+
+def comparison(difference: float, p: float, data: str = "digits", claimed: int = 1) -> Comparison:
+    return Comparison(data, 32, "l1", "none", None, "", claimed, 5, difference, 0, 0, p, p)
+
+
+def run(value: float, folder: Path = Path(), **numbers: float) -> Measured:
+    return Measured({"val_miou": value, "test_miou": value, **numbers}, folder)
+
+
+def test_every_trial_is_a_configuration_and_has_a_name_of_its_own():
+    every = everything()
+    assert len({trial.name for trial in every}) == len(every)
+    kinds = {(trial.data, trial.contender, trial.variant): trial for trial in every}
+    for trial in kinds.values():
+        root = ["dataset.root=camvid"] if trial.data == "camvid" else []
+        plain(check_overrides(*parse([*trial.overrides, *root])))
+
+
+def test_all_sizes_take_the_same_number_of_steps():
+    for data, images in ((data, size) for data, sizes in SIZES.items() for size in sizes):
+        words = dict(w.split("=", 1) for w in Trial(data, images, "none", None, 0).overrides)
+        per_epoch = images * int(words["dataset.repeats"])
+        assert per_epoch // 8 == pytest.approx(SIZES[data][-1] // 8, abs=1)
+
+
+def test_the_page_says_how_many_runs_there_are():
+    assert f"{len(everything())} runs" in PAGE.read_text()
+    seeds = {data: len({trial.seed for trial in grid(data)}) for data in SIZES}
+    assert seeds == {"digits": 5, "camvid": 3}
+
+
+def test_of_equal_seeds_the_strength_with_the_best_validation_score_is_taken():
+    values = {
+        ("1e-5", 0): 0.5,
+        ("1e-5", 1): 0.5,
+        ("3e-5", 0): 0.4,
+        ("3e-5", 1): 0.7,
+        ("1e-4", 0): 0.9,
+    }
+    found = {Trial("digits", 32, "l1", a, seed): run(value) for (a, seed), value in values.items()}
+    strength, runs = Results(found).best("digits", 32, "l1")
+    assert strength == "3e-5" and sorted(runs) == [0, 1]
+    assert Results(found).best("digits", 64, "l1") == (None, {})
+
+
+@pytest.mark.parametrize(
+    ("signs", "said"),
+    [
+        ([1, 1, 0], "true here"), ([-1, -1, 0], "false here"), ([1, 0, 0], "not seen here"),
+        ([1, -1, 1], "mixed"), ([0, 0], "not seen here"), ([], "not tested"),
+    ],
+)  # fmt: skip
+def test_verdicts_are_those_of_the_protocol(signs, said):
+    rows = [comparison(sign or 0.3, 0.001 if sign else 0.5) for sign in signs]
+    assert verdict(rows) == said
+    turned = [replace(row, difference=-row.difference, claimed=-1) for row in rows]
+    assert verdict(turned) == said
+
+
+def test_p_values_are_adjusted_per_data_set():
+    rows = adjusted([comparison(1, 0.01), comparison(1, 0.03), comparison(1, 0.04, "camvid")])
+    assert [row.adjusted for row in rows] == pytest.approx([0.02, 0.03, 0.04])
+
+
+def test_summed_counts_give_the_scores_of_the_program():
+    draw = torch.Generator().manual_seed(0)
+    prediction, target = torch.randint(0, 4, (2, 6, 20, 20), generator=draw)
+    target[0, :5] = 255
+    confusion = ConfusionMatrix(4)
+    confusion.update(prediction, target)
+    assert float(miou(confusion.counts.numpy())) == pytest.approx(scores(confusion.counts)["miou"])
+    for (kind, score), tolerance in product(
+        ((BoundaryF1, boundary_f1), (BoundaryIoU, boundary_iou)), (0, 1, 2)
+    ):
+        whole, parts = kind(4, tolerance), []
+        whole.update(prediction, target)
+        for one, mask in zip(prediction, target, strict=True):
+            part = kind(4, tolerance)
+            part.update(one[None], mask[None])
+            parts.append(part.sums.long().numpy())
+        assert float(score(np.stack(parts).sum(0))) == pytest.approx(whole.compute())
+
+
+def test_the_bootstrap_takes_other_scores_than_the_miou():
+    rng = np.random.default_rng(0)
+    sums = {seed: rng.integers(50, 100, (30, 4, 3)) for seed in range(3)}
+    worse = {
+        seed: counts * np.array([8, 10, 8, 10])[:, None] // 10 for seed, counts in sums.items()
+    }
+    found = paired(sums, worse, score=SCORES["boundary F1, 1 pixel"])
+    means = [np.mean([boundary_f1(c.sum(0)) for c in part.values()]) for part in (sums, worse)]
+    assert found.difference == pytest.approx(means[0] - means[1])
+    assert found.low < found.difference < found.high and found.p < 0.05
+
+
+def test_differences_of_images_and_runs_agree_with_the_runs(tmp_path):
+    rng, runs = np.random.default_rng(1), []
+    for name in ("first", "second"):
+        group = {}
+        for seed in range(3):
+            counts = rng.integers(1, 20, (12, 3, 3)) + (name == "first") * 20 * np.eye(3, dtype=int)
+            np.savez(tmp_path / f"{name}{seed}.npz", confusion=counts)
+            group[seed] = run(float(miou(counts.sum(0))), tmp_path / f"{name}{seed}.npz")
+        runs.append(group)
+    images = of_images(*runs, "confusion")
+    seeds = of_runs(*runs, lambda one: one.numbers["test_miou"])
+    assert images["difference"] == pytest.approx(seeds["difference"])
+    assert images["low"] > 0 and images["seeds"] == seeds["seeds"] == 3
+    assert of_images({}, runs[1], "confusion") == {} == of_runs({}, runs[1], lambda one: 0.0)
+
+
+def test_total_variation_and_near_zeros_by_definition():
+    torch.manual_seed(0)
+    model = UNet(3, 4, width=4, depth=1)
+    tensors = scope(model)
+    with torch.no_grad():
+        for entry in tensors:
+            entry.tensor[torch.rand(entry.tensor.shape) < 0.3] *= 1e-4
+    differences, sizes, near, total = [], [], 0, 0
+    for entry in (e for e in tensors if e.penalized):
+        weight = entry.tensor.detach().numpy()
+        near += (np.abs(weight) <= 0.01 * np.abs(weight).max()).sum()
+        total += weight.size
+        if weight.ndim == 4 and weight.shape[2] > 1:
+            sizes += np.abs(weight).ravel().tolist()
+            for i, j in product(range(weight.shape[2]), range(weight.shape[3])):
+                for down, right in ((1, 0), (0, 1)):
+                    if i + down < weight.shape[2] and j + right < weight.shape[3]:
+                        step = weight[:, :, i + down, j + right] - weight[:, :, i, j]
+                        differences += np.abs(step).ravel().tolist()
+    assert near_zeros(tensors) == pytest.approx(near / total) and near / total > 0.25
+    assert total_variation(tensors) == pytest.approx(np.mean(differences) / np.mean(sizes))
+
+
+def test_the_entropy_of_noise_is_above_that_of_a_plain_area(tmp_path):
+    for name in ("images", "masks"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+    rng, mask = np.random.default_rng(0), np.zeros((64, 64), np.uint8)
+    mask[:, 32:] = 5  # tree
+    image = np.full((64, 64), 100, np.uint8)
+    image[:, 32:] = rng.integers(0, 256, (64, 32))
+    Image.fromarray(image).save(tmp_path / "train/images/a.png")
+    Image.fromarray(mask).save(tmp_path / "train/masks/a.png")
+    found = textures.entropies(tmp_path)
+    assert found["tree"] > 4 and found["sky"] < 1
+    assert found["tree"] <= np.log2(textures.LEVELS)
+
+
+def test_wrong_words_are_refused(capsys):
+    for word, said in (("claim=z", "a,b,c"), ("clam=a", "claim="), ("claim", "claim=")):
+        assert study.main([word]) == 2
+        assert said in capsys.readouterr().err
+
+
+def small(monkeypatch) -> None:
+    """Shrinks the study to what trains in seconds."""
+    monkeypatch.setitem(trials.SETTINGS, "digits", ("trainer.kkt_every=null", *TINY))
+    monkeypatch.setitem(SIZES, "digits", (8, 16))
+    monkeypatch.setitem(SEEDS, "digits", range(2))
+    monkeypatch.setattr(trials, "STRENGTHS", {"none": (None,), "l1": ("3e-5",), "l2": ("1e-3",)})
+    monkeypatch.setattr(sparsity, "IMAGES", 16)
+    monkeypatch.setattr(gradients, "IMAGES", 16)
+    monkeypatch.setattr(gradients, "SEEDS", range(1))
+    monkeypatch.setattr(gradients, "REMEDIES", {"": (), "accumulated": ("trainer.accumulate=2",)})
+
+
+@pytest.mark.slow
+def test_a_study_trains_once_and_writes_its_tables(monkeypatch, tmp_path, capsys):
+    small(monkeypatch)
+    words = [f"folder={tmp_path}", f"output={tmp_path / 'out'}"]
+    assert study.main(["claim=a,e", *words]) == 0
+    trained = capsys.readouterr().out
+    assert trained.count("digits_") == 12 + 8
+    assert study.main(["claim=a,b,e", *words]) == 0
+    assert "digits_" not in capsys.readouterr().out
+    with (tmp_path / "out/a_scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["contender"], row["images"]) for row in rows} == set(
+        product(("none", "l1", "l2"), ("8", "16"))
+    )
+    assert all(row["seeds"] == "2" for row in rows)
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"a.png", "b.png", "e.png"}
+    here = Study(tmp_path)
+    one = gradients.trial("l1", "", 0)
+    norms = gradients.norms(here, one)
+    penalized = here.run(one).penalized_tensors()
+    assert norms.keys() == penalized.keys() and {len(n) for n in norms.values()} == {2}
+    assert gradients.median_norm(here, one) > 0
+    (first, *_) = overfitting.comparisons(study.found(here, [study.CLAIMS["a"]]), here)
+    assert first.seeds == 2 and first.images == 8
