@@ -10,9 +10,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from seg_l1.errors import RunError, UserError
 from seg_l1.runs import files
+from seg_l1.runs.files import read_yaml, write_yaml
 
 
 def test_what_was_written_is_read_back(tmp_path):
@@ -67,3 +71,42 @@ def test_an_error_is_blamed_on_the_file():
         {}["key"]
     with pytest.raises(UserError, match=r"^mine$"), files.blame_file(Path("x")):
         raise UserError("mine")
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False)
+    | st.text(st.characters(codec="utf-8", exclude_characters="$"), max_size=12)
+    | st.sampled_from(["1e-5", "2026-11-27", "1:30", ".5", "null", "yes", "0x1F", "1_000", "~"]),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(st.text("abc_", min_size=1, max_size=4), inner, max_size=4),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=st.dictionaries(st.text("abc", min_size=1, max_size=3), PLAIN, max_size=5))
+def test_a_configuration_is_read_as_it_was_written(content, tmp_path):
+    path = tmp_path / "config.yaml"
+    write_yaml(path, content)
+    assert repr(read_yaml(path)) == repr(OmegaConf.to_container(OmegaConf.load(path)))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "1e-5", "1E5", "-1.5e-3", ".5", "1.", "+.inf", ".nan", "1_0.5", "012", "1:30", "2026-01-01",
+        "12e03", "e5", ".", "1e", "0x1F", "on", "~", "-.5", "+3", "1.5.2", "3e+2", "1:30.5",
+    ],
+)  # fmt: skip
+def test_what_a_person_types_into_a_configuration_is_read_as_omegaconf_reads_it(value, tmp_path):
+    (path := tmp_path / "config.yaml").write_text(f"a: {value}\n", encoding="utf-8")
+    assert repr(read_yaml(path)) == repr(OmegaConf.to_container(OmegaConf.load(path)))
+
+
+@pytest.mark.parametrize(
+    "text", ["a: 1\na: 2\n", "a: !!set {b}\n", "a: [1\n", "a: !!binary aGk=\n"]
+)
+def test_what_is_no_configuration_is_refused(text, tmp_path):
+    (path := tmp_path / "config.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"config\.yaml: is not a configuration"):
+        read_yaml(path)

@@ -6,13 +6,13 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from seg_l1.config.hyperparameters import hyperparameters
-from seg_l1.config.identity import FREE, flatten
+from seg_l1.config.identity import FREE
 from seg_l1.errors import UserError, did_you_mean
 from seg_l1.report.runs import Configuration, Run, Unfinished, curves, shared_setting
 from seg_l1.runs.directory import RunDirectory
@@ -130,7 +130,8 @@ def _settings(runs: Sequence[Run]) -> None:
     """Fills in `setting`: overrides other than seed and α that differ between runs."""
     keys = sorted({key for run in runs for key in run.typed} - ASIDE)
     for key in keys:
-        values = [_value(run, key, runs=runs) for run in runs]
+        names = _names(runs, key)
+        values = [_value(run, key, names=names) for run in runs]
         if len(set(values)) > 1:
             for run, value in zip(runs, values, strict=True):
                 if value is not None:
@@ -147,8 +148,12 @@ def _settings(runs: Sequence[Run]) -> None:
             run.setting["data"] = run.data[:6]
 
 
-def _value(run: Run, key: str, *, runs: Sequence[Run]) -> str | None:
-    """The value of a key or group in a run; None where it does not apply."""
+def _value(run: Run, key: str, *, names: Mapping[str, str]) -> str | None:
+    """The value of a key or group in a run; None where it does not apply.
+
+    Args:
+        names: what was typed for a group by others -> its `_target_`.
+    """
     group, _, name = key.partition(".")
     node = run.config.get(group)
     if group == "regularizer":
@@ -158,13 +163,18 @@ def _value(run: Run, key: str, *, runs: Sequence[Run]) -> str | None:
         if not run.penalized and name not in ("dropout", "drop_connect"):
             return None
     if not name and isinstance(node, dict):
-        if key in run.typed:
-            return run.typed[key]
-        target = node.get("_target_")
-        others = [r for r in runs if key in r.typed and r.config[key].get("_target_") == target]
-        return others[0].typed[key] if others else str(target).rsplit(".", 1)[-1]
-    config = dict(flatten(run.config))
-    return str(config[key]) if key in config else run.typed.get(key, "default")
+        target = str(node.get("_target_"))
+        return run.typed.get(key) or names.get(target, target.rsplit(".", 1)[-1])
+    return str(run.flat[key]) if key in run.flat else run.typed.get(key, "default")
+
+
+def _names(runs: Sequence[Run], key: str) -> dict[str, str]:
+    """Returns `_target_` -> what was typed, by the first run that typed the group `key`."""
+    names: dict[str, str] = {}
+    for run in runs:
+        if key in run.typed and isinstance(run.config.get(key), dict):
+            names.setdefault(str(run.config[key].get("_target_")), run.typed[key])
+    return names
 
 
 def _drop_repeats(collection: Collection) -> None:
@@ -210,7 +220,7 @@ def _warn(collection: Collection) -> None:
 
 def _hidden_differences(configuration: Configuration) -> list[str]:
     """Keys in which the runs of a configuration differ though no override says so."""
-    configs = [dict(flatten(run.config)) for run in configuration.runs]
+    configs = [run.flat for run in configuration.runs]
     shared = set.intersection(*map(set, configs))  # a run of another version may have other keys
     keys = {key for key in shared if len({str(config[key]) for config in configs}) > 1}
     keys -= {*ASIDE, "start"}  # of each seed its own, where several trainings make a run

@@ -6,9 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from seg_l1.config.hyperparameters import penalty_name
+from seg_l1.config.identity import flatten
 from seg_l1.config.short_names import short_names
 from seg_l1.report.statistics import mean_and_error
 from seg_l1.runs.summary import COMPACT
@@ -40,7 +42,12 @@ class Run:
     environment: dict[str, Any]
     setting: dict[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
+    def flat(self) -> dict[str, Any]:
+        """The configuration as "group.key" -> value."""
+        return dict(flatten(self.config))
+
+    @cached_property
     def typed(self) -> dict[str, str]:
         """The overrides: key -> value."""
         words = [word for word in self.overrides if not word.startswith("-")]

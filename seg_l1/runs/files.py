@@ -8,11 +8,14 @@ import io
 import json
 import math
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import yaml
 from omegaconf import OmegaConf
 
 from seg_l1.errors import RunError, UserError, first_line, short
@@ -137,12 +140,51 @@ def read_yaml(path: Path) -> Any:
         UserError: if there is no such file, or it is no YAML.
     """
     try:
-        return OmegaConf.to_container(OmegaConf.load(path))
+        return _plain(yaml.load(path.read_text("utf-8"), _Loader))
     except Exception as error:
         raise UserError(
             f"{path}: is not a configuration ({first_line(error)}). Take a copy of it, or train"
             " again."
         ) from None
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Reads what OmegaConf writes, in a tenth of its time: 1e-5 is a number, and no text a date."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [pair for pair in pairs if not pair[0].endswith(":timestamp")]
+        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [key.value for key, _ in node.value]
+        if twice := [name for name, count in Counter(map(str, names)).items() if count > 1]:
+            raise ValueError(f"there are two keys {twice[0]}")
+        return super().construct_mapping(node, deep=deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?\d+(_\d+)*(\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def _plain(content: Any) -> Any:
+    """Returns `content` if it is made of what a configuration is made of.
+
+    Raises:
+        ValueError: if it is not.
+    """
+    if isinstance(content, dict):
+        for value in content.values():
+            _plain(value)
+    elif isinstance(content, list):
+        for value in content:
+            _plain(value)
+    elif not isinstance(content, str | int | float | None):
+        raise ValueError(f"a {type(content).__name__} is no value of a configuration")
+    return content
 
 
 @contextmanager
