@@ -8,6 +8,7 @@ from torch.nn.functional import cross_entropy, log_softmax
 from seg_l1 import penalties
 from seg_l1.config.compose import compose_plain
 from seg_l1.config.folders import CONF
+from seg_l1.data.class_weights import class_weights
 from seg_l1.losses import (
     CrossEntropy,
     CrossEntropyDice,
@@ -16,7 +17,6 @@ from seg_l1.losses import (
     Lovasz,
     RegularizedLoss,
     Tversky,
-    class_weights,
 )
 from seg_l1.scope import Rule, scope
 from seg_l1.training.instantiate import instantiate
