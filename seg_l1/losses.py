@@ -46,6 +46,13 @@ class CrossEntropy(PerPixel):
         total = cross_entropy(logits, target, weight=weight, ignore_index=IGNORE, reduction="sum")
         return total / (target != IGNORE).sum().clamp_min(1)
 
+    def weighted_mean(self, losses: Tensor, target: Tensor) -> Tensor:
+        """Returns Σ_valid c_y · losses / #valid of losses (N, H, W), 0 where y is not valid."""
+        valid = target != IGNORE
+        if self.class_weights is not None:
+            losses = losses * self.class_weights.to(losses.dtype)[target.where(valid, 0)]
+        return losses.sum() / valid.sum().clamp_min(1)
+
 
 class Focal(CrossEntropy):
     """Σ_valid c_y · (1 − p_y)^γ · (−log p_y) / #valid, p = softmax(ŷ) (Lin et al., 2017).
@@ -62,14 +69,28 @@ class Focal(CrossEntropy):
         self.gamma = gamma
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        valid = target != IGNORE
         nll = cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
         # 0^γ has no finite derivative for γ < 1
         wrong = (-torch.expm1(-nll)).clamp_min(torch.finfo(nll.dtype).tiny)
-        total = wrong**self.gamma * nll
-        if self.class_weights is not None:
-            total = total * self.class_weights.to(total.dtype)[target.where(valid, 0)]
-        return total.sum() / valid.sum().clamp_min(1)
+        return self.weighted_mean(wrong**self.gamma * nll, target)
+
+
+class MeanAbsoluteError(CrossEntropy):
+    """Σ_valid c_y · Σ_k |p_k − [k = y]| / #valid = Σ_valid c_y · 2(1 − p_y) / #valid (MAE).
+
+    p = softmax(ŷ). A pixel costs at most 2c_y, and without weights its K possible labels cost
+    2K − 2 together whatever p is. Labels that are wrong uniformly, with a probability below
+    1 − 1/K, therefore do not move the minimum of the expected loss (Ghosh, Kumar, Sastry, 2017).
+    torch's `l1_loss` of p and one-hot y, a mean over the classes too, is 1/K of it. 0 where nothing
+    is labeled.
+
+    Args:
+        class_weights: c, one number per class; None = all 1.
+    """
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        nll = cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
+        return self.weighted_mean(-2 * torch.expm1(-nll), target)
 
 
 class Dice(nn.Module):

@@ -43,7 +43,7 @@ WITH_BATCH_NORM = [o for o, penalty in FIRST.items() if isinstance(penalty, Zero
 OTHERS = {
     **{
         f"loss={name}": [*SHORT, f"loss={name}"]
-        for name in ("focal", "dice", "tversky", "lovasz", "cross_entropy_dice")
+        for name in ("focal", "mae", "dice", "tversky", "lovasz", "cross_entropy_dice")
     },
     "momentum": [*SHORT, "optimizer=sgd"],
     "accumulation, unlabeled pixels, clipping": [
