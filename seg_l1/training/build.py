@@ -16,6 +16,7 @@ from seg_l1.compaction import set_shapes
 from seg_l1.data.batches import Batches
 from seg_l1.data.class_weights import resolve_class_weights
 from seg_l1.data.split import SegmentationData
+from seg_l1.data.wrong_labels import with_wrong_labels
 from seg_l1.errors import UserError
 from seg_l1.losses import RegularizedLoss
 from seg_l1.models.drop_connect import DropConnect
@@ -50,6 +51,8 @@ EVALUATION_FACTOR = 4
 
 _BATCH_KEYS = ("batch_size", "repeats", "workers", "class_weights", "show")
 """The keys of a data set that say nothing about its content."""
+_LABEL_KEYS = ("wrong_labels", "wrong_labels_by")
+"""The keys of a data set that change it after it has been read."""
 
 
 @dataclass(frozen=True)
@@ -80,12 +83,12 @@ def data_key(config: Config) -> str:
 
 
 def load_data(config: Config) -> SegmentationData:
-    """Reads and checks the data set of `config`, cut down to `limit`.
+    """Reads and checks the data set of `config`, with its wrong labels, cut down to `limit`.
 
     Raises:
         UserError: naming what is wrong with the data.
     """
-    spec = {k: v for k, v in config["dataset"].items() if k not in _BATCH_KEYS}
+    spec = {k: v for k, v in config["dataset"].items() if k not in (*_BATCH_KEYS, *_LABEL_KEYS)}
     if config["limit"]["val_is_train"] and "val_fraction" in spec:
         spec["val_fraction"] = None
     try:
@@ -93,6 +96,9 @@ def load_data(config: Config) -> SegmentationData:
     except OSError as error:
         reason = f"{error.filename or 'a file'}: {error.strerror or error}"
         raise UserError(f"dataset: cannot be read ({reason})") from error
+    share, by = (config["dataset"].get(key) for key in _LABEL_KEYS)
+    if share:  # older runs have no such keys
+        data = with_wrong_labels(data, share=share, by=by, seed=spec.get("seed", 0))
     limit, splits = config["limit"], dict(data.splits)
     for name, split in splits.items():
         most = limit["train"] if name == "train" else limit["val"]
