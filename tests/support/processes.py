@@ -46,6 +46,7 @@ OTHERS = {
         for name in ("focal", "mae", "dice", "tversky", "lovasz", "cross_entropy_dice")
     },
     "momentum": [*SHORT, "optimizer=sgd"],
+    "wrong labels": [*SHORT, "dataset.wrong_labels=0.3", "dataset.class_weights=inverse"],
     "accumulation, unlabeled pixels, clipping": [
         *SHORT, "trainer.accumulate=3", "augmentation=strong", "augmentation.crop=[24,24]",
         "trainer.clip_norm=0.05",
