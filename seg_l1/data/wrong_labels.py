@@ -6,11 +6,11 @@ makes the difference in segmentation:
 
 * "region": all pixels that an image has of a class get the same other class. This is the mistake
   of an annotator who took one class for another, and it does not average out.
-* "pixel": each pixel is drawn by itself. A convolutional network sees the right labels all around
-  a wrong one and averages over them, so that far larger shares do little harm.
+* "pixel": each pixel is drawn by itself. A convolutional network shares its weights among pixels,
+  most of whose labels around a wrong one are right, and averages over them.
 
-Both give each labeled pixel the same probability. "region" is the default, as the labels of masks
-are drawn and mistaken region by region.
+Both give each labeled pixel the same probability. "region" is the default, since masks are drawn,
+and classes mistaken, region by region.
 """
 
 from __future__ import annotations
