@@ -7,7 +7,6 @@ fewer pixels are labeled. Logits are (N, K, H, W), targets (N, H, W) int64 with 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 from typing import NamedTuple
 
 import torch
@@ -15,7 +14,6 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot, softmax
 
 from seg_l1.data.labels import IGNORE
-from seg_l1.data.split import SegmentationData
 from seg_l1.models import TrainingOutput
 from seg_l1.penalties import Penalty
 from seg_l1.scope import ScopedTensor
@@ -48,6 +46,13 @@ class CrossEntropy(PerPixel):
         total = cross_entropy(logits, target, weight=weight, ignore_index=IGNORE, reduction="sum")
         return total / (target != IGNORE).sum().clamp_min(1)
 
+    def weighted_mean(self, losses: Tensor, target: Tensor) -> Tensor:
+        """Returns Σ_valid c_y · losses / #valid of losses (N, H, W), 0 where y is not valid."""
+        valid = target != IGNORE
+        if self.class_weights is not None:
+            losses = losses * self.class_weights.to(losses.dtype)[target.where(valid, 0)]
+        return losses.sum() / valid.sum().clamp_min(1)
+
 
 class Focal(CrossEntropy):
     """Σ_valid c_y · (1 − p_y)^γ · (−log p_y) / #valid, p = softmax(ŷ) (Lin et al., 2017).
@@ -64,14 +69,28 @@ class Focal(CrossEntropy):
         self.gamma = gamma
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        valid = target != IGNORE
         nll = cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
         # 0^γ has no finite derivative for γ < 1
         wrong = (-torch.expm1(-nll)).clamp_min(torch.finfo(nll.dtype).tiny)
-        total = wrong**self.gamma * nll
-        if self.class_weights is not None:
-            total = total * self.class_weights.to(total.dtype)[target.where(valid, 0)]
-        return total.sum() / valid.sum().clamp_min(1)
+        return self.weighted_mean(wrong**self.gamma * nll, target)
+
+
+class MeanAbsoluteError(CrossEntropy):
+    """Σ_valid c_y · Σ_k |p_k − [k = y]| / #valid = Σ_valid c_y · 2(1 − p_y) / #valid (MAE).
+
+    p = softmax(ŷ). A pixel costs at most 2c_y, and without weights its K possible labels cost
+    2K − 2 together whatever p is. Labels that are wrong uniformly, with a probability below
+    1 − 1/K, therefore do not move the minimum of the expected loss (Ghosh, Kumar, Sastry, 2017).
+    torch's `l1_loss` of p and one-hot y, a mean over the classes too, is 1/K of it. 0 where nothing
+    is labeled.
+
+    Args:
+        class_weights: c, one number per class; None = all 1.
+    """
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        nll = cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
+        return self.weighted_mean(-2 * torch.expm1(-nll), target)
 
 
 class Dice(nn.Module):
@@ -185,50 +204,6 @@ def data_term(criterion: nn.Module, output: Tensor | TrainingOutput, target: Ten
     if isinstance(output, TrainingOutput):
         data = data + output.weight * criterion(output.aux.float(), target)
     return data
-
-
-def class_weights(
-    kind: str, pixel_shares: Sequence[float], present_shares: Sequence[float]
-) -> list[float]:
-    """Returns a weight per class from the labeled pixels of the training images.
-
-    A class without training pixels has weight 0, which no training pixel uses.
-
-    Args:
-        kind: "inverse": 1/(share_c · number of classes present), so that the mean weight of a pixel
-            is 1 and α keeps its meaning. "median": median(f)/f_c with f_c = `present_shares`
-            (Eigen, Fergus, 2015); the mean weight of a pixel is then not 1.
-        pixel_shares: pixels of each class / pixels of all.
-        present_shares: pixels of each class / pixels of the images in which it occurs.
-
-    Raises:
-        ValueError: on an unknown kind.
-    """
-    if kind not in ("inverse", "median"):
-        raise ValueError(f"class_weights: got {kind!r}, expected inverse or median")
-    shares = pixel_shares if kind == "inverse" else present_shares
-    present = [share for share in shares if share > 0]
-    top = 1 / max(1, len(present)) if kind == "inverse" else median(present or [0.0])
-    return [top / share if share > 0 else 0.0 for share in shares]
-
-
-def resolve_class_weights(
-    weights: str | Sequence[float] | None, data: SegmentationData
-) -> list[float] | None:
-    """Returns one weight per class of `data`, where `weights` may be a kind of `class_weights`.
-
-    Raises:
-        ValueError: if there are not as many as classes, or if all are 0.
-    """
-    if weights is None:
-        return None
-    if isinstance(weights, str):
-        return class_weights(weights, data.pixel_shares, data.present_shares)
-    if len(weights) != data.num_classes:
-        raise ValueError(f"{len(weights)} numbers for {data.num_classes} classes")
-    if not any(weights):
-        raise ValueError("all are 0, so that nothing is learned; give some above 0")
-    return list(weights)
 
 
 class Terms(NamedTuple):

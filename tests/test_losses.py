@@ -2,21 +2,26 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from torch import nn
-from torch.nn.functional import cross_entropy, log_softmax
+from torch.nn.functional import cross_entropy, l1_loss, log_softmax
 
 from seg_l1 import penalties
 from seg_l1.config.compose import compose_plain
 from seg_l1.config.folders import CONF
+from seg_l1.data.class_weights import class_weights
 from seg_l1.losses import (
     CrossEntropy,
     CrossEntropyDice,
     Dice,
     Focal,
     Lovasz,
+    MeanAbsoluteError,
     RegularizedLoss,
     Tversky,
-    class_weights,
+    data_term,
 )
 from seg_l1.scope import Rule, scope
 from seg_l1.training.instantiate import instantiate
@@ -27,6 +32,7 @@ LOSSES = [
     for name in OPTIONS
 ]
 LOSSES += [CrossEntropy([1, 2, 3, 4]), Focal([1, 2, 3, 4], gamma=0.5)]
+LOSSES += [MeanAbsoluteError([1, 2, 3, 4])]
 
 
 @pytest.fixture
@@ -134,6 +140,42 @@ def test_focal_with_gamma_0_is_weighted_cross_entropy(batch):
     torch.testing.assert_close(Focal(weights, gamma=0)(*batch), CrossEntropy(weights)(*batch))
 
 
+def test_mae_is_k_times_the_l1_loss_of_torch(batch):
+    logits, target = batch
+    valid = target != 255
+    scores, truth = logits.softmax(1).movedim(1, -1)[valid], target[valid]
+    expected = 4 * l1_loss(scores, nn.functional.one_hot(truth, 4).double())
+    torch.testing.assert_close(MeanAbsoluteError()(logits, target), expected)
+    weights = torch.tensor([0.5, 1.0, 2.0, 0.0], dtype=torch.float64)
+    per_pixel = l1_loss(scores, nn.functional.one_hot(truth, 4).double(), reduction="none").sum(1)
+    weighted = MeanAbsoluteError(weights.tolist())(logits, target)
+    torch.testing.assert_close(weighted, (weights[truth] * per_pixel).mean())
+
+
+@given(
+    logits=hnp.arrays("float64", st.tuples(st.integers(2, 9)), elements=st.floats(-1e3, 1e3)),
+)
+def test_mae_of_all_labels_of_a_pixel_is_a_constant(logits):
+    """The symmetry of Ghosh, Kumar, Sastry (2017): Σ_k ℓ(f, k) = 2K − 2 for every f."""
+    pixel, classes = torch.from_numpy(logits).view(1, -1, 1, 1), len(logits)
+    losses = [
+        MeanAbsoluteError()(pixel, torch.full((1, 1, 1), label)).item() for label in range(classes)
+    ]
+    assert sum(losses) == pytest.approx(2 * classes - 2)
+    assert all(0 <= loss <= 2 for loss in losses)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_logits_of_few_bits_have_the_loss_of_their_values_in_float32(loss, dtype, batch):
+    logits, target = (20 * batch[0].detach()).to(dtype).requires_grad_(), batch[1]
+    value = data_term(loss, logits, target)
+    value.backward()
+    assert value.dtype == torch.float32
+    torch.testing.assert_close(value, loss(logits.detach().float(), target))
+    assert torch.isfinite(logits.grad).all()
+
+
 @pytest.mark.parametrize("classes", [2, 4, 7])
 def test_lovasz_and_its_gradient_are_those_of_smp(classes, batch):
     from segmentation_models_pytorch.losses import LovaszLoss
@@ -225,7 +267,7 @@ def test_class_weights_weigh_the_mean_over_classes(kind, batch):
     )
 
 
-@pytest.mark.parametrize("kind", [CrossEntropy, Focal, Tversky, Lovasz])
+@pytest.mark.parametrize("kind", [CrossEntropy, Focal, MeanAbsoluteError, Tversky, Lovasz])
 def test_weights_that_are_all_zero_are_refused(kind):
     with pytest.raises(ValueError, match="all are 0"):
         kind(class_weights=[0.0, 0.0])

@@ -103,6 +103,8 @@ def meaning(config: Mapping[str, Any], *, free: Collection[str] = COMMAND) -> st
         ignored.add("regularizer.cost_power")
     if not config.get("target", {}).get("measure"):
         ignored |= {f"target.{key}" for key in config.get("target", {})}
+    if not config.get("dataset", {}).get("wrong_labels"):
+        ignored.add("dataset.wrong_labels_by")
     schedule = config["regularizer"]["schedule"]
     if schedule == "constant":
         ignored.add(RAMP)

@@ -80,6 +80,8 @@ LIMITS: dict[str, Limit] = {
     "dataset.seed": whole(0),
     "dataset.batch_size": whole(1),
     "dataset.repeats": whole(1),
+    "dataset.wrong_labels": share(),
+    "dataset.wrong_labels_by": choice("region", "pixel"),
     "dataset.workers": or_null(whole(0, 256)),
     "dataset.class_weights": or_null(_CLASS_WEIGHTS),
     "loss.class_weights": or_null(_CLASS_WEIGHTS),

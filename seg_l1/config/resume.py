@@ -27,7 +27,7 @@ NEW_KEYS: dict[str, dict[str, Any]] = {
         "penalized": 0.7,
     },
     "path": {"budget": None},
-    "dataset": {"repeats": 1, "show": None},
+    "dataset": {"repeats": 1, "show": None, "wrong_labels": 0.0, "wrong_labels_by": "region"},
     "limit": {"seed": None},
     "trainer": {"compact": True},
 }

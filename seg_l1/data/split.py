@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -136,13 +136,10 @@ def describe(
     names = "\n".join(name for s in splits.values() for name in s.names)
     digest = hashlib.sha256(names.encode(errors="surrogateescape"))
     total = squares = torch.zeros((), dtype=torch.float64)
-    pixels, bits = 0, 8
-    counts = torch.zeros(len(classes), dtype=torch.int64)
-    in_images = torch.zeros_like(counts)  # labeled pixels of the images that show a class
+    pixels, bits, counts = 0, 8, ClassCounts(len(classes))
     for name, split in splits.items():
-        step = 64 if split.image_size else 1  # one at a time, so that nothing is padded
-        for start in range(0, len(split), step):
-            images, masks = split[range(start, min(start + step, len(split)))]
+        for places in chunks(split):
+            images, masks = split[places]
             digest.update(images.contiguous().numpy().data)
             digest.update(masks.contiguous().numpy().data)
             if name == "train":
@@ -151,9 +148,7 @@ def describe(
                 total = total + scaled.sum((0, 2, 3))
                 squares = squares + scaled.square().sum((0, 2, 3))
                 pixels += masks.numel()
-                per_image = class_pixels(masks, len(classes))
-                counts += per_image.sum(0)
-                in_images += (per_image.sum(1, keepdim=True) * (per_image > 0)).sum(0)
+                counts.add(masks)
     mean = total / pixels
     std = (squares / pixels - mean.square()).clamp_min(1e-6).sqrt()
     return SegmentationData(
@@ -161,13 +156,50 @@ def describe(
         classes=classes,
         mean=mean.tolist(),
         std=std.tolist(),
-        pixel_shares=(counts / counts.sum().clamp_min(1)).tolist(),
-        unlabeled=1 - float(counts.sum()) / pixels,
+        pixel_shares=counts.pixel_shares,
+        unlabeled=1 - counts.labeled / pixels,
         fingerprint=digest.hexdigest()[:16],
         notes=list(notes),
-        present_shares=(counts / in_images.clamp_min(1)).tolist(),
+        present_shares=counts.present_shares,
         bits=bits,
     )
+
+
+def chunks(split: Split) -> Iterator[range]:
+    """Yields all positions of a split, in parts that fit in memory and need no padding."""
+    step = 64 if split.image_size else 1
+    for start in range(0, len(split), step):
+        yield range(start, min(start + step, len(split)))
+
+
+class ClassCounts:
+    """Counts labeled pixels, in all images and in those that show a class."""
+
+    def __init__(self, num_classes: int) -> None:
+        self.pixels = torch.zeros(num_classes, dtype=torch.int64)
+        self.in_images = torch.zeros_like(self.pixels)
+
+    def add(self, masks: Tensor) -> None:
+        """Counts the masks (N, H, W) of further images."""
+        per_image = class_pixels(masks, len(self.pixels))
+        self.pixels += per_image.sum(0)
+        self.in_images += (per_image.sum(1, keepdim=True) * (per_image > 0)).sum(0)
+
+    @property
+    def labeled(self) -> int:
+        return int(self.pixels.sum())
+
+    @property
+    def pixel_shares(self) -> list[float]:
+        """See `SegmentationData`."""
+        shares: list[float] = (self.pixels / self.pixels.sum().clamp_min(1)).tolist()
+        return shares
+
+    @property
+    def present_shares(self) -> list[float]:
+        """See `SegmentationData`."""
+        shares: list[float] = (self.pixels / self.in_images.clamp_min(1)).tolist()
+        return shares
 
 
 def class_pixels(masks: Tensor, num_classes: int) -> Tensor:

@@ -14,9 +14,10 @@ from torch.optim import Optimizer
 
 from seg_l1.compaction import set_shapes
 from seg_l1.data.batches import Batches
+from seg_l1.data.class_weights import resolve_class_weights
 from seg_l1.data.split import SegmentationData
 from seg_l1.errors import UserError
-from seg_l1.losses import RegularizedLoss, resolve_class_weights
+from seg_l1.losses import RegularizedLoss
 from seg_l1.models.drop_connect import DropConnect
 from seg_l1.models.whole_batch import convert_whole_batch
 from seg_l1.penalties import Penalty

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 
 from seg_l1.data.split import SegmentationData
+from seg_l1.data.wrong_labels import with_wrong_labels
 from seg_l1.errors import UserError
 from seg_l1.runs.files import Config
 from seg_l1.training.instantiate import instantiate
 
 _BATCH_KEYS = ("batch_size", "repeats", "workers", "class_weights", "show")
 """The keys of a data set that say nothing about its content."""
+_LABEL_KEYS = ("wrong_labels", "wrong_labels_by")
+"""The keys of a data set that change it after it has been read."""
 
 
 def data_key(config: Config) -> str:
@@ -24,12 +27,12 @@ def data_key(config: Config) -> str:
 
 
 def load_data(config: Config) -> SegmentationData:
-    """Reads and checks the data set of `config`, cut down to `limit`.
+    """Reads and checks the data set of `config`, with its wrong labels, cut down to `limit`.
 
     Raises:
         UserError: naming what is wrong with the data.
     """
-    spec = {k: v for k, v in config["dataset"].items() if k not in _BATCH_KEYS}
+    spec = {k: v for k, v in config["dataset"].items() if k not in (*_BATCH_KEYS, *_LABEL_KEYS)}
     if config["limit"]["val_is_train"] and "val_fraction" in spec:
         spec["val_fraction"] = None
     try:
@@ -37,6 +40,9 @@ def load_data(config: Config) -> SegmentationData:
     except OSError as error:
         reason = f"{error.filename or 'a file'}: {error.strerror or error}"
         raise UserError(f"dataset: cannot be read ({reason})") from error
+    share, by = (config["dataset"].get(key) for key in _LABEL_KEYS)
+    if share:  # older runs have no such keys
+        data = with_wrong_labels(data, share=share, by=by, seed=spec.get("seed", 0))
     limit = config["limit"]
     kept = {name: _kept(name, len(split), limit) for name, split in data.splits.items()}
     splits = {

@@ -43,9 +43,10 @@ WITH_BATCH_NORM = [o for o, penalty in FIRST.items() if isinstance(penalty, Zero
 OTHERS = {
     **{
         f"loss={name}": [*SHORT, f"loss={name}"]
-        for name in ("focal", "dice", "tversky", "lovasz", "cross_entropy_dice")
+        for name in ("focal", "mae", "dice", "tversky", "lovasz", "cross_entropy_dice")
     },
     "momentum": [*SHORT, "optimizer=sgd"],
+    "wrong labels": [*SHORT, "dataset.wrong_labels=0.3", "dataset.class_weights=inverse"],
     "accumulation, unlabeled pixels, clipping": [
         *SHORT, "trainer.accumulate=3", "augmentation=strong", "augmentation.crop=[24,24]",
         "trainer.clip_norm=0.05",
