@@ -79,7 +79,7 @@ def test_the_folder_is_read_as_it_is(tool, tmp_path, monkeypatch, capsys):
     assert "images: 6" in out and "objects: 6" in out
     command = out.rstrip().splitlines()[-1]
     assert shlex.split(command) == [
-        "seg-l1", "train", "dataset=folder", "dataset.root=new data",
+        "seg-l1", "train", "experiment=own", "dataset.root=new data",
     ]  # fmt: skip
     with Image.open("new data/preview.png") as picture:
         assert picture.format == "PNG" and picture.width > 600
@@ -102,7 +102,7 @@ def test_training_on_what_was_converted(tool, command, tmp_path, capsys):
 def test_a_checkout_shows_its_own_command(tmp_path, capsys):
     source = make_coco(tmp_path / "in")
     assert main(["convert", "coco", str(source), str(tmp_path / "o")], checkout=True) == 0
-    assert "train.py dataset=folder" in capsys.readouterr().out
+    assert "train.py experiment=own" in capsys.readouterr().out
 
 
 def broken(name, text):

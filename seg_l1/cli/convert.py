@@ -61,7 +61,7 @@ def run(words: list[str]) -> int:
     sys.stdout.write(f"the data are in {folder}; look at {folder / 'preview.png'}\n")
     root = assignment("dataset.root", folder)
     if has_train(done):
-        sys.stdout.write(f"\nnext:\n  {command_line('train', 'dataset=folder', root)}\n")
+        sys.stdout.write(f"\nnext:\n  {command_line('train', 'experiment=own', root)}\n")
     else:
         command = command_line("evaluate", "run=<run>", root)
         sys.stdout.write(f"\nthere is no split train; to score a run on them: {command}\n")
