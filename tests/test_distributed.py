@@ -11,8 +11,10 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from seg_l1 import distributed
 from seg_l1.cli import train as cli_train
@@ -216,6 +218,54 @@ def test_several_processes_leave_one_run_with_the_numbers_of_one(command, tmp_pa
             if not key.startswith("time/"):
                 close = pytest.approx(float(value or "nan"), rel=2e-3, abs=2e-5, nan_ok=True)
                 assert float(two[key] or "nan") == close, key
+
+
+@pytest.fixture
+def deep(tmp_path) -> Path:
+    """A folder of 12 gray images of 16 bits, of which two are for validation."""
+    random = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (tmp_path / "deep" / name).mkdir(parents=True)
+    for index in range(12):
+        mask = np.zeros((48, 48), np.uint8)
+        top, left = random.integers(0, 32, 2)
+        mask[top : top + 16, left : left + 16] = 1
+        pixels = random.integers(30_000, 31_000, mask.shape) + 500 * mask.astype(int)
+        Image.fromarray(pixels.astype(np.uint16)).save(tmp_path / f"deep/images/{index}.png")
+        Image.fromarray(mask).save(tmp_path / f"deep/masks/{index}.png")
+    return tmp_path / "deep"
+
+
+@slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["augmentation=none"],
+        ["augmentation=strong", "augmentation.crop=[32,32]", "dataset.image_size=null",
+         "dataset.workers=2"],
+        ["augmentation=light", "dataset.workers=2", "dataset.memory_mib=0"],
+    ],
+    ids=["in memory", "of their own sizes", "read by workers"],
+)  # fmt: skip
+def test_images_of_16_bits_train_in_two_processes_as_in_one(
+    words, deep, start_ranks, command, tmp_path, capsys
+):
+    words = [
+        "dataset=folder", f"dataset.root={deep}", "dataset.num_classes=2", "dataset.channels=1",
+        "dataset.image_size=[48,48]", *RUN[3:], *words, "trainer.epochs=3",
+    ]  # fmt: skip
+    both = [tmp_path / "two", tmp_path / "one"]
+    ranks = start_ranks([*words, f"hydra.run.dir={both[0]}"], folder=tmp_path)
+    for ended in [rank.wait() for rank in ranks]:
+        assert (ended.code, ended.err) == (0, "")
+    assert command(*words, f"hydra.run.dir={both[1]}")[0] == 0
+    for two, one in zip(*(table(path / "metrics.csv") for path in both), strict=True):
+        for key in ("train/data_loss", "train/miou", "val/loss", "val/miou"):
+            assert float(two[key]) == pytest.approx(float(one[key]), rel=2e-3, abs=2e-5), key
+    capsys.readouterr()
+    assert main(["evaluate", f"run={both[0]}"]) == 0
+    best = json.loads((both[0] / "summary.json").read_text())["best"]["val/miou"]
+    assert json.loads(capsys.readouterr().out)["val/miou"] == pytest.approx(best, abs=1e-6)
 
 
 @slow
