@@ -18,6 +18,7 @@ from seg_l1.cli.main import main
 from seg_l1.display.pictures import Example
 from seg_l1.display.worst import save_worst
 from seg_l1.metrics.per_image import PerImage
+from seg_l1.runs.directory import RunDirectory
 from seg_l1.training.saved import evaluate_run
 from tests.support.runs import TINY, table
 from tests.support.standard_files import write_pairs
@@ -68,6 +69,7 @@ def test_the_memory_does_not_grow_with_the_number_of_images():
 import re, torch
 from pathlib import Path
 from seg_l1.metrics.per_image import PerImage
+from seg_l1.runs.directory import RunDirectory
 sizes, per_image = [], PerImage(400, 21)
 for index in range(400):
     masks = torch.randint(0, 21, (1, 256, 256))
@@ -169,6 +171,20 @@ def test_each_evaluation_has_its_place_and_is_replaced_by_itself_alone(at, own_s
     captured = capsys.readouterr()
     assert "something else than this evaluation" in captured.err and not captured.out
     assert (at / "out/images.csv").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_all_images_of_another_folder_are_scored_whatever_the_run_was_limited_to(
+    own_sizes, tmp_path, monkeypatch, capsys
+):
+    """`limit.val` is for the images of the run, whose scores stay those of its training."""
+    monkeypatch.chdir(tmp_path)
+    words = RunDirectory(own_sizes / "run").read_overrides()
+    assert main(["train", *words, "limit.val=1", "hydra.run.dir=limited"]) == 0
+    shutil.copytree(own_sizes / "new", tmp_path / "new")
+    assert evaluate("run=limited") == evaluate("run=limited", "dataset.root=new") == 0
+    new, own = (table(path) for path in sorted(Path("limited/evaluation").glob("*/*.csv")))
+    assert (len(own), len(new)) == (1, len(NAMES))
 
 
 def test_files_of_others_are_not_written_over(at, capsys):

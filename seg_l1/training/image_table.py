@@ -106,7 +106,7 @@ def evaluate_images(
     """Scores the best weights of a finished run on a split, and on each of its images.
 
     Args:
-        output: the folder of the files; None = evaluation/<split> in the run, and for other data
+        output: the folder of the files; None = evaluation/<split> in the run, and for other images
             than those of the run evaluation/<split>_<name of the folder>_<fingerprint>.
         directory, split, root, device: see `evaluate_run`.
 
@@ -125,7 +125,8 @@ def evaluate_images(
 
 def _default_folder(saved: SavedRun) -> Path:
     data, name = saved.experiment.data, saved.split
-    if data.fingerprint != saved.best["fingerprint"]:
+    limits = [config["limit"] for config in (saved.experiment.config, saved.best["config"])]
+    if data.fingerprint != saved.best["fingerprint"] or limits[0] != limits[1]:
         root = Path(saved.experiment.config["dataset"]["root"]).expanduser().resolve()
         name += f"_{root.name[:80]}_{data.fingerprint[:8]}"
     return saved.record.evaluation / name
@@ -151,7 +152,8 @@ def _check_output(folder: Path, saved: SavedRun) -> None:
         about, kept = _about(saved), {}
         if (folder / ABOUT).is_file():
             kept = read_json(folder / ABOUT)
-        if any(kept.get(key) != about[key] for key in ("run", "split", "fingerprint")):
+        keys = ("run", "split", "fingerprint", "images")
+        if any(kept.get(key) != about[key] for key in keys):
             raise UserError(
                 f"output: '{folder}' holds {there[0]} of something else than this evaluation;"
                 " choose another folder"

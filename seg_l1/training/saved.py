@@ -22,6 +22,9 @@ from seg_l1.training.data import load_data
 FOLDER = "seg_l1.data.folder.load"
 """The `_target_` of data sets that may be other images than those of the run."""
 
+NO_LIMIT = {"train": None, "val": None, "val_is_train": False}
+"""The section `limit` of a configuration that uses all images."""
+
 
 @dataclass(frozen=True)
 class SavedRun:
@@ -66,7 +69,7 @@ def load_run(
     with blame_file(record.best):
         config = _evaluation_config(best["config"], root=root, device=device)
         if root is not None and config["dataset"]["_target_"] == FOLDER:
-            _read_as_new_images(config["dataset"], record, best["classes"])
+            config = _for_new_images(config, record, best["classes"])
         data = load_data(config)
         if data.classes == unnamed(len(data.classes)):
             data = replace(data, classes=[*best["classes"]])
@@ -125,21 +128,24 @@ def _evaluation_config(config: Config, *, root: str | None, device: str | None) 
     return config
 
 
-def _read_as_new_images(dataset: Config, record: RunDirectory, classes: list[Any]) -> None:
-    """Lets `dataset` read a folder without drawing splits, unless its files are those of the run.
+def _for_new_images(config: Config, record: RunDirectory, classes: list[Any]) -> Config:
+    """Returns the configuration that reads all images of a folder, without drawing splits.
+
+    It stays as it is if the files are those of the run.
 
     Raises:
         UserError: if some of the files have names of images of the run's training.
     """
+    dataset = config["dataset"]
     folder = Path(dataset["root"]).expanduser()
     if not folder.is_dir():
-        return  # which the loader refuses
+        return config  # which the loader refuses
     suffixes = {key: dataset.get(key) for key in ("image_suffix", "mask_suffix")}
     pairs = find(folder, **suffixes).splits.values()
     names = {image.relative_to(folder).as_posix() for split in pairs for image, _ in split}
     drawn = read_json(record.splits)["names"] if record.splits.is_file() else {}
     if drawn and names >= {name for split in drawn.values() for name in split}:
-        return  # moved: its own splits are drawn again
+        return config  # moved: its own splits are drawn again
     shared = sorted(names & {*drawn.get("train", [])})
     if shared:
         raise UserError(
@@ -149,6 +155,7 @@ def _read_as_new_images(dataset: Config, record: RunDirectory, classes: list[Any
     dataset["to_score"] = True
     if not (folder / "classes.txt").is_file():
         dataset["num_classes"] = len(classes)
+    return {**config, "limit": NO_LIMIT}
 
 
 def _as_test(folder: object) -> str:
