@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 
 import numpy as np
@@ -16,6 +17,7 @@ from seg_l1.data.batches import Batches
 from seg_l1.errors import UserError
 from seg_l1.experiments.recipe import Fingerprint, expanded, fingerprint, recipe
 from seg_l1.experiments.space import with_recipe
+from seg_l1.runs.directory import RunDirectory
 from seg_l1.training.build import build
 from seg_l1.training.data import load_data
 from seg_l1.training.facts import few_steps
@@ -111,6 +113,14 @@ def test_what_was_typed_counts_and_its_place_is_the_last(tmp_path, capsys):
     assert not any(word.startswith("augmentation.") for word in light)
 
 
+def test_the_words_that_are_recorded_give_the_same_run(tmp_path):
+    """Nothing is added to them, for any sizes."""
+    for index, size in enumerate([(40, 50), (96, 130), (700, 900)]):
+        root = write(tmp_path / f"mine{index}", 5, size, width=size[1] // 4)
+        found = lines(typed("experiment=own", f"dataset.root={root}"))
+        assert lines(typed(*found)) == found
+
+
 def test_other_experiments_are_left_alone():
     for words in (["regularizer=l1"], ["experiment=none"], ["experiment=camvid,none"]):
         assert lines(typed(*words)) == words
@@ -166,13 +176,20 @@ def test_few_steps_are_named_with_what_to_type():
 
 
 @pytest.mark.slow
-def test_a_training_with_a_recipe_finds_thin_bars(tmp_path, monkeypatch):
+def test_a_training_with_a_recipe_finds_thin_bars(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "mine")
     words = ["dataset.root=mine", "trainer.epochs=1", "model.width=4", "dataset.repeats=20"]
     assert main(["train", "experiment=own", *words, "hydra.run.dir=run"]) == 0
-    from seg_l1.runs.directory import RunDirectory
-
-    summary = RunDirectory(tmp_path / "run").read_summary()
-    assert summary.best["val/miou"] > 0.6  # 0.48 without a single bar
-    assert "augmentation.crop" in (tmp_path / "run/overrides.yaml").read_text()
+    run = RunDirectory(tmp_path / "run")
+    assert run.read_summary().best["val/miou"] > 0.6  # 0.48 without a single bar
+    recorded = run.read_overrides()
+    assert "augmentation.crop=[96,128]" in recorded
+    shown = capsys.readouterr().out.partition("\nnext:\n")[2].splitlines()[:2]
+    short = ["experiment=own", *words]
+    assert shlex.split(shown[0]) == ["seg-l1", "train", *short, "regularizer=none"]
+    assert shlex.split(shown[1])[2 : 4 + len(words)] == ["-m", *short]
+    assert lines(typed(*short)) == recorded
+    write(tmp_path / "more", 90, size=(300, 400))
+    again = [word.replace("=mine", "=more") for word in recorded]
+    assert {*again} <= {*lines(typed(*again))}  # of other images, none of the words changes

@@ -65,7 +65,7 @@ def run(words: list[str]) -> int:
     _check_resume(flags, overrides)
     if any(override.key_or_group == "resume" for override in overrides):
         return _resume(flags, overrides)
-    overrides = expanded(flags, overrides)
+    before, overrides = overrides, expanded(flags, overrides)
     flags.overrides = [str(override.input_line) for override in overrides]
     if flags.cfg:
         check_overrides(flags, overrides)
@@ -78,7 +78,8 @@ def run(words: list[str]) -> int:
         from seg_l1.cli.sweep import sweep
 
         return sweep(flags, overrides)
-    return _single(check_overrides(flags, overrides), config_words(flags))
+    implied = [str(o.input_line) for o in overrides if all(o is not other for other in before)]
+    return _single(check_overrides(flags, overrides), config_words(flags), implied)
 
 
 def _check_resume(flags: Namespace, overrides: Sequence[Override]) -> None:
@@ -108,11 +109,12 @@ def _resume(flags: Namespace, overrides: Sequence[Override]) -> int:
         update_table(directory)
 
 
-def _single(composed: DictConfig, flags: Sequence[str]) -> int:
+def _single(composed: DictConfig, flags: Sequence[str], implied: Sequence[str]) -> int:
     """Trains one run in the directory, and with the settings, of the section `hydra`.
 
     Args:
         flags: what was typed beside the overrides, to be recorded with them.
+        implied: see `training.run.run`.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -127,7 +129,8 @@ def _single(composed: DictConfig, flags: Sequence[str]) -> int:
         if Path.cwd() in directory.parents:
             directory = directory.relative_to(Path.cwd())
         try:
-            return train(config, directory, [*flags, *unresolved(job.overrides.task)], resume=False)
+            words = [*flags, *unresolved(job.overrides.task)]
+            return train(config, directory, words, resume=False, implied=implied)
         finally:
             remove_if_empty(directory)
 
@@ -137,8 +140,18 @@ def _single(composed: DictConfig, flags: Sequence[str]) -> int:
         raise write_error(error, error.filename) from error
 
 
-def train(config: dict[str, Any], directory: Path, overrides: list[str], *, resume: bool) -> int:
-    """Trains one run in `directory`, in all processes; returns the exit code."""
+def train(
+    config: dict[str, Any],
+    directory: Path,
+    overrides: list[str],
+    *,
+    resume: bool,
+    implied: Sequence[str] = (),
+) -> int:
+    """Trains one run in `directory`, in all processes; returns the exit code.
+
+    The arguments are those of `training.run.run`.
+    """
     from seg_l1.display import terminal
     from seg_l1.display.console import CLOSED
     from seg_l1.runs.directory import RunDirectory
@@ -148,7 +161,14 @@ def train(config: dict[str, Any], directory: Path, overrides: list[str], *, resu
         distributed.broadcast_object({"config": config, "resume": resume})
         with terminal.logging_to_screen() as console:
             try:
-                run(config, directory, overrides=overrides, resume=resume, console=console)
+                run(
+                    config,
+                    directory,
+                    overrides=overrides,
+                    resume=resume,
+                    console=console,
+                    implied=implied,
+                )
             except Interrupted as error:
                 if str(error) != CLOSED or not RunDirectory(directory).last.is_file():
                     raise

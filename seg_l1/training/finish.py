@@ -60,7 +60,7 @@ def finish(recorder: Recorder, after_training: AfterTraining | None = None) -> R
         row,
         test,
         run=record,
-        overrides=recorder.overrides,
+        overrides=[word for word in recorder.overrides if word not in recorder.implied],
         alpha=experiment.config["regularizer"]["alpha"],
         seconds=recorder.elapsed,
         compact=compact,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -31,6 +31,7 @@ class Recorder:
         record: the run directory.
         facts: the summary before training; what is known later is added to it when it is written.
         overrides: what the user typed.
+        implied: see `run.run`.
         started: when the work began, on `time.perf_counter`.
         rows: one per finished epoch.
         compaction: of the network, as far as it is wanted.
@@ -38,6 +39,7 @@ class Recorder:
     """
 
     board: Board
+    implied: Collection[str] = ()
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +41,7 @@ def run(
     resume: bool,
     console: Console,
     data: SegmentationData | None = None,
+    implied: Collection[str] = (),
     on_epoch: Callable[[Row], None] = lambda row: None,
     before_training: Callable[[Loop], None] = lambda loop: None,
     after_training: AfterTraining | None = None,
@@ -54,10 +55,12 @@ def run(
     Args:
         config: the resolved configuration.
         directory: of the run.
-        overrides: what the user typed.
+        overrides: what the user typed, with the words that `experiment=own` stands for.
         resume: whether to go on from the last checkpoint in `directory`.
         console: where the live bar is shown.
         data: what `load_data(config)` returns, if it has been read before.
+        implied: the overrides that follow from the others and the data, which commands for the
+            next steps leave out.
         on_epoch: called with the row of each epoch, after it is saved; may raise to end the run.
         before_training: called with the loop before the first step, and before a checkpoint is
             restored; may add hooks to its optimizer.
@@ -91,6 +94,7 @@ def run(
     recorder = Recorder(
         experiment, record, facts, overrides=overrides, started=started - before.elapsed
     )
+    recorder.implied = implied
     if resume:
         recorder.check()
         record.tidy()
