@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from argparse import Namespace
 from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from seg_l1.config import limits
-from seg_l1.config.compose import Composer, plain
+from seg_l1.config.compose import Composer
 from seg_l1.config.folders import config_folders, config_groups
 from seg_l1.config.hydra_internals import combinations
 from seg_l1.config.identity import duplicates, flatten
@@ -32,7 +33,8 @@ def plan(flags: Namespace, overrides: Sequence[Override]) -> tuple[list[Job], li
     composer = Composer(flags, [o.key_or_group for o in swept])
     keys = [o.get_key_element() for o in swept]
     all_words = combinations(own)
-    configs = [plain(composer([parse_word(word) for word in words])) for words in all_words]
+    parsed = {word: parse_word(word) for word in dict.fromkeys(chain.from_iterable(all_words))}
+    configs = [composer.plain([parsed[word] for word in words]) for words in all_words]
     for config in configs:
         limits.check(config)
     _check_solvers(configs, all_words)
