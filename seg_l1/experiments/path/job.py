@@ -10,7 +10,8 @@ from typing import Any
 from seg_l1.errors import RunError, UserError
 from seg_l1.experiments.jobs import complete, read_data
 from seg_l1.experiments.launch import jobs_at_a_time, stopping_the_launcher
-from seg_l1.experiments.path.plan import Job, Plan, lock
+from seg_l1.experiments.lock import lock
+from seg_l1.experiments.path.plan import Job, Plan
 from seg_l1.experiments.path.warm_starts import regularization_path
 from seg_l1.runs.directory import RunDirectory
 
