@@ -247,5 +247,6 @@ def task(config: Any) -> str:
     record, overrides = Sweep(Path(job.sweep.dir)), unresolved(job.overrides.task)
     if record.config_dir:
         overrides.insert(0, f"--config-dir={record.config_dir}")
+    parallel = jobs_at_a_time(len({job.folder for job in record.jobs}))
     with stopping_the_launcher():
-        return run_job(record, job.job.num, plain(config), overrides, parallel=jobs_at_a_time())
+        return run_job(record, job.job.num, plain(config), overrides, parallel=parallel)

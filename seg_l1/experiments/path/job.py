@@ -21,7 +21,7 @@ def task(cfg: Any) -> str:
     plan = Plan(Path(cfg.path.folder))
     try:
         with stopping_the_launcher():
-            return follow(plan, plan.jobs[cfg.path.job], parallel=jobs_at_a_time())
+            return follow(plan, plan.jobs[cfg.path.job], parallel=jobs_at_a_time(len(plan.jobs)))
     except UserError as error:  # the data have changed, or are missing
         sys.stderr.write(f"error: {error}\n")
         return "failed"
