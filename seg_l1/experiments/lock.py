@@ -18,12 +18,16 @@ WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 
 
 @contextmanager
-def lock(folder: Path, name: str, *, wait: bool) -> Iterator[None]:
+def lock(folder: Path, name: str, *, wait: bool, quiet: bool = False) -> Iterator[None]:
     """Context manager: holds the lock `.<name>.lock` in a folder, which ends with its process.
 
     A job that outlived the process that launched it is thus waited for, not duplicated. Where the
     file system has no locks (flock), it says so and goes on without: files that say who holds a
     lock would outlive a process that is killed.
+
+    Args:
+        wait: whether to wait for another process that holds it.
+        quiet: whether to say nothing about that, for what takes moments.
 
     Raises:
         UserError: if another process holds it, unless `wait`.
@@ -31,22 +35,24 @@ def lock(folder: Path, name: str, *, wait: bool) -> Iterator[None]:
     """
     held = FileLock(folder / f".{name}.lock", fallback_to_soft=False)
     try:
-        _acquire(held, folder, name, wait=wait)
+        _acquire(held, folder, name, wait=wait, quiet=quiet)
     except OSError as error:
         if error.errno not in WITHOUT_LOCKS:
             raise write_error(error, folder) from error
-        terminal.say(f"note: {folder} has no file locks; start {name} in one process at a time")
+        if not quiet:
+            terminal.say(f"note: {folder} has no file locks; start {name} in one process at a time")
     try:
         yield
     finally:
         held.release()
 
 
-def _acquire(held: FileLock, folder: Path, name: str, *, wait: bool) -> None:
+def _acquire(held: FileLock, folder: Path, name: str, *, wait: bool, quiet: bool) -> None:
     try:
         held.acquire(blocking=False)
     except Timeout:
         if not wait:
             raise UserError(f"another process works on {folder}") from None
-        terminal.say(f"waiting for a process that is still working on {name} ...")
+        if not quiet:
+            terminal.say(f"waiting for a process that is still working on {name} ...")
         held.acquire()
