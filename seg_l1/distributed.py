@@ -75,8 +75,8 @@ def local_only() -> Iterator[None]:
 def init() -> None:
     """Sets up the process group with the processes that torchrun has started.
 
-    From here on SIGTERM only stops a training, after its step: torchrun sends it as soon as one
-    process has failed, and the others still have to report why they end.
+    From here on SIGTERM, SIGUSR1 and SIGUSR2 only stop a training, after its step: torchrun sends
+    SIGTERM as soon as one process has failed, and the others still have to report why they end.
 
     Raises:
         ProcessLost: if the processes do not find each other.
@@ -85,7 +85,8 @@ def init() -> None:
     import torch.distributed as dist
 
     global _rank, _size, _store
-    signal.signal(signal.SIGTERM, lambda *_: None)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, lambda *_: None)
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     with _raise_process_lost():
         store, _rank, _size = next(dist.rendezvous("env://", timeout=TIMEOUT))

@@ -76,6 +76,8 @@ SCRIPT_WORDS = {
     ("search", f"{ALPHA} study=/proc/x"): ["/proc/x", "cannot be written"],
     ("search", f"{ALPHA} dataset=folder dataset.root=nö(x"): ["dataset.root", "nö(x"],
     ("search", f"{ALPHA} resume_sweep=x"): ["resume_sweep", "study=<folder>"],
+    ("search", f"{ALPHA} sweep.plan_only=true"): ["sweep.plan_only", "study=<folder>"],
+    ("path", "regularizer=l1 sweep.job=0"): ["sweep.job", "the same command again"],
     ("search", "regularizer.älpha=log(1e-5,1e-3)"): ["regularizer.älpha", "key=value"],
 }  # fmt: skip
 

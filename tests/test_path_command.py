@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 
 from seg_l1.cli.main import main
 from seg_l1.config.compose import compose_plain
+from seg_l1.experiments.lock import lock
 from seg_l1.experiments.path import screen
 from seg_l1.experiments.path.folds import draw_folds
-from seg_l1.experiments.path.plan import Plan, lock
+from seg_l1.experiments.path.plan import Plan
 from seg_l1.experiments.path.selection import select
 from seg_l1.runs import checkpoints
 from seg_l1.runs.directory import RunDirectory

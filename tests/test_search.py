@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 import signal
 import statistics
 import sys
+import time
 from copy import deepcopy
 from dataclasses import replace
 from functools import lru_cache
@@ -18,7 +20,8 @@ from pathlib import Path
 
 import optuna
 import pytest
-from sqlalchemy import Engine, event
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
 
 from seg_l1.cli import main as cli
 from seg_l1.config.compose import compose_plain
@@ -26,6 +29,7 @@ from seg_l1.data.split import SegmentationData
 from seg_l1.errors import Interrupted, UserError
 from seg_l1.experiments import jobs
 from seg_l1.experiments import search as search_room
+from seg_l1.experiments import study as study_room
 from seg_l1.experiments.space import DEFAULTS, distribution, read_words
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.runs.summary import RunSummary
@@ -91,10 +95,6 @@ def composed_quickly(words):
     return config
 
 
-def unsafe(connection, record):
-    connection.execute("PRAGMA synchronous = OFF")
-
-
 DATA = SegmentationData({}, ["a", "b"], [0.5], [0.5], [0.5, 0.5], 0.0, "fingerprint")
 
 
@@ -105,9 +105,7 @@ def formula(monkeypatch):
     monkeypatch.setattr(search_room, "compose_plain", composed_quickly)
     monkeypatch.setattr(jobs, "read_data", lambda config: DATA)
     monkeypatch.setattr(jobs, "reset", lambda config, parallel: None)
-    event.listen(Engine, "connect", unsafe)
-    yield
-    event.remove(Engine, "connect", unsafe)
+    monkeypatch.setattr(os, "fsync", lambda number: None)
 
 
 @pytest.fixture
@@ -122,7 +120,8 @@ def main(words):
 
 
 def study(folder="it"):
-    return optuna.load_study(study_name="search", storage=f"sqlite:///{folder}/study.db")
+    journal = JournalFileBackend(f"{folder}/study.journal")
+    return optuna.load_study(study_name="search", storage=JournalStorage(journal))
 
 
 def drawn(folder="it"):
@@ -270,10 +269,14 @@ def test_a_search_goes_on_with_moved_data_but_not_with_other_data(
 
 def test_what_is_no_study_is_refused(formula, here, capsys):
     Path("it").mkdir()
-    Path("it/study.db").write_text("no database" * 100)
-    assert main(["study=it"]) == 2
-    Path("it/study.db").rename("it/other")
-    assert main(["study=it"]) == 2
+    lines = ("no database" * 100, "", "5\n", "[]\n", '{"op_code": 0}\n{"', '{"op_code": 99}\n')
+    for name, texts in (("study.db", lines[:1]), ("study.journal", lines)):
+        for text in texts:
+            Path("it", name).write_text(text)
+            assert main(["study=it"]) == main(["study=it", *SPACE]) == 2, text
+            assert name in capsys.readouterr().err
+            assert text.startswith(Path("it", name).read_text())
+        Path("it", name).rename("it/other")
     assert main(["study=it", *SPACE]) == 2
     assert [path.name for path in Path("it").iterdir()] == ["other"]
 
@@ -345,6 +348,64 @@ def test_the_ends_of_the_space_give_the_first_configuration():
     space, config = read_words({**DEFAULTS, "optimizer": "choice(sgd,adam)", "seed": "int(3,5)"})
     assert list(space) == ["optimizer", "seed"]
     assert config == compose_plain(["optimizer=sgd", "seed=3"])
+
+
+def test_a_study_in_a_database_of_an_earlier_version_goes_on(formula, here, monkeypatch):
+    words = [*SPACE, "pruner=none"]
+    with monkeypatch.context() as patch:
+        patch.setattr(study_room, "study_file", lambda folder: folder / "study.db")
+        assert main([*words, "trials=12", "study=it"]) == 0
+    assert main(["study=it", "trials=15"]) == 0
+    assert main([*words, "trials=15", "study=whole"]) == 0
+    assert drawn() == drawn("whole")
+    assert not Path("it/study.journal").exists()
+
+
+def test_a_line_that_was_begun_on_a_full_disk_does_no_harm(formula, here):
+    words = [*SPACE, "pruner=none"]
+    assert main([*words, "trials=12", "study=it"]) == 0
+    with open("it/study.journal", "a") as file:
+        file.write('{"op_code":4,"worker_id":"')
+    assert main(["study=it", "trials=15"]) == 0
+    assert main([*words, "trials=15", "study=whole"]) == 0
+    assert drawn() == drawn("whole")
+
+
+def test_processes_share_the_trials_out(formula, here, monkeypatch):
+    """Four at once, one of which is killed in its second trial; another begins it again."""
+
+    def slowly(*arguments, **more):
+        time.sleep(0.1)
+        return trained(*arguments, **more)
+
+    def kill_in_second():
+        def strike(*arguments, **more):
+            os.kill(os.getpid(), signal.SIGKILL) if calls else calls.append(1)
+            return slowly(*arguments, **more)
+
+        calls = []
+        run_room.run = strike
+
+    monkeypatch.setattr(run_room, "run", slowly)
+    words = [*SPACE, "pruner=none", "trials=14", "study=it"]
+    processes = [
+        Forked(words, command="search", prepare=prepare)
+        for prepare in (kill_in_second, *[lambda: None] * 3)
+    ]
+    ended = [process.wait() for process in processes]
+    assert [process.code for process in ended] == [-signal.SIGKILL, 0, 0, 0], ended
+    trials = study().trials
+    states = [trial.state.name for trial in trials]
+    assert (states.count("COMPLETE"), states.count("FAIL"), len(states)) == (14, 1, 15)
+    rows = table(Path("it/trials.csv"))
+    assert [row["state"] for row in rows] == states
+    done = [trial for trial in trials if trial.state.name == "COMPLETE"]
+    assert sorted(trial.user_attrs["place"] for trial in done) == [*range(14)]
+    assert main([*words[:-1], "study=alone"]) == 0
+    alone = drawn("alone")
+    for trial in done:  # optuna draws the first ten at random, whatever the others gave
+        if trial.number < 10 and trial.user_attrs["place"] < 10:
+            assert [str(trial.params[key]) for key in DRAWN] == alone[trial.user_attrs["place"]]
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def _check(flags: Namespace, overrides: Sequence[Override]) -> None:
         )
     for override in overrides:
         key, line = override.key_or_group, override.input_line
-        if key in ("resume", "resume_sweep", "start", "path.job"):
+        if key in ("resume", "resume_sweep", "sweep.job", "sweep.plan_only", "start", "path.job"):
             raise UserError(f"{key}: a path plans its runs; the same command again goes on with it")
         if override.is_sweep_override():
             raise UserError(f"{line}: a path takes one value; alphas are path.alphas=[...]")

@@ -17,6 +17,7 @@ from seg_l1.config.compose import Composer, plain, unresolved
 from seg_l1.config.folders import config_folders, config_groups, config_words
 from seg_l1.config.identity import FREE
 from seg_l1.config.words import key_of, one_at_a_time, parse
+from seg_l1.display import terminal
 from seg_l1.display.console import why_interrupted
 from seg_l1.errors import Interrupted, RunError, UserError, described, first_line
 from seg_l1.experiments.launch import call_hydra, jobs_at_a_time, stopping_the_launcher
@@ -44,8 +45,15 @@ def sweep(flags: Namespace, overrides: Sequence[Override]) -> int:
     from seg_l1.experiments.sweep_screen import SweepScreen
 
     _refuse_hydra(overrides)
-    record, again = _open_sweep(flags, overrides)
+    plan_only = _plan_only(overrides)
+    overrides = [o for o in overrides if o.key_or_group != "sweep.plan_only"]
+    record, config, trust = _open_sweep(flags, overrides)
     words = [str(o.input_line) for o in overrides if re.match(r"hydra\b", o.key_or_group)]
+    launch = [word for word in words if key_of(word) != "hydra.sweep.dir"]
+    again = command_for(record, flags, "-m", *launch, trust=trust)
+    if config["sweep"]["plan_only"] if plan_only is None else plan_only:
+        _show_plan(record, again, flags, trust=trust)
+        return 0
     words += [assignment("hydra.sweep.dir", record.path), "hydra.sweeper.params=null"]
     words += ["--multirun", *config_words(flags)]
     try:
@@ -69,6 +77,44 @@ def sweep(flags: Namespace, overrides: Sequence[Override]) -> int:
     return int(any(row["status"] != "completed" for row in rows))
 
 
+def command_for(record: Sweep, flags: Namespace, *words: str, trust: bool) -> str:
+    """Returns the command that goes on with a sweep as `words` say."""
+    before, after = (words[:1], words[1:]) if "-m" in words else ((), words)
+    folder = assignment("resume_sweep", record.path)
+    return command_line("train", *before, *config_words(flags), folder, *after, trust=trust)
+
+
+def _plan_only(overrides: Sequence[Override]) -> bool | None:
+    """Returns what was typed as sweep.plan_only, if anything was."""
+    for override in overrides:
+        if override.key_or_group == "sweep.plan_only":
+            if not isinstance(override.value(), bool):
+                raise UserError(f"{override.input_line}: expected true or false")
+            return bool(override.value())
+    return None
+
+
+def _show_plan(record: Sweep, again: str, flags: Namespace, *, trust: bool) -> None:
+    """Prints how many jobs there are to train, and the commands that train them."""
+    from seg_l1.experiments.sweep_screen import counts
+
+    rows = record.rows()
+    distinct = [row for row in rows if row["same_as"] is None]
+    missing = [row["index"] for row in distinct if row["status"] != "completed"]
+    count, same = len(rows), len(rows) - len(distinct)
+    text = f"{count} job{'s' * (count != 1)}, indices 0 to {count - 1}; {len(missing)} to train"
+    text += f", {same} the same run as another" * bool(same)
+    lines = [f"sweep: {record.path}", text]
+    if len(missing) < len(distinct):
+        lines.append(counts(rows))
+    if missing:
+        one = command_for(record, flags, f"sweep.job={missing[0]}", trust=trust)
+        lines += ["", "next, in processes of their own:", f"  {one}", "or here:", f"  {again}"]
+    else:
+        lines += ["", "next:", f"  {command_line('report', record.path)}"]
+    terminal.say("\n".join(lines))
+
+
 def _refuse_hydra(overrides: Sequence[Override]) -> None:
     """Refuses what would make other jobs, or other folders, than those that are planned here."""
     for override in overrides:
@@ -79,8 +125,10 @@ def _refuse_hydra(overrides: Sequence[Override]) -> None:
             raise UserError(f"{override.input_line}: holds for all jobs; give it one value")
 
 
-def _open_sweep(flags: Namespace, overrides: Sequence[Override]) -> tuple[Sweep, str]:
-    """Returns the sweep that was typed, and the command that goes on with it.
+def _open_sweep(
+    flags: Namespace, overrides: Sequence[Override]
+) -> tuple[Sweep, dict[str, Any], bool]:
+    """Returns the sweep that was typed, the first configuration, and whether any needs trust.
 
     It is planned anew, or the one in resume_sweep, which must be the same.
     """
@@ -92,7 +140,7 @@ def _open_sweep(flags: Namespace, overrides: Sequence[Override]) -> tuple[Sweep,
     resumed = typed.pop("resume_sweep", None)
     record = None if resumed is None else Sweep(Path(str(resumed.value())))
     if record is not None:
-        _use_folder(flags, record)
+        use_folder(flags, record)
     free = all(key in FREE or re.match(r"hydra\b", key) for key in typed)
     if record is not None and free:  # the saved words, apart from those that were typed anew
         saved = parse([word for word in record.typed if key_of(word) not in typed])[1]
@@ -110,16 +158,10 @@ def _open_sweep(flags: Namespace, overrides: Sequence[Override]) -> tuple[Sweep,
     elif changes := record.differences(jobs, configs, words):
         raise UserError(f"resume_sweep: this is not the sweep in {record.path}", details=changes)
     else:
-        record.check_data(configs, data)
+        record.check_data(dict(enumerate(configs)), data)
         record.config_dir = _folder(flags)
         record.amend(words, jobs)
-    launch = [
-        str(o.input_line)
-        for o in overrides
-        if re.match(r"hydra\b", o.key_or_group) and o.key_or_group != "hydra.sweep.dir"
-    ]
-    again = ["-m", *config_words(flags), assignment("resume_sweep", record.path), *launch]
-    return record, command_line("train", *again, trust=any(map(needs_trust, configs)))
+    return record, configs[0], any(map(needs_trust, configs))
 
 
 def _words(overrides: Sequence[Override], config: Mapping[str, Any]) -> list[str]:
@@ -138,7 +180,7 @@ def _folder(flags: Namespace) -> str | None:
     return str(Path(flags.config_dir).absolute()) if flags.config_dir else None
 
 
-def _use_folder(flags: Namespace, record: Sweep) -> None:
+def use_folder(flags: Namespace, record: Sweep) -> None:
     """Takes the --config-dir of a sweep that goes on from its plan, unless it was typed."""
     if flags.config_dir or record.config_dir is None:
         return
@@ -205,5 +247,6 @@ def task(config: Any) -> str:
     record, overrides = Sweep(Path(job.sweep.dir)), unresolved(job.overrides.task)
     if record.config_dir:
         overrides.insert(0, f"--config-dir={record.config_dir}")
+    parallel = jobs_at_a_time(len({job.folder for job in record.jobs}))
     with stopping_the_launcher():
-        return run_job(record, job.job.num, plain(config), overrides, parallel=jobs_at_a_time())
+        return run_job(record, job.job.num, plain(config), overrides, parallel=parallel)

@@ -32,6 +32,8 @@ def help_text() -> str:
         "seg-l1 train [group=option ...] [key=value ...]    one run",
         "seg-l1 train -m regularizer=l1,l2 regularizer.alpha=1e-5,1e-4    a sweep",
         "seg-l1 train resume=<run directory>    resume a run",
+        "seg-l1 train -m resume_sweep=<sweep>    go on with a sweep",
+        "seg-l1 train resume_sweep=<sweep> sweep.job=3    one job of a sweep",
         "",
         "keys (all of them: seg-l1 train --cfg job):",
         "  regularizer.alpha=1e-5 (the strength)  seed=0  trainer.epochs=20  dataset.root=...",
@@ -65,6 +67,10 @@ def run(words: list[str]) -> int:
     _check_resume(flags, overrides)
     if any(override.key_or_group == "resume" for override in overrides):
         return _resume(flags, overrides)
+    if any(override.key_or_group == "sweep.job" for override in overrides):
+        from seg_l1.cli.sweep_job import run_one
+
+        return run_one(flags, overrides)
     before, overrides = overrides, expanded(flags, overrides)
     flags.overrides = [str(override.input_line) for override in overrides]
     if flags.cfg:
@@ -90,8 +96,19 @@ def _check_resume(flags: Namespace, overrides: Sequence[Override]) -> None:
     for key in {"resume", "resume_sweep"} & typed.keys():
         if typed[key].is_delete() or not isinstance(typed[key].value(), str | int):
             raise UserError(f"{typed[key].input_line}: expected a folder, as {key}=outputs/...")
-    if "resume_sweep" in typed and not flags.multirun:
-        raise UserError("resume_sweep: goes on with a sweep, which takes the flag -m")
+    if "sweep.job" in typed and ("resume_sweep" not in typed or flags.multirun):
+        raise UserError("sweep.job: does one job of resume_sweep=<folder>, without -m")
+    if not flags.multirun and "sweep.job" not in typed and "resume_sweep" in typed:
+        raise UserError(
+            "resume_sweep: goes on with a sweep, which takes the flag -m; or with one of its jobs,"
+            " as sweep.job=<index>"
+        )
+    if not flags.multirun and "sweep.plan_only" in typed:
+        raise UserError("sweep.plan_only: plans a sweep, which takes the flag -m")
+    if {"resume", "sweep.job"} <= typed.keys():
+        raise UserError("resume: goes on with a run by itself; leave sweep.job out")
+    if "sweep.job" in typed and (flags.cfg or flags.info or flags.hydra_help):
+        raise UserError("sweep.job: does a job; its words are in sweep.json")
     if "resume" in typed and (flags.cfg or flags.info or flags.hydra_help):
         raise UserError("resume: goes on with a run; its configuration is in its config.yaml")
 
@@ -99,12 +116,13 @@ def _check_resume(flags: Namespace, overrides: Sequence[Override]) -> None:
 def _resume(flags: Namespace, overrides: Sequence[Override]) -> int:
     """Goes on with a run, in its own directory."""
     from seg_l1.config.resume import resumed
-    from seg_l1.experiments.membership import check_alone, update_table
+    from seg_l1.experiments.membership import alone, check_alone, update_table
 
     directory, config, typed, changed = resumed(flags, overrides)
     check_alone(directory, changed)
     try:
-        return train(config, directory, typed, resume=True)
+        with alone(directory):
+            return train(config, directory, typed, resume=True)
     finally:
         update_table(directory)
 

@@ -30,7 +30,7 @@ START = "regularizer.schedule_start"
 RAMP = "regularizer.schedule_epochs"
 """The key that a run fixes where it goes on for longer, if it followed from the epochs before."""
 
-COMMAND = ("resume", "resume_sweep", "sweep.on_error")
+COMMAND = ("resume", "resume_sweep", "sweep.on_error", "sweep.plan_only", "sweep.job")
 """Keys that tell the command what to do; they say nothing about a run."""
 
 FREE = (*PRESENTATION, *MACHINE, *COMMAND)

@@ -32,6 +32,8 @@ LIMITS: dict[str, Limit] = {
     "resume_sweep": or_null(TEXT),
     "start": or_null(TEXT),
     "sweep.on_error": choice("continue", "stop"),
+    "sweep.plan_only": FLAG,
+    "sweep.job": or_null(whole(0)),
     "traceback": FLAG,
     "limit.train": or_null(whole(1)),
     "limit.seed": or_null(whole(0)),

@@ -18,7 +18,7 @@ def follow_parent(worker: int) -> None:
     parent to handle, which still needs what its workers read. A killed parent cannot end them, and
     a worker that waits to hand over its data would wait forever.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

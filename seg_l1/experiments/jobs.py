@@ -9,6 +9,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seg_l1 import distributed
 from seg_l1.config.words import key_of, parse_word
 from seg_l1.errors import RunError, UserError, described
 
@@ -29,35 +30,59 @@ _threads: int | None = None
 def run_job(
     sweep: Sweep, index: int, config: Config, overrides: list[str], *, parallel: int = 1
 ) -> str:
-    """Runs or resumes job `index`; returns its status.
-
-    A job is skipped if it is completed, if it is the same run as another job, or if another job has
-    failed under `sweep.on_error=stop`. Errors are written to the log and summary of the job.
-
-    Args:
-        parallel: number of concurrent jobs; without `trainer.threads` they share the cores evenly.
+    """Runs or resumes job `index`, see `train_job`; returns its status.
 
     Raises:
-        Interrupted: after SIGINT or SIGTERM, when everything is saved.
+        Interrupted: if it was asked to stop, when everything is saved.
         RuntimeError: if `overrides` are not those that are planned for the job.
     """
-    from seg_l1.experiments.sweep import went_wrong
-
     if [word for word in overrides if not word.startswith("-")] != sweep.jobs[index].overrides:
         planned = " ".join(sweep.jobs[index].overrides)
         raise RuntimeError(f"job {index} is planned as {planned}, not as {' '.join(overrides)}")
-    rows = sweep.rows()
-    mine = rows[index]
-    failed = any(went_wrong(row) for row in rows if row["index"] != index)
-    if sweep.jobs[index].same_as is not None or mine["status"] == "completed":
-        return mine["status"]
-    if failed and config["sweep"]["on_error"] == "stop":
-        return "pending"
-    config, overrides = _longer(config, overrides, sweep.own_budget(index))
     try:
-        complete(config, overrides, sweep.run(index), parallel=parallel)
+        return train_job(sweep, index, config, overrides, parallel=parallel)
     except RunError:
         return "failed"
+
+
+def train_job(
+    sweep: Sweep,
+    index: int,
+    config: Config,
+    overrides: list[str],
+    *,
+    parallel: int = 1,
+    on_screen: bool = False,
+) -> str:
+    """Runs or resumes job `index`; returns its status.
+
+    A job is skipped if it is completed, if it is the same run as another job, or if another job has
+    failed under `sweep.on_error=stop`. If another process is working on it, that is waited for.
+    Errors are written to the log and summary of the job.
+
+    Args:
+        parallel: number of concurrent jobs; without `trainer.threads` they share the cores evenly.
+        on_screen: see `complete`.
+
+    Raises:
+        Interrupted: if it was asked to stop, when everything is saved.
+        RunError: if the run ends in an error.
+    """
+    from seg_l1.experiments.lock import lock
+    from seg_l1.experiments.sweep import went_wrong
+
+    run, job = sweep.run(index), sweep.jobs[index]
+    if job.same_as is not None:
+        return run.read_summary(missing_ok=True).status
+    with lock(sweep.path, job.folder, wait=True):
+        if run.read_summary(missing_ok=True).status == "completed":
+            return "completed"
+        if config["sweep"]["on_error"] == "stop":
+            rows = sweep.rows()
+            if any(went_wrong(row) for row in rows if row["index"] != index):
+                return "pending"
+        config, overrides = _longer(config, overrides, sweep.own_budget(index))
+        complete(config, overrides, run, parallel=parallel, on_screen=on_screen)
     return "completed"
 
 
@@ -77,6 +102,7 @@ def complete(
     *,
     parallel: int = 1,
     data: SegmentationData | None = None,
+    on_screen: bool = False,
     before_training: Callable[[Loop], None] = lambda loop: None,
     after_training: Callable[[Loop], None] | None = None,
 ) -> None:
@@ -84,11 +110,12 @@ def complete(
 
     Args:
         data: None = what `read_data` gives.
+        on_screen: whether to print the log too.
         before_training, after_training: see `run.run`.
 
     Raises:
         RunError: if the run ends in an error; the message says where its log is.
-        Interrupted: after SIGINT or SIGTERM, when everything is saved.
+        Interrupted: if it was asked to stop, when everything is saved.
     """
     from seg_l1.display import terminal
     from seg_l1.errors import Interrupted
@@ -100,16 +127,19 @@ def complete(
     resume = status in ("running", "interrupted") and record.last.is_file()
     if not resume:
         _clear(record.path)
-    with terminal.logging_to_file() as console:
+    with terminal.logging_to_screen() if on_screen else terminal.logging_to_file() as console:
         try:
             reset(config, parallel)
+            distributed.broadcast_object({"config": config, "resume": resume})
+            if data is None and distributed.size() == 1:
+                data = read_data(config)
             run(
                 config,
                 record.path,
                 overrides=overrides,
                 resume=resume,
                 console=console,
-                data=read_data(config) if data is None else data,
+                data=data,
                 before_training=before_training,
                 after_training=after_training,
             )

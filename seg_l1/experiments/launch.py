@@ -40,11 +40,17 @@ def call_hydra(
         GlobalHydra.instance().clear()
 
 
-def jobs_at_a_time() -> int:
-    """Returns how many jobs the launcher runs in parallel, 1 if it does not say."""
+def jobs_at_a_time(jobs: int) -> int:
+    """Returns how many of `jobs` the launcher runs beside each other on a machine, as it says.
+
+    That is 1 if it says nothing, and all of them with submitit_local.
+    """
     from hydra.core.hydra_config import HydraConfig
 
-    count = HydraConfig.get().launcher.get("n_jobs") or 1
+    launcher = HydraConfig.get().launcher
+    if str(launcher.get("_target_")).endswith("submitit_launcher.LocalLauncher"):
+        return jobs
+    count = launcher.get("n_jobs") or 1
     return count if count > 0 else os.cpu_count() or 1
 
 

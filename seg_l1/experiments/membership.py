@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from seg_l1.config.commands import command_line
 from seg_l1.errors import RunError, UserError
+from seg_l1.experiments.lock import lock
 from seg_l1.experiments.sweep import Sweep
 
 COPY = "copy its folder to another place and resume the copy"
@@ -34,6 +35,14 @@ def check_alone(run: Path, changed: Collection[str]) -> None:
         raise UserError(
             f"{key}: the table in {run.parent} says what this run was trained with; {COPY}"
         )
+
+
+@contextmanager
+def alone(run: Path) -> Iterator[None]:
+    """Context manager: no other process works on a run of a sweep; it waits until that is so."""
+    run = run.resolve()
+    with nullcontext() if _sweep(run) is None else lock(run.parent, run.name, wait=True):
+        yield
 
 
 def update_table(run: Path) -> None:

@@ -1,14 +1,17 @@
 """Hyperparameter search: optuna draws them, each trial is a run, weak trials are pruned.
 
-A study is a folder with `study.db` (optuna's), `trials.csv` and a run directory per trial; one
-process at a time works on it. What a trial draws depends only on the seed and on the trials that
-counted before it, so that an interrupted search continues as if it had not been interrupted.
+A study is a folder with `study.journal` (optuna's), `trials.csv` and a run directory per trial.
+What a trial draws depends only on the seed and on the trials that counted before it, so that an
+interrupted search continues as if it had not been interrupted. Several processes may work on it:
+each holds a lock on its trial, which says that the trial is at work, and they draw and write the
+table one after the other.
 """
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +24,8 @@ from seg_l1.display.console import why_interrupted
 from seg_l1.display.terminal import new_console
 from seg_l1.errors import Interrupted, UserError
 from seg_l1.experiments import jobs
+from seg_l1.experiments.lock import lock
+from seg_l1.experiments.search_screen import best_table, describe
 from seg_l1.experiments.space import lines, overrides, read_words, with_recipe
 from seg_l1.experiments.study import (
     calls_code,
@@ -28,6 +33,7 @@ from seg_l1.experiments.study import (
     load_optuna,
     open_storage,
     open_study,
+    study_file,
     study_words,
 )
 from seg_l1.runs.files import write_csv
@@ -90,21 +96,22 @@ class Search:
     def go(self) -> int:
         """Runs the trials that are missing; returns the exit code."""
         total = int(self.words["trials"])
-        self._fail_stopped()
         self._print(f"study: {self.folder}, {len(self.counted())} of {total} trials are done")
         if len(self._objectives) > 1 and self.words["pruner"] != "none":
             self._print("with two objectives optuna cannot prune: pruning is off")
         try:
-            while (done := len(self.counted())) < total:
-                number = self.trial()
-                row = self.write_table()[number]
+            while (number := self.trial(total)) is not None:
+                row, done = self.write_table()[number], len(self.counted())
                 best = ", ".join(f"#{trial.number}" for trial in self.best()) or "none"
-                self._print(f"[{done + 1}/{total}] {describe(row, self.space)}; best: {best}")
+                self._print(f"[{done}/{total}] {describe(row, self.space)}; best: {best}")
         except (Interrupted, KeyboardInterrupt):
             raise Interrupted(why_interrupted(f"go on with: {self._again()}")) from None
         finally:
-            self._fail_stopped()
+            with self._alone():
+                self._fail_stopped()
             self.write_table()
+        if others := len(self._at_work()):
+            self._print(f"{others} more at work in other processes, which go on")
         self._print(self._closing())
         return 0 if self.best() else 1
 
@@ -121,19 +128,40 @@ class Search:
             return [self.study.best_trial]
         return sorted(self.study.best_trials, key=lambda trial: [-v for v in trial.values])
 
-    def trial(self) -> int:
-        """Draws and runs one trial; returns its number.
+    def trial(self, total: int) -> int | None:
+        """Draws and runs one trial; returns its number, or None if there are `total` already.
 
         Raises:
             Interrupted, KeyboardInterrupt: the trial stays without a result then.
         """
+        with ExitStack() as held:
+            with self._alone():
+                self._fail_stopped()
+                known = [*self.counted(), *self._at_work()]
+                if len(known) >= total:
+                    return None
+                trial = self._drawn(known)
+                held.enter_context(lock(self.folder, f"trial{trial.number}", wait=True))
+            self._carry_out(trial)
+        return trial.number
+
+    def _drawn(self, known: Sequence[FrozenTrial]) -> Trial:
+        """Returns a new trial, drawn at the first place that none of the `known` ones has."""
         import numpy as np
         from optuna.samplers import TPESampler
-        from optuna.trial import TrialState
 
-        state = np.random.SeedSequence([self.seed, len(self.counted())]).generate_state(1)
+        taken = {trial.user_attrs.get("place", n) for n, trial in enumerate(known)}
+        place = min({*range(len(known) + 1)} - taken)
+        state = np.random.SeedSequence([self.seed, place]).generate_state(1)
         self.study.sampler = TPESampler(seed=int(state[0]))
         trial = self.study.ask(self.space)
+        trial.set_user_attr("place", place)
+        return trial
+
+    def _carry_out(self, trial: Trial) -> None:
+        """Trains a trial, and tells optuna what came of it."""
+        from optuna.trial import TrialState
+
         try:
             self.study.tell(trial, self._train(trial), state=TrialState.COMPLETE)
         except Pruned as stop:
@@ -145,7 +173,6 @@ class Search:
             self.run(trial).write_failure(error)
             trial.set_user_attr("error", self.run(trial).read_summary().error)
             self.study.tell(trial, state=TrialState.FAIL)
-        return trial.number
 
     def run(self, trial: Trial | FrozenTrial) -> RunDirectory:
         """The run directory of a trial."""
@@ -160,10 +187,15 @@ class Search:
 
     def write_table(self) -> list[dict[str, Any]]:
         """Writes `trials.csv`; returns its rows."""
-        rows = [self._row(trial) for trial in self.study.get_trials(deepcopy=False)]
-        if rows:
-            write_csv(self.folder / "trials.csv", rows[0], [row.values() for row in rows])
+        with self._alone():
+            rows = [self._row(trial) for trial in self.study.get_trials(deepcopy=False)]
+            if rows:
+                write_csv(self.folder / "trials.csv", rows[0], [row.values() for row in rows])
         return rows
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Context manager: one process at a time draws a trial or writes the table."""
+        return lock(self.folder, "study", wait=True, quiet=True)
 
     def _row(self, trial: FrozenTrial) -> dict[str, Any]:
         """Returns the row of a trial, with the scores of its best epoch."""
@@ -212,34 +244,33 @@ class Search:
 
         return on_epoch if len(self._objectives) == 1 else lambda row: None
 
+    def _at_work(self) -> list[FrozenTrial]:
+        """Returns the trials without an end."""
+        from optuna.trial import TrialState
+
+        return self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])
+
     def _fail_stopped(self) -> None:
         """Marks the trials that were killed or interrupted as failed; they do not count."""
         from optuna.trial import TrialState
 
-        for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-            self.study.tell(trial.number, state=TrialState.FAIL)
+        for trial in self._at_work():
+            with (
+                suppress(UserError),  # a process is working on it
+                lock(self.folder, f"trial{trial.number}", wait=False, quiet=True),
+            ):
+                self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _closing(self) -> str:
-        from rich.table import Table
-
-        from seg_l1.display import terminal
-
-        title = "best trial" if len(self._objectives) == 1 else "Pareto front"
-        table = Table(title=title, title_justify="left")
-        for name in ("#", *self.space, "val mIoU", "zeros"):
-            table.add_column(name, justify="right")
-        commands, more = [], f"trials={2 * int(self.words['trials'])}"
-        for row, trial in ((self._row(trial), trial) for trial in self.best()):
-            drawn = [_short(row[key]) for key in self.space]
-            scores = f"{row['val/miou']:.4f}", f"{100 * row['sparsity/exact']:.1f} %"
-            table.add_row(str(trial.number), *drawn, *scores)
-            commands.append(f"#{trial.number}: {command_line('train', *self.lines(trial))}")
-        none = "no trial is complete: the column error of trials.csv says why"
+        trials = [(self._row(trial), self.lines(trial)) for trial in self.best()]
+        table = best_table(self.space, [row for row, _ in trials], len(self._objectives))
+        commands = [f"#{row['number']}: {command_line('train', *line)}" for row, line in trials]
+        file, more = study_file(self.folder).name, f"trials={2 * int(self.words['trials'])}"
         return "\n".join(
             [
-                f"\n{terminal.render(table)}" if commands else f"\n{none}",
+                f"\n{table}",
                 *commands,
-                f"\neverything lies in {self.folder}\n  trials.csv  study.db\n\nnext:",
+                f"\neverything lies in {self.folder}\n  trials.csv  {file}\n\nnext:",
                 f"  {self._again(more)}",
                 f"  {command_line('report', self.folder)}",
                 f"  tensorboard --logdir {shlex.quote(str(self.folder))}",
@@ -257,17 +288,3 @@ class Search:
 
     def _print(self, text: str) -> None:
         self.console.print(text)
-
-
-def describe(row: Mapping[str, Any], space: Mapping[str, Any]) -> str:
-    """Returns one line about a trial that has ended."""
-    drawn = " ".join(f"{key}={_short(row[key])}" for key in space)
-    parts = [row["error"]] if row["error"] else []
-    if row["val/miou"] is not None:
-        zeros = f"{100 * row['sparsity/exact']:.1f} % zeros"
-        parts.insert(0, f"mIoU val {row['val/miou']:.4f}, {zeros}")
-    return f"#{row['number']} {row['state'].lower()}  {drawn}: {'; '.join(parts)}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -107,7 +107,7 @@ def _check_keys(typed: Mapping[str, str]) -> None:
     for key in typed:
         if key.startswith("-"):
             raise UserError(f"{key}: there is no such flag (see --help)")
-        if re.match(r"[+~]*(hydra\b|resume)", key):
+        if re.match(r"[+~]*(hydra\b|resume|sweep\.(job|plan_only)$)", key):
             raise UserError(f"{key}: a search plans its runs and their folders; see study=<folder>")
         if re.fullmatch(r"\w+", key) and key not in known:
             hint = did_you_mean(key, ["study", *DEFAULTS, *known])

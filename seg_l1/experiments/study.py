@@ -1,4 +1,4 @@
-"""The study of a search: its folder, its database, and the arguments that describe it."""
+"""The study of a search: its folder, its journal, and the arguments that describe it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from seg_l1.config.identity import FREE, differences
 from seg_l1.config.words import slug
-from seg_l1.errors import UserError
+from seg_l1.errors import RunError, UserError
 from seg_l1.experiments.space import DEFAULTS, lines, overrides
-from seg_l1.runs.files import make_folder
+from seg_l1.runs.files import make_folder, writing
 from seg_l1.runs.trust import TRUST, trusted
+
+JOURNAL = "study.journal"
+"""Optuna's file with all trials. It is only ever appended to, so that machines may share it."""
+
+OLD = "study.db"
+"""SQLite, in its place in studies of earlier versions; it breaks on network file systems."""
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -29,9 +35,9 @@ def study_words(folder: Path | None, typed: Mapping[str, str]) -> dict[str, str]
     Typed keys that may all change, such as a new dataset.root, change the saved ones.
     """
     described = not overrides(typed).keys() <= {*FREE}
-    fresh = folder is None or (described and not (folder / "study.db").exists())
+    fresh = folder is None or (described and not study_file(folder).exists())
     saved = {} if fresh or folder is None else _saved_words(folder)
-    if fresh and folder and folder.exists() and (folder.is_file() or any(folder.iterdir())):
+    if fresh and folder and folder.exists() and (folder.is_file() or _holds_files(folder)):
         raise UserError(f"study: '{folder}' holds something else than a study; choose another one")
     kept = {key: saved[key] for key in saved if key == "trials" or not described}
     words = {**DEFAULTS, **kept, **typed}
@@ -41,24 +47,35 @@ def study_words(folder: Path | None, typed: Mapping[str, str]) -> dict[str, str]
     return words
 
 
+def study_file(folder: Path) -> Path:
+    """Returns the file of the study in a folder, whether it is there or not."""
+    return folder / (OLD if (folder / OLD).exists() else JOURNAL)
+
+
+def _holds_files(folder: Path) -> bool:
+    """Returns whether a folder holds more than what another process has just begun there."""
+    return any(not path.name.startswith((".", JOURNAL)) for path in folder.iterdir())
+
+
 def _saved_words(folder: Path) -> dict[str, str]:
     from optuna import load_study
-    from optuna.exceptions import OptunaError
-    from sqlalchemy.exc import SQLAlchemyError
 
+    file = study_file(folder)
     try:
-        if not (folder / "study.db").is_file():
+        if not file.is_file():
             raise KeyError
         with open_storage(folder) as storage:
-            words = load_study(study_name="search", storage=storage).user_attrs["words"]
-    except (KeyError, OptunaError, SQLAlchemyError):
+            words = dict(load_study(study_name="search", storage=storage).user_attrs["words"])
+    except (UserError, RunError):
+        raise
+    except Exception:  # optuna raises errors of all kinds over a damaged file
         raise UserError(
-            f"study: '{folder}' holds no search (no readable study.db there). Give a folder of"
+            f"study: '{folder}' holds no search (no readable {file.name} there). Give a folder of"
             " outputs/searches, or words for a new one."
         ) from None
     if calls_code(words) and not trusted():
         raise UserError(
-            f"{folder / 'study.db'}: names a _target_ to be called. If you trust that file, set the"
+            f"{file}: names a _target_ to be called. If you trust that file, set the"
             f" environment variable {TRUST}=1."
         )
     return words
@@ -98,18 +115,43 @@ def open_study(
 
 @contextmanager
 def open_storage(folder: Path) -> Iterator[Any]:
-    """Context manager: the database of a study, created if it is missing."""
-    from optuna.storages import RDBStorage
+    """Context manager: the journal of a study, created if it is missing; or its old database.
+
+    Raises:
+        UserError, RunError: if it cannot be written.
+    """
+    from optuna.storages import JournalStorage, RDBStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
     from sqlalchemy import URL
 
     make_folder(folder)
-    path = str(folder / "study.db")
-    storage = RDBStorage(URL.create("sqlite", database=path).render_as_string())
+    file = study_file(folder)
+    if file.name == JOURNAL:
+        lock = JournalFileOpenLock(str(file))
+        with writing(file):
+            _end_last_line(file, lock)
+            journal = JournalFileBackend(str(file), lock_obj=lock)
+        yield JournalStorage(journal)
+        return
+    storage = RDBStorage(URL.create("sqlite", database=str(file)).render_as_string())
     try:
         yield storage
     finally:
         storage.remove_session()
         storage.engine.dispose()
+
+
+def _end_last_line(file: Path, lock: Any) -> None:
+    """Takes away a line of a journal that was begun on a full disk; another would continue it."""
+    if not file.exists():
+        return
+    lock.acquire()
+    try:
+        with open(file, "rb+") as journal:
+            if end := journal.read().rfind(b"\n") + 1:
+                journal.truncate(end)
+    finally:
+        lock.release()
 
 
 def default_folder(words: Mapping[str, str]) -> Path:

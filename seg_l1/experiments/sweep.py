@@ -2,15 +2,16 @@
 
 A sweep is a folder with `sweep.json` (its jobs and their state), `sweep.csv` (the same as a table)
 and a run directory per job; `planning` decides which jobs there are. A process that changes
-something rewrites both files from the run directories, so that processes need not know of each
-other.
+something rewrites both files from the run directories, until nothing has ended in the meantime:
+whoever writes last has seen all that ended before, so that processes need not know of each other.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ from seg_l1.config.identity import BUDGET, FREE, RAMP, differences, flatten
 from seg_l1.config.words import key_of
 from seg_l1.errors import UserError
 from seg_l1.runs.directory import RunDirectory
-from seg_l1.runs.files import Config, make_folder, write_csv, write_json
+from seg_l1.runs.files import Config, make_folder, read_text, write_csv, write_json
 from seg_l1.runs.summary import COMPACT
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class Sweep:
         self.path = Path(path)
         self.file, self.table = self.path / "sweep.json", self.path / "sweep.csv"
         try:
-            content = json.loads(self.file.read_text("utf-8"))
+            content = json.loads(read_text(self.file))
             self.typed: list[str] = content["typed"]
             names = Job.__dataclass_fields__
             self.config_dir: str | None = content.get("config_dir")
@@ -111,14 +112,26 @@ class Sweep:
         return [{**asdict(job), **run.row(COLUMNS)} for job, run in pairs]
 
     def update(self) -> list[dict[str, Any]]:
-        """Writes `sweep.json` and `sweep.csv` from the run directories; returns the rows."""
+        """Writes `sweep.json` and `sweep.csv` from the run directories; returns the rows.
+
+        The plan is read anew, since another process may have amended it.
+        """
+        with suppress(UserError):
+            now = Sweep(self.path)
+            self.typed, self.config_dir, self.jobs = now.typed, now.config_dir, now.jobs
         rows = self.rows()
+        while True:
+            self._write(rows)
+            written, rows = rows, self.rows()
+            if _ended(written) == _ended(rows):
+                return written
+
+    def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         write_json(self.file, {"typed": self.typed, "config_dir": self.config_dir, "jobs": rows})
         swept = list(self.jobs[0].swept)
         header = ("index", *swept, "status", "same_as", *COLUMNS, "folder", "error")
         lines = [[{**row, **row["swept"]}[name] for name in header] for row in rows]
         write_csv(self.table, header, lines)
-        return rows
 
     def differences(
         self, jobs: Sequence[Job], configs: Sequence[Mapping[str, Any]], typed: Sequence[str] = ()
@@ -136,15 +149,23 @@ class Sweep:
         named = {word.lstrip("+~").partition("=")[0] for word in (*self.typed, *typed)}
         changed: dict[str, list[int]] = {}
         for job, config in zip(self.jobs, configs, strict=True):
-            run = self.run(job.index)
-            if job.same_as is not None or not run.config.is_file():
-                continue
-            before, now = (dict(flatten(x)) for x in (run.read_config(), config))
-            free = (*FREE, *map(key_of, self.own_budget(job.index)))
-            for line in differences(before, now, where="sweep", free=free, typed=named):
+            for line in self.changes(job.index, config, named) if job.same_as is None else ():
                 changed.setdefault(line, []).append(job.index)
         more = {line: f" and {len(x) - 1} more" * (len(x) > 1) for line, x in changed.items()}
         return [f"job {indices[0]}{more[line]}, {line}" for line, indices in changed.items()]
+
+    def changes(self, index: int, config: Mapping[str, Any], typed: Collection[str]) -> list[str]:
+        """Returns how the run of job `index`, if it has begun, differs from `config`.
+
+        Args:
+            typed: keys, see `identity.differences`.
+        """
+        run = self.run(index)
+        if not run.config.is_file():
+            return []
+        before, now = (dict(flatten(x)) for x in (run.read_config(), config))
+        free = (*FREE, *map(key_of, self.own_budget(index)))
+        return differences(before, now, where="sweep", free=free, typed=typed)
 
     def own_budget(self, index: int) -> list[str]:
         """Returns the overrides with which the run of job `index` went on by itself for longer."""
@@ -152,27 +173,32 @@ class Sweep:
         words = run.read_overrides() if run.overrides.is_file() else []
         return [w for w in words if key_of(w) in (*BUDGET, RAMP) and w not in planned]
 
-    def check_data(self, configs: Sequence[Config], data: SegmentationData) -> None:
-        """Checks that the jobs so far were trained on `data`, those of the first of `configs`.
+    def check_data(self, configs: Mapping[int, Config], data: SegmentationData) -> None:
+        """Checks that jobs were trained, so far, on `data`, those of the first of `configs`.
+
+        Args:
+            configs: of jobs, by index.
 
         Raises:
             UserError: naming the first job that was not. Those with data of their own are left out.
         """
         from seg_l1.training.data import data_key
 
-        for job, config in zip(self.jobs, configs, strict=True):
-            run = self.run(job.index)
-            if run.environment.is_file() and data_key(config) == data_key(configs[0]):
+        mine = data_key(next(iter(configs.values())))
+        for index, config in configs.items():
+            run = self.run(index)
+            if run.environment.is_file() and data_key(config) == mine:
                 about = run.read_environment()
                 words = data.difference(about.get("data_fingerprint"), about.get("classes"))
                 if words:
-                    raise UserError(f"resume_sweep: job {job.index} does not fit: {words}")
+                    raise UserError(f"resume_sweep: job {index} does not fit: {words}")
 
     def amend(self, typed: Sequence[str], jobs: Sequence[Job]) -> None:
         """Takes over other words for the same `jobs`, such as a new dataset.root, into the plan."""
         self.typed = [*typed]
         pairs = zip(self.jobs, jobs, strict=True)
         self.jobs = [replace(job, overrides=now.overrides) for job, now in pairs]
+        self._write(self.rows())
         self.update()
 
     def _check(self) -> None:
@@ -195,6 +221,11 @@ class Sweep:
 def went_wrong(row: Mapping[str, Any]) -> bool:
     """Returns whether a job ended in an error; one that was asked to stop did not."""
     return row["status"] in ("failed", "interrupted") and bool(row["error"])
+
+
+def _ended(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Returns the rows of jobs that are not running, whose scores change all the time."""
+    return [row for row in rows if row["status"] != "running"]
 
 
 def _words(swept: Mapping[str, str]) -> str:

@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -44,7 +45,8 @@ def replacing(path: Path) -> Iterator[Path]:
         UserError, RunError: in place of any OSError, see `write_error`; the old file is still there
             then, as after any other error.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # containers on several machines have the same process ids
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         os.replace(temporary, path)
@@ -61,10 +63,25 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode(errors="surrogateescape"))
 
 
+def read_text(path: Path) -> str:
+    """Returns the UTF-8 text of a file that other machines may be replacing.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    for _ in range(9):
+        try:
+            return path.read_text("utf-8")
+        except OSError as error:  # replaced between opening and reading, on NFS
+            if error.errno != errno.ESTALE:
+                raise
+    return path.read_text("utf-8")
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Returns the mapping in a JSON file; a missing or damaged one is a `UserError`."""
     with blame_file(path):
-        return dict(json.loads(path.read_text("utf-8")))
+        return dict(json.loads(read_text(path)))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

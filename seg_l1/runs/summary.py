@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from seg_l1.runs.files import read_text
+
 Scores = dict[str, float]
 """Columns of `metrics.csv` and their values, such as "val/miou": 0.81."""
 
@@ -68,7 +70,7 @@ class RunSummary:
             ValueError: if it is damaged.
         """
         try:
-            content = json.loads(path.read_text("utf-8"))
+            content = json.loads(read_text(path))
         except RecursionError:
             raise ValueError("it is nested too deeply") from None
         if not isinstance(content, dict):

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: Ctrl-C, and the warning of a cluster."""
+"""Signals that ask a run to stop: Ctrl-C, and the warnings of a cluster."""
 
 from __future__ import annotations
 
@@ -6,12 +6,19 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+WARNINGS: tuple[int, ...] = (signal.SIGUSR1, signal.SIGUSR2)
+"""Signals of a cluster that the time of a job is nearly over; launchers answer them, too."""
+
+NUMBERS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
+"""Signals that stop a run."""
+
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Context manager: yields a function that returns whether SIGINT or SIGTERM has arrived.
+    """Context manager: yields a function that returns whether one of `NUMBERS` has arrived.
 
-    A second SIGINT raises KeyboardInterrupt, as Python does by default.
+    A second SIGINT raises KeyboardInterrupt, as Python does by default. One of `WARNINGS` is passed
+    on, in the end, to the launcher that expects it, which may have the job queued again.
     """
     received: list[int] = []
 
@@ -19,10 +26,9 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         received.append(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: signal.getsignal(number) for number in NUMBERS}
     try:
-        for number in numbers:
+        for number in NUMBERS:
             signal.signal(number, handle)
     except ValueError:  # not in the main thread: the caller keeps its handlers
         before = {}
@@ -31,3 +37,6 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        for number in {*received} & {*WARNINGS}:
+            if callable(before.get(number)):
+                signal.raise_signal(number)

@@ -55,7 +55,7 @@ PATH = [
 ]
 
 
-def _strike_at(phase: str, number: float) -> None:
+def strike_at(phase: str, number: float) -> None:
     """Has it strike this process at the `number`-th file that it writes."""
     count, right = 0, os.replace
 
@@ -79,7 +79,7 @@ def killed(words: list[str], moment: Moment, command: str = "train") -> bool:
     """Runs the command and kills it; returns whether it was still running then."""
     phase, number = moment
     timed = phase == "time"
-    prepare = (lambda: None) if timed else (lambda: _strike_at(phase, number))
+    prepare = (lambda: None) if timed else (lambda: strike_at(phase, number))
     process = Forked(words, command=command, prepare=prepare)
     if timed:
         time.sleep(number)
@@ -89,7 +89,7 @@ def killed(words: list[str], moment: Moment, command: str = "train") -> bool:
 
 def failed(words: list[str], moment: Moment) -> str:
     """Runs the command, which must end with exit code 1; returns the last line that it printed."""
-    ended = Forked(words, prepare=lambda: _strike_at(*moment)).wait()
+    ended = Forked(words, prepare=lambda: strike_at(*moment)).wait()
     assert ended.code == 1, ended
     return ended.err.splitlines()[-1]
 

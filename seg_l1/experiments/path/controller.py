@@ -21,11 +21,12 @@ from seg_l1.display.console import why_interrupted
 from seg_l1.errors import Interrupted, UserError, described
 from seg_l1.experiments.jobs import complete, read_data
 from seg_l1.experiments.launch import call_hydra
+from seg_l1.experiments.lock import lock
 from seg_l1.experiments.path import figures, refit, screen, sizes, stability
 from seg_l1.experiments.path.folds import draw_folds
 from seg_l1.experiments.path.grid import alpha_for_zero_share, alpha_grid
 from seg_l1.experiments.path.job import progress, task
-from seg_l1.experiments.path.plan import Plan, lock
+from seg_l1.experiments.path.plan import Plan
 from seg_l1.experiments.path.selection import Selection, select
 from seg_l1.metrics.optimality import gradients
 from seg_l1.runs.directory import RunDirectory

@@ -10,7 +10,8 @@ from typing import Any
 from seg_l1.errors import RunError, UserError
 from seg_l1.experiments.jobs import complete, read_data
 from seg_l1.experiments.launch import jobs_at_a_time, stopping_the_launcher
-from seg_l1.experiments.path.plan import Job, Plan, lock
+from seg_l1.experiments.lock import lock
+from seg_l1.experiments.path.plan import Job, Plan
 from seg_l1.experiments.path.warm_starts import regularization_path
 from seg_l1.runs.directory import RunDirectory
 
@@ -20,7 +21,7 @@ def task(cfg: Any) -> str:
     plan = Plan(Path(cfg.path.folder))
     try:
         with stopping_the_launcher():
-            return follow(plan, plan.jobs[cfg.path.job], parallel=jobs_at_a_time())
+            return follow(plan, plan.jobs[cfg.path.job], parallel=jobs_at_a_time(len(plan.jobs)))
     except UserError as error:  # the data have changed, or are missing
         sys.stderr.write(f"error: {error}\n")
         return "failed"

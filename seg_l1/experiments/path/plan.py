@@ -7,18 +7,14 @@ job per fold (or repeat) and a point per alpha, so that processes need not know 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from seg_l1.config.commands import assignment
-from seg_l1.display import terminal
 from seg_l1.errors import UserError
 from seg_l1.experiments.path.folds import fold_data, without_test
 from seg_l1.experiments.path.warm_starts import path_order
@@ -201,26 +197,3 @@ class Plan:
         """Writes `path.csv`: a row per point."""
         rows = self.table(self.jobs)
         write_csv(self.path / "path.csv", rows[0], [row.values() for row in rows])
-
-
-@contextmanager
-def lock(folder: Path, name: str, *, wait: bool) -> Iterator[None]:
-    """Context manager: holds the file lock `name` of a path, which ends with its process.
-
-    A job that outlived the process that launched it is thus waited for, not duplicated.
-
-    Raises:
-        UserError: if another process holds it, unless `wait`.
-    """
-    held = FileLock(folder / f".{name}.lock")
-    try:
-        held.acquire(blocking=False)
-    except Timeout:
-        if not wait:
-            raise UserError(f"path: another process works on {folder}") from None
-        terminal.say(f"waiting for a process that is still working on {name} ...")
-        held.acquire()
-    try:
-        yield
-    finally:
-        held.release()
