@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import threading
+from argparse import Namespace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from omegaconf import DictConfig
 
-from seg_l1.config.compose import compose_plain
+from seg_l1.config.compose import Composer, compose_plain
 from seg_l1.config.identity import duplicates, flatten
 from seg_l1.config.words import expand_ranges, parse, parse_word, prepared, slug
 from seg_l1.display.terminal import render
@@ -452,3 +454,17 @@ def test_names_that_the_plan_needs_are_refused(command):
     for word in ("hydra.sweep.subdir=x", "hydra/sweeper=basic"):
         assert command("-m", "seed=0,1", word, *SMALL)[0] == 2
     assert slug(["a=1"]) == "a-1"
+
+
+@pytest.mark.parametrize("more", [[], ["trainer.kkt_every=${seed}"], ["+sweep.note=${seed}"]])
+def test_jobs_of_other_seeds_and_strengths_are_what_each_composes(more):
+    """Also where something follows from the seed, so that no job may be made from another."""
+    words = [f"seed={s} regularizer={r} regularizer.alpha={a}".split() for s, r, a in
+             product((1, 2), ("l1", "none"), ("1e-5", "${optimizer.lr}", "3"))]  # fmt: skip
+    composer = Composer(Namespace(config_dir=None), ["seed", "regularizer", "regularizer.alpha"])
+    for typed in words:
+        overrides = parse([*typed, *more])[1]
+        found = composer.plain(overrides)
+        expected = compose_plain([*typed, *more])
+        assert found == expected and repr(found) == repr(expected)
+        found["regularizer"]["alpha"] = found["trainer"]["epochs"] = None  # its own copy

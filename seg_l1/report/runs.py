@@ -177,9 +177,11 @@ def curves(runs: Sequence[Run]) -> list[Curve]:
     """Groups runs into curves: `none` first, then those without α, then in order of appearance."""
     by_setting: dict[tuple[str, str], Curve] = {}
     names = short_names(run.setting for run in runs)
+    keys = {key for run in runs for key in run.setting}
+    ends = Counter(key.rpartition(".")[2] for key in keys)
     for run in runs:
-        label = ", ".join([run.regularizer, *_setting_texts(run.setting, names, runs=runs)])
-        full = ", ".join([run.regularizer, *_setting_texts(run.setting, {}, runs=runs)])
+        label = ", ".join([run.regularizer, *_setting_texts(run.setting, names, ends=ends)])
+        full = ", ".join([run.regularizer, *_setting_texts(run.setting, {}, ends=ends)])
         key = (run.regularizer, full)
         curve = by_setting.setdefault(key, Curve(run.regularizer, run.setting, label, full))
         same = [c for c in curve.configurations if c.alpha == run.alpha]
@@ -223,11 +225,13 @@ def short(number: float) -> str:
 
 
 def _setting_texts(
-    setting: Mapping[str, str], names: Mapping[tuple[str, str], str], *, runs: Sequence[Run]
+    setting: Mapping[str, str], names: Mapping[tuple[str, str], str], *, ends: Mapping[str, int]
 ) -> list[str]:
-    """Returns a text for each key of a setting; keys that end alike are written out."""
-    keys = {key for run in runs for key in run.setting}
-    ends = Counter(key.rpartition(".")[2] for key in keys)
+    """Returns a text for each key of a setting; keys that end alike are written out.
+
+    Args:
+        ends: how many keys of all settings end with a name.
+    """
     texts = []
     for key, value in setting.items():
         end = key if key == "optimizer.alpha" else key.rpartition(".")[2]
