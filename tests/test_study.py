@@ -14,7 +14,8 @@ from PIL import Image
 
 from benchmarks import study
 from benchmarks.budget.paired import paired
-from benchmarks.claims import gradients, overfitting, sparsity, textures, trials
+from benchmarks.claims import gradients, overfitting, page, sparsity, textures, trials
+from benchmarks.claims.claim import comparison_rows
 from benchmarks.claims.compare import Comparison, Results, adjusted, of_images, of_runs, verdict
 from benchmarks.claims.measure import (
     SCORES,
@@ -234,3 +235,24 @@ def test_a_study_trains_once_and_writes_its_tables(monkeypatch, tmp_path, capsys
     assert gradients.median_norm(here, one) > 0
     (first, *_) = overfitting.comparisons(study.found(here, [study.CLAIMS["a"]]), here)
     assert first.seeds == 2 and first.images == 8
+
+
+def test_the_answer_is_that_of_the_comparisons():
+    text = PAGE.read_text("utf-8")
+    assert page.filled(text, PAGE.parent / "study") == text
+
+
+def test_comparisons_are_read_back_and_put_into_words(tmp_path):
+    rows = [
+        comparison(0.1, 0.001), comparison(-0.25, 0.5),
+        replace(comparison(0.03, 0.01), score="test mIoU", strength="3e-5", low=0.01, high=0.05),
+    ]  # fmt: skip
+    study.write_table(tmp_path / "a_comparisons.csv", comparison_rows(rows))
+    assert page.read(tmp_path / "a_comparisons.csv") == rows
+    found = page.table(tmp_path).splitlines()[2]
+    assert "−0.250 to +0.100, 1 of 2 sizes as claimed" in found and "| true here |" in found
+    assert "test mIoU: +0.030 [+0.010, +0.050]" in found
+    fewer = [replace(row, seeds=2) for row in rows]
+    study.write_table(tmp_path / "a_comparisons.csv", comparison_rows(fewer))
+    assert "| so far: true here (2 seeds) |" in page.table(tmp_path)
+    assert "| not yet | – |" in page.table(tmp_path).splitlines()[3]
