@@ -22,7 +22,7 @@ from seg_l1.errors import UserError
 from seg_l1.experiments import jobs
 from seg_l1.experiments.path.folds import draw_folds, fold_data
 from seg_l1.experiments.recipe import expanded
-from seg_l1.training.build import load_data
+from seg_l1.training.data import load_data
 from seg_l1.training.saved import evaluate_run
 from tests.support.refusals import assert_refused
 from tests.support.runs import TINY, runs, table

@@ -157,7 +157,10 @@ def read_yaml(path: Path) -> Any:
         UserError: if there is no such file, or it is no YAML.
     """
     try:
-        return _plain(yaml.load(path.read_text("utf-8"), _Loader))
+        content = _plain(yaml.load(path.read_text("utf-8"), _Loader))
+        if not isinstance(content, dict | list | None):
+            raise ValueError("it holds a single value")
+        return content
     except Exception as error:
         raise UserError(
             f"{path}: is not a configuration ({first_line(error)}). Take a copy of it, or train"
