@@ -167,7 +167,9 @@ def _gradient_scores(study: Study, one: Trial) -> dict[str, float]:
 def picture(results: Results, study: Study) -> Figure | None:
     """Median norm over the tensors after each epoch, and the band between the quartiles."""
     figure = new_figure(7.2, 2.9)
-    for axes, remedy in zip(figure.subplots(1, len(REMEDIES), sharey=True), REMEDIES, strict=True):
+    for axes, remedy in zip(
+        figure.subplots(1, len(REMEDIES), sharey=True, squeeze=False)[0], REMEDIES, strict=True
+    ):
         for way, color in COLORS.items():
             every = [
                 norm for seed in SEEDS for norm in norms(study, trial(way, remedy, seed)).values()

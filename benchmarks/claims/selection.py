@@ -124,7 +124,9 @@ def picture(results: Results, study: Study) -> Figure | None:
     if not rows:
         return None
     figure = new_figure(7.2, 2.9)
-    for axes, seed in zip(figure.subplots(1, len(SEEDS), sharey=True), SEEDS, strict=True):
+    for axes, seed in zip(
+        figure.subplots(1, len(SEEDS), sharey=True, squeeze=False)[0], SEEDS, strict=True
+    ):
         path = along(study, seed)
         if not path:
             continue
