@@ -16,6 +16,7 @@ test-fast: $(INSTALLED)  ## the tests that take 90 seconds in all on two cores
 
 study: $(INSTALLED)  ## train and tabulate the study of docs/study.md (hours; CAMVID=<folder>)
 	$(BIN)/python benchmarks/study.py claim=all $(if $(CAMVID),camvid=$(CAMVID))
+	$(BIN)/python -m benchmarks.claims.page
 
 lint: $(INSTALLED)
 	$(BIN)/ruff format --check .

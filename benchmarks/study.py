@@ -94,7 +94,7 @@ def train(study: Study, claims: Sequence[Claim], seeds: set[int] | None) -> None
                 study.train(trial, first[trial].before(study, trial))
                 measured(study.run(trial), study.folder / "measured")
     for claim in claims:
-        claim.work(study, claim.letter)
+        claim.work(study)
 
 
 def found(study: Study, claims: Sequence[Claim]) -> Results:

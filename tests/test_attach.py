@@ -109,16 +109,16 @@ def test_what_is_left_out_is_told_with_a_remedy_that_works():
     net = nn.Sequential(nn.Embedding(60, 10), nn.Linear(10, 40))
     with pytest.warns(
         UserWarning, match=r"^attach: 40\.0 % .*0\.weight \(Embedding, 600\)"
-    ) as told:
+    ) as caught:
         solver = attach(sgd(net), net, alpha=0.1)
-    assert len(told) == 1
-    assert told[0].filename == __file__
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
     assert solver.summary().splitlines() == [
         "Proximal, L1, strength 0.1: 40.0 % of the weights",
         "  not penalized: 0.weight (Embedding, 600)",
     ]
     solver.detach()
-    rules = str(told[0].message).partition("rules=")[2]
+    rules = str(caught[0].message).partition("rules=")[2]
     import seg_l1.scope
 
     solver = attach(sgd(net), net, alpha=0.1, rules=eval(rules, {"Rule": Rule, "seg_l1": seg_l1}))

@@ -61,3 +61,9 @@ def test_other_draws_are_other_data():
         for seed in ("null", "0", "1")
     }
     assert len(keys) == 3
+
+
+def test_runs_of_versions_without_the_seed_read_the_same_images():
+    config = compose_plain([*SMALL, "limit.train=7"])
+    del config["limit"]["seed"]
+    assert load_data(config).splits["train"].names == limited("limit.train=7").splits["train"].names

@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from benchmarks import study
+from benchmarks.budget.measure import mious
 from benchmarks.budget.paired import paired
 from benchmarks.claims import gradients, overfitting, page, sparsity, textures, trials
 from benchmarks.claims.claim import comparison_rows
@@ -22,7 +23,6 @@ from benchmarks.claims.measure import (
     Measured,
     boundary_f1,
     boundary_iou,
-    miou,
     near_zeros,
     total_variation,
 )
@@ -115,7 +115,7 @@ def test_summed_counts_give_the_scores_of_the_program():
     target[0, :5] = 255
     confusion = ConfusionMatrix(4)
     confusion.update(prediction, target)
-    assert float(miou(confusion.counts.numpy())) == pytest.approx(scores(confusion.counts)["miou"])
+    assert float(mious(confusion.counts.numpy())) == pytest.approx(scores(confusion.counts)["miou"])
     for (kind, score), tolerance in product(
         ((BoundaryF1, boundary_f1), (BoundaryIoU, boundary_iou)), (0, 1, 2)
     ):
@@ -147,7 +147,7 @@ def test_differences_of_images_and_runs_agree_with_the_runs(tmp_path):
         for seed in range(3):
             counts = rng.integers(1, 20, (12, 3, 3)) + (name == "first") * 20 * np.eye(3, dtype=int)
             np.savez(tmp_path / f"{name}{seed}.npz", confusion=counts)
-            group[seed] = run(float(miou(counts.sum(0))), tmp_path / f"{name}{seed}.npz")
+            group[seed] = run(float(mious(counts.sum(0))), tmp_path / f"{name}{seed}.npz")
         runs.append(group)
     images = of_images(*runs, "confusion")
     seeds = of_runs(*runs, lambda one: one.numbers["test_miou"])

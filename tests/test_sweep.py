@@ -468,3 +468,5 @@ def test_jobs_of_other_seeds_and_strengths_are_what_each_composes(more):
         expected = compose_plain([*typed, *more])
         assert found == expected and repr(found) == repr(expected)
         found["regularizer"]["alpha"] = found["trainer"]["epochs"] = None  # its own copy
+    bare = parse(["regularizer=l1", *more])[1]  # not that of a job with another strength
+    assert composer.plain(bare) == compose_plain(["regularizer=l1", *more])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.budget.job import Job, Trained
 from seg_l1.compaction.latency import median_ms
+from seg_l1.data.batches import Batches
 from seg_l1.data.labels import IGNORE
 from seg_l1.deployment import onnx_file
 from seg_l1.metrics.sparsity import multiply_adds, parameters
@@ -22,6 +23,7 @@ from seg_l1.models.tiles import tiled
 from seg_l1.runs import files
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.scope import rules_of, scope
+from seg_l1.training.loop import Loop
 from seg_l1.training.saved import SavedRun, load_run
 
 SECONDS = 3.0
@@ -133,15 +135,21 @@ def zeros_of(job: Job, record: RunDirectory) -> float:
     return 1 - left / sum(entry.tensor.numel() for entry in scoped if entry.penalized)
 
 
-@torch.no_grad()
+def predicted(loop: Loop, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yields the predicted class ids and the masks, both (N, H, W), of batches."""
+    loop.model.eval()
+    for images, masks in batches.epoch():
+        with torch.no_grad(), loop.autocast:
+            logits = tiled(loop.model, images, loop.settings.tile, loop.settings.tile_overlap)
+        yield logits.float().argmax(1), masks
+
+
 def confusions(saved: SavedRun) -> np.ndarray:
     """Returns the counts (N, K, K) of each image of the split of a run, truth along axis 1."""
     loop, found = saved.experiment.loop, []
     classes = len(loop.classes)
-    for images, masks in saved.batches.epoch():
-        with loop.autocast:
-            logits = tiled(loop.model, images, loop.settings.tile, loop.settings.tile_overlap)
-        for ids, mask in zip(logits.float().argmax(1), masks, strict=True):
+    for ids_of_all, masks in predicted(loop, saved.batches):
+        for ids, mask in zip(ids_of_all, masks, strict=True):
             pairs = (classes * mask + ids)[mask != IGNORE]
             found.append(torch.bincount(pairs, minlength=classes**2).view(classes, classes))
     return torch.stack(found).cpu().numpy()
@@ -154,10 +162,15 @@ def miou(counts: np.ndarray) -> float:
 
 def mious(counts: np.ndarray) -> np.ndarray:
     """Returns `miou` of each of (..., K, K)."""
+    return np.nanmean(ious(counts), axis=-1)
+
+
+def ious(counts: np.ndarray) -> np.ndarray:
+    """IoU of each class, (..., K, K) -> (..., K); NaN for one in neither truth nor prediction."""
     hit = np.diagonal(counts, axis1=-2, axis2=-1).astype(float)
     union = counts.sum(-1) + counts.sum(-2) - hit
-    with np.errstate(invalid="ignore"):
-        return np.nanmean(np.where(union > 0, hit / union, np.nan), axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(union > 0, hit / union, np.nan)
 
 
 def nonzero_share(model: nn.Module, example: Tensor) -> float:

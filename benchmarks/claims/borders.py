@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.claims.claim import Claim, Row, intervals, score_row
+from benchmarks.claims.claim import Claim, Row, intervals, score_rows
 from benchmarks.claims.compare import Comparison, Results, Runs, adjusted, of_images, of_runs
 from benchmarks.claims.measure import BOUNDARIES, Measured
 from benchmarks.claims.trials import SIZES, Study, Trial, grid
@@ -58,13 +58,8 @@ def residual(results: Results, data: str):
 
 
 def scores(results: Results, study: Study) -> list[Row]:
-    return [
-        score_row(data, images, contender, strength, runs, COLUMNS)
-        for data in study.data
-        for contender in ("none", "l1")
-        for images in SIZES[data]
-        for strength, runs in results.strengths(data, images, contender).items()
-    ]
+    cells = ((d, n, c) for d in study.data for c in ("none", "l1") for n in SIZES[d])
+    return score_rows(results, cells, COLUMNS)
 
 
 @styled

@@ -44,7 +44,7 @@ class Claim:
     scores: Callable[[Results, Study], list[Row]]
     picture: Callable[[Results, Study], Figure | None]
     before: Callable[[Study, Trial], Callable[[Any], None]] = lambda study, trial: lambda loop: None
-    work: Callable[[Study, str], None] = lambda study, part: None
+    work: Callable[[Study], None] = lambda study: None
 
 
 def score_row(
@@ -61,6 +61,17 @@ def score_row(
         row[column] = fmean(numbers)
         row[f"{column} sd"] = stdev(numbers) if len(numbers) > 1 else None
     return row
+
+
+def score_rows(
+    results: Results, cells: Iterable[tuple[str, int, str]], columns: Sequence[str]
+) -> list[Row]:
+    """Returns a row per strength of each (data, images, contender)."""
+    return [
+        score_row(*cell, strength, runs, columns)
+        for cell in cells
+        for strength, runs in results.strengths(*cell).items()
+    ]
 
 
 def comparison_rows(comparisons: Sequence[Comparison]) -> list[Row]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean, stdev
+from statistics import fmean
 
 import numpy as np
 
@@ -56,18 +56,6 @@ class Results:
 def values(runs: Runs, name: str) -> list[float]:
     """Returns a score of each run, by seed."""
     return [runs[seed].numbers[name] for seed in sorted(runs)]
-
-
-def spread(numbers: Sequence[float]) -> str:
-    """Returns mean ± standard deviation.
-
-    >>> spread([0.5, 0.7])
-    '0.600 ± 0.141'
-    """
-    if not numbers:
-        return ""
-    text = f"{fmean(numbers):.3f}"
-    return text if len(numbers) < 2 else f"{text} ± {stdev(numbers):.3f}"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from benchmarks.claims.measure import Measured
 from benchmarks.claims.trials import Study, Trial
 from seg_l1.display.style import BLUE, GREEN, INK, ORANGE, new_figure, styled
 from seg_l1.metrics.optimality import gradients
-from seg_l1.metrics.sparsity import layer_zeros
 from seg_l1.training.loop import Loop
 
 IMAGES, SEEDS = 512, range(3)
@@ -61,12 +60,11 @@ def recorder(study: Study, one: Trial) -> Callable[[Loop], None]:
                 return
             criterion = loop.objective.criterion
             grads = gradients(loop.model, criterion, batches=loop.fixed, tensors=tensors)
-            dead = {layer.name: layer.zero_groups / layer.groups for layer in layer_zeros(tensors)}
+            epoch = step // loop.steps_per_epoch
             rows = [
-                [step // loop.steps_per_epoch, entry.name, float(grad.norm()),
-                 float(grad.norm()) / grad.numel() ** 0.5, dead[entry.name]]
+                (epoch, entry.name, float(grad.norm()))
                 for entry, grad in zip(tensors, grads, strict=True)
-            ]  # fmt: skip
+            ]
             with path.open("a", newline="") as file:
                 csv.writer(file).writerows(rows)
 
@@ -83,7 +81,7 @@ def norms(study: Study, one: Trial) -> dict[str, list[float]]:
     path, rows = study.run(one).path / FILE, {}
     if path.is_file():
         with path.open(newline="") as file:
-            for epoch, name, norm, *_ in csv.reader(file):
+            for epoch, name, norm in csv.reader(file):
                 rows.setdefault(name, {})[int(epoch)] = float(norm)
     return {name: [by[epoch] for epoch in sorted(by)] for name, by in rows.items()}
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.budget.measure import mious, predicted
 from seg_l1.data.batches import Batches
 from seg_l1.metrics.segmentation import BoundaryF1, BoundaryIoU, ConfusionMatrix
 from seg_l1.metrics.sparsity import sparsity
-from seg_l1.models.tiles import tiled
 from seg_l1.runs import files
 from seg_l1.runs.directory import RunDirectory
 from seg_l1.scope import ScopedTensor
@@ -64,12 +64,11 @@ def measured(record: RunDirectory, folder: Path) -> Measured:
     return Measured(files.read_json(numbers), counts)
 
 
-@torch.no_grad()
 def _test(saved: SavedRun) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Counts per test image, and the scores that follow from them."""
     classes = len(saved.experiment.loop.classes)
     found: dict[str, list[Tensor]] = {"confusion": [], **{name: [] for name in BOUNDARIES}}
-    for ids, masks in _predicted(saved, saved.batches):
+    for ids, masks in predicted(saved.experiment.loop, saved.batches):
         for one, mask in zip(ids, masks, strict=True):
             confusion = ConfusionMatrix(classes)
             confusion.update(one[None], mask[None])
@@ -80,7 +79,7 @@ def _test(saved: SavedRun) -> tuple[dict[str, np.ndarray], dict[str, float]]:
                 found[name].append(metric.sums.to(torch.int64))
     counts = {name: torch.stack(rows).numpy().astype(np.int32) for name, rows in found.items()}
     scores = {name: float(SCORES[name](counts[name].sum(0))) for name in BOUNDARIES}
-    return counts, {"test_miou": float(miou(counts["confusion"].sum(0))), **scores}
+    return counts, {"test_miou": float(mious(counts["confusion"].sum(0))), **scores}
 
 
 def _run_scores(saved: SavedRun, record: RunDirectory) -> dict[str, float]:
@@ -88,9 +87,9 @@ def _run_scores(saved: SavedRun, record: RunDirectory) -> dict[str, float]:
     loop = experiment.loop
     train = Batches(experiment.data, "train", batch_size=saved.batches.batch_size)
     confusion = ConfusionMatrix(len(loop.classes))
-    for ids, masks in _predicted(saved, train):
+    for ids, masks in predicted(loop, train):
         confusion.update(ids, masks)
-    train_miou = float(miou(confusion.counts.numpy()))
+    train_miou = float(mious(confusion.counts.numpy()))
     shares = sparsity(loop.tensors)
     return {
         "val_miou": summary.score("val/miou", epoch="last"),
@@ -102,29 +101,6 @@ def _run_scores(saved: SavedRun, record: RunDirectory) -> dict[str, float]:
         "total_variation": total_variation(loop.tensors),
         "seconds": summary.wall_time_s or 0.0,
     }
-
-
-def _predicted(saved: SavedRun, batches: Batches):
-    """Yields class ids and masks (N, H, W) of batches."""
-    loop = saved.experiment.loop
-    loop.model.eval()
-    for images, masks in batches.epoch():
-        with torch.no_grad(), loop.autocast:
-            logits = tiled(loop.model, images, loop.settings.tile, loop.settings.tile_overlap)
-        yield logits.float().argmax(1), masks
-
-
-def miou(counts: np.ndarray) -> np.ndarray:
-    """Mean IoU over the classes in truth or prediction, of counts (..., K, K)."""
-    return np.nanmean(ious(counts), axis=-1)
-
-
-def ious(counts: np.ndarray) -> np.ndarray:
-    """IoU of each class, (..., K, K) -> (..., K); NaN for one in neither truth nor prediction."""
-    hit = np.diagonal(counts, axis1=-2, axis2=-1).astype(float)
-    union = counts.sum(-1) + counts.sum(-2) - hit
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(union > 0, hit / union, np.nan)
 
 
 def boundary_f1(sums: np.ndarray) -> np.ndarray:
@@ -144,7 +120,7 @@ def boundary_iou(sums: np.ndarray) -> np.ndarray:
 
 
 SCORES = {
-    "confusion": miou,
+    "confusion": mious,
     **{
         name: boundary_f1 if kind is BoundaryF1 else boundary_iou
         for name, (kind, _) in BOUNDARIES.items()

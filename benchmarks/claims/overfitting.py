@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 
 from matplotlib.figure import Figure
 
-from benchmarks.claims.claim import COLORS, Claim, Row, score_row
+from benchmarks.claims.claim import COLORS, Claim, Row, score_rows
 from benchmarks.claims.compare import Comparison, Results, adjusted, of_images, of_runs, values
 from benchmarks.claims.trials import SIZES, STRENGTHS, Study, Trial, grid
 from seg_l1.display.style import new_figure, styled
@@ -54,13 +54,8 @@ def _gap(run) -> float:
 def scores(
     results: Results, study: Study, contenders: tuple[str, ...] = tuple(STRENGTHS)
 ) -> list[Row]:
-    return [
-        score_row(data, images, contender, strength, runs, COLUMNS)
-        for data in study.data
-        for contender in contenders
-        for images in SIZES[data]
-        for strength, runs in results.strengths(data, images, contender).items()
-    ]
+    cells = ((d, n, c) for d in study.data for c in contenders for n in SIZES[d])
+    return score_rows(results, cells, COLUMNS)
 
 
 def center(numbers: list[float]) -> tuple[float, float]:

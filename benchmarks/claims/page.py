@@ -7,27 +7,18 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
 from benchmarks.claims.compare import Comparison, verdict
 from benchmarks.claims.selection import answer
-from benchmarks.claims.trials import SEEDS
+from benchmarks.claims.trials import Study
+from benchmarks.study import CLAIMS
 
 PAGE = Path(__file__).parents[2] / "docs/study.md"
 BEGIN, END = "<!-- made by benchmarks/claims/page.py -->", "<!-- end -->"
-CLAIMS = {
-    "a": "L1 reduces overfitting",
-    "b": "L1 sharpens borders",
-    "c": "L1 sharpens textures",
-    "d": "L1 gives sparse weights, L2 smooth ones",
-    "e": "the zeros of L1 make gradients vanish, and there are remedies",
-    "f": "random regularization is an alternative",
-    "g": "K-fold cross-validation chooses the strength",
-    "h": "L1 by subgradients gives zeros too",
-    "i": "the listing is the regularization of the text",
-}
 
 
 def read(path: Path) -> list[Comparison]:
@@ -79,11 +70,13 @@ def _signed(number: float) -> str:
 def table(folder: Path) -> str:
     """Returns the table of verdicts, in Markdown."""
     lines = ["| | claim | | differences |", "|---|---|---|---|"]
-    for letter, text in CLAIMS.items():
+    everything = Study(folder, camvid="camvid")
+    for letter, claim in CLAIMS.items():
         rows = read(folder / f"{letter}_comparisons.csv")
         said, effect = verdict(rows) if rows else "not yet", effects(rows)
-        planned = {"e": 3, "i": 3}.get(letter)
-        if early := [r for r in rows if r.seeds < (planned or len(SEEDS[r.data]))]:
+        planned = {(trial.data, trial.seed) for trial in claim.trials(everything)}
+        seeds = Counter(data for data, _ in planned)
+        if early := [row for row in rows if row.seeds < seeds[row.data]]:
             said = f"so far: {said} ({min(row.seeds for row in early)} seeds)"
         if letter == "g" and (path := folder / "g_scores.csv").is_file():
             with path.open(newline="", encoding="utf-8") as file:
@@ -94,7 +87,7 @@ def table(folder: Path) -> str:
                 for rule in dict.fromkeys(row["rule"] for row in regrets)
                 if (some := [row["regret"] for row in regrets if row["rule"] == rule])
             )
-        lines.append(f"| {letter} | {text} | {said} | {effect} |")
+        lines.append(f"| {letter} | {claim.text} | {said} | {effect} |")
     return "\n".join(lines)
 
 

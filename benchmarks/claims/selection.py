@@ -24,7 +24,7 @@ ACCEPTED = 0.02
 """A mean regret above this refutes the claim."""
 
 
-def work(study: Study, part: str) -> None:
+def work(study: Study) -> None:
     """Follows the path on the folds, and that on all images at the same α, of each seed."""
     for seed in SEEDS:
         with study.alone(f"path_{seed}") as free:

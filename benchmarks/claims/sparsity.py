@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.claims.claim import COLORS, Claim, Row, score_row
+from benchmarks.claims.claim import COLORS, Claim, Row, score_row, score_rows
 from benchmarks.claims.compare import Comparison, Results, Runs, adjusted, of_images, of_runs
 from benchmarks.claims.trials import SEEDS, Study, Trial, grid
 from seg_l1.display.style import BLUE, ORANGE, new_figure, styled
@@ -41,11 +41,7 @@ def comparisons(results: Results, study: Study) -> list[Comparison]:
 
 
 def scores(results: Results, study: Study) -> list[Row]:
-    return [
-        score_row("digits", IMAGES, contender, strength, runs, COLUMNS)
-        for contender in CONTENDERS
-        for strength, runs in results.strengths("digits", IMAGES, contender).items()
-    ]
+    return score_rows(results, (("digits", IMAGES, c) for c in CONTENDERS), COLUMNS)
 
 
 @styled

@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
+from benchmarks.budget.measure import ious
+from benchmarks.budget.table import plus_minus
 from benchmarks.claims.claim import Claim, Row, intervals
-from benchmarks.claims.compare import Comparison, Results, adjusted, of_images, spread
-from benchmarks.claims.measure import ious
+from benchmarks.claims.compare import Comparison, Results, adjusted, of_images
 from benchmarks.claims.trials import SIZES, Study, Trial, grid
 from seg_l1.display.style import new_figure, styled
 
@@ -89,7 +90,7 @@ def scores(results: Results, study: Study) -> list[Row]:
                 row = {"images": images, "contender": contender, "strength": strength}
                 totals = [runs[seed].counts["confusion"].sum(0) for seed in sorted(runs)]
                 for name, score in SCORES.items():
-                    row[name] = spread([float(score(one)) for one in totals])
+                    row[name] = plus_minus([float(score(one)) for one in totals])
                 per_class = np.mean([ious(one) for one in totals], axis=0)
                 row |= dict(zip(CLASSES, per_class.tolist(), strict=True))
                 rows.append(row)

@@ -97,7 +97,7 @@ class Composer:
         jobs mostly varies these.
         """
         alone = [o for o in overrides if o.key_or_group in ALONE and _is_number(o)]
-        early = tuple(str(o.input_line) for o in overrides if o not in alone)
+        early = tuple(o.key_or_group if o in alone else str(o.input_line) for o in overrides)
         if early not in self.resolved:
             config = self(overrides)
             self.resolved[early] = None if _refers(config, ALONE) else plain(config)

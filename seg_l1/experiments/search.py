@@ -159,7 +159,7 @@ class Search:
         return trial
 
     def _carry_out(self, trial: Trial) -> None:
-        """Trains a trial, and tells optuna what came of it."""
+        """Trains a trial and reports its result to optuna."""
         from optuna.trial import TrialState
 
         try:

@@ -61,7 +61,8 @@ def _kept(split: str, length: int, limit: Mapping[str, Any]) -> Sequence[int]:
     """Returns the positions of the images of a split that `limit` leaves, in their order."""
     most = limit["train"] if split == "train" else limit["val"]
     count = length if most is None else min(most, length)
-    if split != "train" or limit["seed"] is None:
+    seed = limit.get("seed")  # older runs have no such key
+    if split != "train" or seed is None:
         return range(count)
-    draw = torch.Generator().manual_seed(limit["seed"])
+    draw = torch.Generator().manual_seed(seed)
     return sorted(torch.randperm(length, generator=draw)[:count].tolist())

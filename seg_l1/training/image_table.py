@@ -133,7 +133,7 @@ def _default_folder(saved: SavedRun) -> Path:
 
 
 def _about(saved: SavedRun) -> dict[str, Any]:
-    """Returns what tells an evaluation from others."""
+    """Returns what identifies an evaluation."""
     config, data = saved.experiment.config, saved.experiment.data
     root = config["dataset"].get("root")
     return {

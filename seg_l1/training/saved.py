@@ -22,7 +22,7 @@ from seg_l1.training.data import load_data
 FOLDER = "seg_l1.data.folder.load"
 """The `_target_` of data sets that may be other images than those of the run."""
 
-NO_LIMIT = {"train": None, "val": None, "val_is_train": False}
+NO_LIMIT = {"train": None, "seed": None, "val": None, "val_is_train": False}
 """The section `limit` of a configuration that uses all images."""
 
 

@@ -1,7 +1,7 @@
 """A stand-in for Slurm: sbatch and what belongs to it, which run job arrays on this machine.
 
 sbatch <script>         runs the tasks of the array in the background, all at once
-srun <options> <line>   runs a line, and warns it where `install` was told to
+srun <options> <line>   runs a line; sends it the warning that `install` asks for, if any
 scontrol requeue <id>   runs a task again
 sacct, scancel          know nothing, and do nothing
 """
