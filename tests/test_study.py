@@ -256,3 +256,13 @@ def test_comparisons_are_read_back_and_put_into_words(tmp_path):
     study.write_table(tmp_path / "a_comparisons.csv", comparison_rows(fewer))
     assert "| so far: true here (2 seeds) |" in page.table(tmp_path)
     assert "| not yet | – |" in page.table(tmp_path).splitlines()[3]
+
+
+def test_the_interval_of_a_difference_that_never_varies_is_the_difference():
+    right, wrong = (np.tile(row, (6, 1)) for row in ([4, 0], [3, 1]))
+    found = paired(
+        dict.fromkeys(range(3), right),
+        dict.fromkeys(range(3), wrong),
+        score=lambda counts: counts[..., 0] / counts.sum(-1),
+    )
+    assert [found.difference, found.low, found.high] == pytest.approx([0.25] * 3)

@@ -347,3 +347,13 @@ def test_a_sweep_over_shares_trains_each_on_its_own_labels(command, tmp_path, mo
     assert rows[0]["train/loss"] != rows[1]["train/loss"]
     about = [json.loads((run / "environment.json").read_text()) for run in runs(tmp_path / "sweep")]
     assert about[0]["data_fingerprint"] == about[1]["data_fingerprint"]
+
+
+def test_the_share_of_a_million_labels_is_that_which_was_asked_for():
+    """Six standard deviations, so that a share that is wrong by a hundredth is seen."""
+    masks = torch.zeros(1, 1000, 1000, dtype=torch.uint8)
+    split = TensorSplit(torch.zeros(1, 3, 1, 1, dtype=torch.uint8), masks, ["0"])
+    changed = WrongLabels(split, [0], 5, 0.3, "pixel", 0).changed(masks, [0])
+    shares = torch.bincount(changed.flatten().long(), minlength=5) / 1e6
+    assert shares[0] == pytest.approx(0.7, abs=0.0027)
+    assert shares[1:].tolist() == pytest.approx([0.075] * 4, abs=0.0016)
