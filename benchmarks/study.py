@@ -4,8 +4,9 @@
         [train=false] [output=docs/study]
 
 Trains what is missing for the claims (`claim=a,b`, `claim=all`), reuses what is there, and writes
-for each its scores, its comparisons and its picture to docs/study. Several processes can work in
-one folder at a time: each takes what no other is at.
+for each its scores, its comparisons and its picture to docs/study. What was measured of each run
+lies there too, in `measured`: where it does, the run is not trained again. Another `output` starts
+from nothing. Several processes can work in one folder at a time: each takes what no other is at.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from benchmarks.claims import (
 )
 from benchmarks.claims.claim import Claim, Row, comparison_rows
 from benchmarks.claims.compare import Results, verdict
-from benchmarks.claims.measure import measured
+from benchmarks.claims.measure import in_folder, measured
 from benchmarks.claims.selection import answer
 from benchmarks.claims.trials import Study, Trial, unique
 from seg_l1.display.style import png
@@ -53,11 +54,12 @@ def main(words: Sequence[str]) -> int:
         if unknown := [letter for letter in letters if letter not in CLAIMS]:
             raise UserError(f"claim={unknown[0]}: expected some of {','.join(CLAIMS)}, or all")
         claims = [CLAIMS[letter] for letter in letters]
-        study = Study(Path(given.get("folder", ROOT / "outputs/study")), given.get("camvid"))
+        output = Path(given.get("output", ROOT / "docs/study"))
+        folder = Path(given.get("folder", ROOT / "outputs/study"))
+        study = Study(folder, output / "measured", given.get("camvid"))
         seeds = {int(seed) for seed in given["seeds"].split(",")} if "seeds" in given else None
         if given.get("train", "true") == "true":
             train(study, claims, seeds)
-        output = Path(given.get("output", ROOT / "docs/study"))
         for claim in claims:
             write(study, claim, output)
     except (UserError, RunError) as error:
@@ -84,15 +86,17 @@ def train(study: Study, claims: Sequence[Claim], seeds: set[int] | None) -> None
     pairs = [(trial, claim) for claim in claims for trial in claim.trials(study)]
     first: dict[Trial, Claim] = {}
     for trial, claim in pairs:
-        if seeds is None or trial.seed in seeds:
+        there = trial.data != "camvid" or study.camvid
+        if there and (seeds is None or trial.seed in seeds):
             first.setdefault(trial, claim)
     order = sorted(first, key=lambda trial: trial.seed)
     for number, trial in enumerate(order, 1):
         with study.alone(trial.name) as free:
-            if free and not (study.folder / "measured" / f"{trial.name}.json").is_file():
+            if free and in_folder(trial.name, study.measured) is None:
                 print(f"{number}/{len(order)}  {trial.name}", flush=True)
                 study.train(trial, first[trial].before(study, trial))
-                measured(study.run(trial), study.folder / "measured")
+                borders = trial.contender in ("none", "l1") and not trial.variant
+                measured(study.run(trial), study.measured, boundaries=borders)
     for claim in claims:
         claim.work(study)
 
@@ -100,14 +104,8 @@ def train(study: Study, claims: Sequence[Claim], seeds: set[int] | None) -> None
 def found(study: Study, claims: Sequence[Claim]) -> Results:
     """Returns the trials of the claims that are measured."""
     trials = unique([trial for claim in claims for trial in claim.trials(study)])
-    folder = study.folder / "measured"
-    return Results(
-        {
-            trial: measured(study.run(trial), folder)
-            for trial in trials
-            if (folder / f"{trial.name}.json").is_file()
-        }
-    )
+    runs = {trial: in_folder(trial.name, study.measured) for trial in trials}
+    return Results({trial: run for trial, run in runs.items() if run is not None})
 
 
 def write(study: Study, claim: Claim, output: Path) -> None:

@@ -19,10 +19,13 @@ from benchmarks.claims import gradients, overfitting, page, sparsity, textures, 
 from benchmarks.claims.claim import comparison_rows
 from benchmarks.claims.compare import Comparison, Results, adjusted, of_images, of_runs, verdict
 from benchmarks.claims.measure import (
+    BOUNDARIES,
+    REGIONS,
     SCORES,
     Measured,
     boundary_f1,
-    boundary_iou,
+    in_folder,
+    mean_iou,
     near_zeros,
     total_variation,
 )
@@ -42,7 +45,7 @@ TINY = (
 
 
 def everything() -> list[Trial]:
-    here = Study(Path("nowhere"), "camvid")
+    here = Study(Path("nowhere"), Path("nowhere"), "camvid")
     return unique([trial for claim in study.CLAIMS.values() for trial in claim.trials(here)])
 
 
@@ -115,9 +118,12 @@ def test_summed_counts_give_the_scores_of_the_program():
     target[0, :5] = 255
     confusion = ConfusionMatrix(4)
     confusion.update(prediction, target)
-    assert float(mious(confusion.counts.numpy())) == pytest.approx(scores(confusion.counts)["miou"])
+    counts, expected = confusion.counts, scores(confusion.counts)["miou"]
+    regions = torch.stack([counts.diagonal(), counts.sum(0), counts.sum(1)])
+    assert float(mious(counts.numpy())) == pytest.approx(expected)
+    assert float(mean_iou(regions.numpy())) == pytest.approx(expected)
     for (kind, score), tolerance in product(
-        ((BoundaryF1, boundary_f1), (BoundaryIoU, boundary_iou)), (0, 1, 2)
+        ((BoundaryF1, boundary_f1), (BoundaryIoU, mean_iou)), (0, 1, 2)
     ):
         whole, parts = kind(4, tolerance), []
         whole.update(prediction, target)
@@ -145,15 +151,18 @@ def test_differences_of_images_and_runs_agree_with_the_runs(tmp_path):
     for name in ("first", "second"):
         group = {}
         for seed in range(3):
-            counts = rng.integers(1, 20, (12, 3, 3)) + (name == "first") * 20 * np.eye(3, dtype=int)
-            np.savez(tmp_path / f"{name}{seed}.npz", confusion=counts)
-            group[seed] = run(float(mious(counts.sum(0))), tmp_path / f"{name}{seed}.npz")
+            counts = (
+                rng.integers(1, 20, (12, 3, 3))
+                + np.array([20 * (name == "first"), 40, 40])[:, None]
+            )
+            np.savez(tmp_path / f"{name}{seed}.npz", **{REGIONS: counts.astype(np.uint8)})
+            group[seed] = run(float(mean_iou(counts.sum(0))), tmp_path / f"{name}{seed}.npz")
         runs.append(group)
-    images = of_images(*runs, "confusion")
+    images = of_images(*runs, REGIONS)
     seeds = of_runs(*runs, lambda one: one.numbers["test_miou"])
     assert images["difference"] == pytest.approx(seeds["difference"])
     assert images["low"] > 0 and images["seeds"] == seeds["seeds"] == 3
-    assert of_images({}, runs[1], "confusion") == {} == of_runs({}, runs[1], lambda one: 0.0)
+    assert of_images({}, runs[1], REGIONS) == {} == of_runs({}, runs[1], lambda one: 0.0)
 
 
 def test_total_variation_and_near_zeros_by_definition():
@@ -227,12 +236,23 @@ def test_a_study_trains_once_and_writes_its_tables(monkeypatch, tmp_path, capsys
     )
     assert all(row["seeds"] == "2" for row in rows)
     assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"a.png", "b.png", "e.png"}
-    here = Study(tmp_path)
+    here = Study(tmp_path, tmp_path / "out/measured")
     one = gradients.trial("l1", "", 0)
-    norms = gradients.norms(here, one)
-    penalized = here.run(one).penalized_tensors()
-    assert norms.keys() == penalized.keys() and {len(n) for n in norms.values()} == {2}
-    assert gradients.median_norm(here, one) > 0
+    record, found = here.run(one), in_folder(one.name, here.measured)
+    assert found.arrays["gradients"].shape == (2, len(record.penalized_tensors()))
+    assert gradients.median_norm(found) > 0 == gradients.vanished(found)
+    state = record.model_state("last")
+    weights = [state[name] for name in record.penalized_tensors()]
+    relative = torch.cat([(weight / weight.abs().max()).flatten() for weight in weights])
+    assert found.arrays["histogram"].sum() == len(relative)
+    sizes = relative.abs().sort(descending=True).values
+    middle = found.arrays["quantiles"][100]
+    assert middle == pytest.approx(float(sizes[(len(sizes) - 1) // 2]), rel=1e-2)
+    assert set(found.arrays) == {"regions", "histogram", "quantiles", "gradients"}
+    plainly = in_folder(Trial("digits", 16, "l1", "3e-5", 0).name, here.measured)
+    assert set(plainly.arrays) == {"regions", *BOUNDARIES, "histogram", "quantiles"}
+    pooled = plainly.arrays["regions"].sum(0)
+    assert plainly.numbers["test_miou"] == pytest.approx(float(mean_iou(pooled)), nan_ok=True)
     (first, *_) = overfitting.comparisons(study.found(here, [study.CLAIMS["a"]]), here)
     assert first.seeds == 2 and first.images == 8
 

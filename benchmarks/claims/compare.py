@@ -102,8 +102,8 @@ def of_images(
     """Compares a score of test images over images and seeds; {} where there is nothing."""
     chosen = score or SCORES[counts]
     pair = images_and_seeds.paired(
-        {seed: run.counts[counts] for seed, run in first.items()},
-        {seed: run.counts[counts] for seed, run in second.items()},
+        {seed: run.arrays[counts] for seed, run in first.items()},
+        {seed: run.arrays[counts] for seed, run in second.items()},
         score=chosen,
     )
     if pair is None:

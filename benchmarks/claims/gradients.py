@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from itertools import product
-from statistics import fmean
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.claims.claim import Claim, Row, score_row
 from benchmarks.claims.compare import Comparison, Results, Runs, adjusted, of_images, of_runs
-from benchmarks.claims.measure import Measured
+from benchmarks.claims.measure import GRADIENTS, REGIONS, Measured
 from benchmarks.claims.trials import Study, Trial
 from seg_l1.display.style import BLUE, GREEN, INK, ORANGE, new_figure, styled
 from seg_l1.metrics.optimality import gradients
@@ -30,7 +29,6 @@ WAYS = {
 
 REMEDIES = {"": (), "clipped": ("trainer.clip_norm=1",), "accumulated": ("trainer.accumulate=4",)}
 COLORS = {"none": INK, "l1": BLUE, "l1 by subgradients": ORANGE, "elastic_net": GREEN}
-FILE = "gradients.csv"
 
 
 def trial(way: str, remedy: str, seed: int) -> Trial:
@@ -49,7 +47,7 @@ def recorder(study: Study, one: Trial) -> Callable[[Loop], None]:
 
     It is the gradient of the data term alone, on the fixed sample of training images.
     """
-    path = study.run(one).path / FILE
+    path = study.run(one).path / GRADIENTS
 
     def attach(loop: Loop) -> None:
         tensors = [entry for entry in loop.tensors if entry.penalized]
@@ -73,29 +71,15 @@ def recorder(study: Study, one: Trial) -> Callable[[Loop], None]:
     return attach
 
 
-def norms(study: Study, one: Trial) -> dict[str, list[float]]:
-    """Returns the norm of the gradient of each tensor after each epoch; {} where none was written.
-
-    What an interrupted epoch wrote is replaced by what the resumed one wrote.
-    """
-    path, rows = study.run(one).path / FILE, {}
-    if path.is_file():
-        with path.open(newline="") as file:
-            for epoch, name, norm in csv.reader(file):
-                rows.setdefault(name, {})[int(epoch)] = float(norm)
-    return {name: [by[epoch] for epoch in sorted(by)] for name, by in rows.items()}
+def median_norm(run: Measured) -> float:
+    """Returns the median norm over tensors and the second half of the epochs."""
+    norms = run.arrays["gradients"]
+    return float(np.median(norms[len(norms) // 2 :]))
 
 
-def median_norm(study: Study, one: Trial) -> float:
-    """Returns the median over tensors and the second half of the epochs; NaN without any."""
-    every = list(norms(study, one).values())
-    return float(np.median([norm[len(norm) // 2 :] for norm in every])) if every else float("nan")
-
-
-def vanished(study: Study, one: Trial) -> float:
+def vanished(run: Measured) -> float:
     """Returns the share of the tensors whose gradient is exactly 0 after the last epoch."""
-    every = list(norms(study, one).values())
-    return fmean(norm[-1] == 0 for norm in every) if every else float("nan")
+    return float((run.arrays["gradients"][-1] == 0).mean())
 
 
 def _runs(results: Results, way: str, remedy: str) -> Runs:
@@ -117,17 +101,13 @@ def comparisons(results: Results, study: Study) -> list[Comparison]:
     rows = []
     for (way, remedy), other, sign in pairs:
         runs, others = _runs(results, way, remedy), _runs(results, *other)
-        logs: dict[int, float] = {}
-        for name, seeds in (((way, remedy), runs), (other, others)):
-            for seed, run in seeds.items():
-                logs[id(run)] = float(np.log10(median_norm(study, trial(*name, seed))))
         found = {
             "log10 of the median gradient norm": of_runs(
-                runs, others, lambda run, logs=logs: logs[id(run)]
+                runs, others, lambda run: float(np.log10(median_norm(run)))
             ),
         }
         if sign > 0:
-            found["test mIoU"] = of_images(runs, others, "confusion")
+            found["test mIoU"] = of_images(runs, others, REGIONS)
         labels = [f"{name} {extra}".strip() for name, extra in ((way, remedy), other)]
         strength = WAYS[way][1]
         rows += [
@@ -142,12 +122,7 @@ def scores(results: Results, study: Study) -> list[Row]:
     rows = []
     for remedy, way in product(REMEDIES, WAYS):
         if runs := _runs(results, way, remedy):
-            measured = {
-                seed: Measured(
-                    {**run.numbers, **_gradient_scores(study, trial(way, remedy, seed))}, run.path
-                )
-                for seed, run in runs.items()
-            }
+            measured = {seed: _with_gradients(run) for seed, run in runs.items()}
             columns = ("gradient_norm", "vanished", "test_miou", "zeros", "dead_channels")
             contender, strength, _ = WAYS[way]
             variant = f"{way} {remedy}".strip()
@@ -157,8 +132,9 @@ def scores(results: Results, study: Study) -> list[Row]:
     return rows
 
 
-def _gradient_scores(study: Study, one: Trial) -> dict[str, float]:
-    return {"gradient_norm": median_norm(study, one), "vanished": vanished(study, one)}
+def _with_gradients(run: Measured) -> Measured:
+    more = {"gradient_norm": median_norm(run), "vanished": vanished(run)}
+    return Measured({**run.numbers, **more}, run.path)
 
 
 @styled
@@ -169,12 +145,11 @@ def picture(results: Results, study: Study) -> Figure | None:
         figure.subplots(1, len(REMEDIES), sharey=True, squeeze=False)[0], REMEDIES, strict=True
     ):
         for way, color in COLORS.items():
-            every = [
-                norm for seed in SEEDS for norm in norms(study, trial(way, remedy, seed)).values()
-            ]
-            if not every:
+            runs = _runs(results, way, remedy).values()
+            if not runs:
                 continue
-            low, middle, high = np.percentile(every, [25, 50, 75], axis=0)
+            every = np.concatenate([run.arrays["gradients"] for run in runs], axis=1)
+            low, middle, high = np.percentile(every, [25, 50, 75], axis=1)
             epochs = range(1, len(middle) + 1)
             axes.plot(epochs, middle, color=color, label=way, lw=1.4)
             axes.fill_between(epochs, low, high, color=color, alpha=0.12, lw=0)

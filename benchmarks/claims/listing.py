@@ -16,6 +16,7 @@ from benchmarks.claims.compare import (
     of_runs,
     values,
 )
+from benchmarks.claims.measure import REGIONS
 from benchmarks.claims.trials import Study, Trial
 from seg_l1.display.style import BLUE, GREEN, ORANGE, new_figure, styled
 
@@ -72,7 +73,7 @@ def comparisons(results: Results, study: Study) -> list[Comparison]:
         ways = ("listing", "cross-entropy and L1")
         runs, others = (_runs(results, net, way, labels) for way in ways)
         found = {
-            "test mIoU": of_images(runs, others, "confusion"),
+            "test mIoU": of_images(runs, others, REGIONS),
             "weights near zero": of_runs(runs, others, lambda run: run.numbers["near_zeros"]),
         }
         names = [name_of(net, way, labels) for way in ways]

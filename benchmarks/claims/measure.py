@@ -1,7 +1,11 @@
-"""What is measured of a finished run, with the weights of its last epoch."""
+"""What is measured of a finished run, with the weights of its last epoch.
+
+All that the tables and pictures of the study need, so that they can be made again without the runs.
+"""
 
 from __future__ import annotations
 
+import csv
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.budget.measure import mious, predicted
+from benchmarks.budget.measure import predicted
 from seg_l1.data.batches import Batches
-from seg_l1.metrics.segmentation import BoundaryF1, BoundaryIoU, ConfusionMatrix
+from seg_l1.metrics.segmentation import BoundaryF1, BoundaryIoU, ConfusionMatrix, scores
 from seg_l1.metrics.sparsity import sparsity
 from seg_l1.runs import files
 from seg_l1.runs.directory import RunDirectory
@@ -28,6 +32,15 @@ BOUNDARIES = {
 }
 """Boundary scores and their tolerances."""
 
+REGIONS = "regions"
+"""Name of the counts that the mIoU is made of."""
+
+GRADIENTS = "gradients.csv"
+"""Of a run: norms of the gradient, (epoch, tensor, norm), as `gradients.recorder` writes them."""
+
+EDGES = np.linspace(-1, 1, 81)
+"""Bins of the histogram of the weights, relative to the largest of their tensor."""
+
 NEAR = 0.01
 """A weight is near zero if it is smaller than this share of the largest in its tensor."""
 
@@ -38,48 +51,92 @@ class Measured:
 
     Attributes:
         numbers: scores of the run by name.
-        path: of the file with the counts.
+        path: of the file with the arrays.
     """
 
     numbers: dict[str, float]
     path: Path
 
     @cached_property
-    def counts(self) -> dict[str, np.ndarray]:
-        """Counts per test image: "confusion" (N, K, K), and (N, …, K) of each boundary score."""
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What was measured beside numbers.
+
+        Counts per test image: `REGIONS` (N, 3, K), the pixels of each class that were found, that
+        were predicted and that are there; and (N, …, K) of each of `BOUNDARIES`, where they were
+        asked for. "histogram" and "quantiles" of the weights (`weight_arrays`). "gradients"
+        (epochs, tensors), norms, where the training recorded them.
+        """
         with np.load(self.path) as content:
-            return {name: content[name].astype(np.int64) for name in content.files}
+            found = {name: content[name] for name in content.files}
+        return {name: a.astype(np.int64) if a.dtype.kind == "u" else a for name, a in found.items()}
 
 
-def measured(record: RunDirectory, folder: Path) -> Measured:
-    """Measures a finished run, unless that is done; the result lies in `folder`."""
-    numbers, counts = (folder / f"{record.path.name}{suffix}" for suffix in (".json", ".npz"))
-    if not numbers.is_file():
+def measured(record: RunDirectory, folder: Path, *, boundaries: bool = True) -> Measured:
+    """Measures a finished run, unless that is done; the result lies in `folder`.
+
+    Args:
+        boundaries: whether to keep the counts of the boundary scores, the larger part of the file.
+    """
+    measured = in_folder(record.path.name, folder)
+    if measured is None:
         folder.mkdir(parents=True, exist_ok=True)
         saved = load_run(record.path, "test", device="cpu")
         saved.experiment.loop.model.load_state_dict(record.model_state("last"))
-        test, scores = _test(saved)
-        np.savez_compressed(counts, **test)
-        files.write_json(numbers, {**scores, **_run_scores(saved, record)})
-    return Measured(files.read_json(numbers), counts)
+        arrays = test_counts(saved)
+        found = {
+            "test_miou": float(mean_iou(arrays[REGIONS].sum(0))),
+            **{name: float(SCORES[name](arrays[name].sum(0))) for name in BOUNDARIES},
+            **_run_scores(saved, record),
+        }
+        kept = {name: a for name, a in arrays.items() if boundaries or name == REGIONS}
+        more = weight_arrays(saved.experiment.loop.tensors) | _recorded_gradients(record)
+        numbers = folder / f"{record.path.name}.json"
+        np.savez_compressed(numbers.with_suffix(".npz"), **kept, **more)
+        files.write_json(numbers, found)
+        measured = Measured(found, numbers.with_suffix(".npz"))
+    return measured
 
 
-def _test(saved: SavedRun) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Counts per test image, and the scores that follow from them."""
+def in_folder(name: str, folder: Path) -> Measured | None:
+    """Returns what was measured of a run; None if it was not."""
+    numbers = folder / f"{name}.json"
+    if not numbers.is_file():
+        return None
+    return Measured(files.read_json(numbers), numbers.with_suffix(".npz"))
+
+
+def test_counts(saved: SavedRun) -> dict[str, np.ndarray]:
+    """Returns the counts of each test image, in the smallest type that holds them."""
     classes = len(saved.experiment.loop.classes)
-    found: dict[str, list[Tensor]] = {"confusion": [], **{name: [] for name in BOUNDARIES}}
+    found: dict[str, list[Tensor]] = {name: [] for name in SCORES}
     for ids, masks in predicted(saved.experiment.loop, saved.batches):
         for one, mask in zip(ids, masks, strict=True):
             confusion = ConfusionMatrix(classes)
             confusion.update(one[None], mask[None])
-            found["confusion"].append(confusion.counts)
+            counts = confusion.counts
+            found[REGIONS].append(torch.stack([counts.diagonal(), counts.sum(0), counts.sum(1)]))
             for name, (kind, tolerance) in BOUNDARIES.items():
                 metric = kind(classes, tolerance)
                 metric.update(one[None], mask[None])
                 found[name].append(metric.sums.to(torch.int64))
-    counts = {name: torch.stack(rows).numpy().astype(np.int32) for name, rows in found.items()}
-    scores = {name: float(SCORES[name](counts[name].sum(0))) for name in BOUNDARIES}
-    return counts, {"test_miou": float(mious(counts["confusion"].sum(0))), **scores}
+    stacks = {name: torch.stack(rows).numpy() for name, rows in found.items()}
+    return {name: stack.astype(np.min_scalar_type(stack.max())) for name, stack in stacks.items()}
+
+
+def _recorded_gradients(record: RunDirectory) -> dict[str, np.ndarray]:
+    """The norms (epochs, tensors) that `gradients.recorder` wrote; {} if it was not there.
+
+    What an interrupted epoch wrote is replaced by what the resumed one wrote.
+    """
+    path = record.path / GRADIENTS
+    if not path.is_file():
+        return {}
+    norms: dict[int, dict[str, float]] = {}
+    with path.open(newline="") as file:
+        for epoch, name, norm in csv.reader(file):
+            norms.setdefault(int(epoch), {})[name] = float(norm)
+    rows = [list(norms[epoch].values()) for epoch in sorted(norms)]
+    return {"gradients": np.array(rows, np.float32)}
 
 
 def _run_scores(saved: SavedRun, record: RunDirectory) -> dict[str, float]:
@@ -89,7 +146,7 @@ def _run_scores(saved: SavedRun, record: RunDirectory) -> dict[str, float]:
     confusion = ConfusionMatrix(len(loop.classes))
     for ids, masks in predicted(loop, train):
         confusion.update(ids, masks)
-    train_miou = float(mious(confusion.counts.numpy()))
+    train_miou = scores(confusion.counts)["miou"]
     shares = sparsity(loop.tensors)
     return {
         "val_miou": summary.score("val/miou", epoch="last"),
@@ -111,22 +168,45 @@ def boundary_f1(sums: np.ndarray) -> np.ndarray:
     return np.nanmean(np.where(predicted + true > 0, f1, np.nan), axis=-1)
 
 
-def boundary_iou(sums: np.ndarray) -> np.ndarray:
-    """`BoundaryIoU.compute` of sums (..., 3, K)."""
+def ious(sums: np.ndarray) -> np.ndarray:
+    """IoU of each class, (..., 3, K) -> (..., K); NaN for one in neither truth nor prediction."""
     both, predicted, true = np.moveaxis(sums.astype(float), -2, 0)
     union = predicted + true - both
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nanmean(np.where(union > 0, both / union, np.nan), axis=-1)
+        return np.where(union > 0, both / union, np.nan)
+
+
+def mean_iou(sums: np.ndarray) -> np.ndarray:
+    """Mean IoU over the classes of sums (..., 3, K), of regions or (`BoundaryIoU`) boundaries."""
+    return np.nanmean(ious(sums), axis=-1)
 
 
 SCORES = {
-    "confusion": mious,
+    REGIONS: mean_iou,
     **{
-        name: boundary_f1 if kind is BoundaryF1 else boundary_iou
+        name: boundary_f1 if kind is BoundaryF1 else mean_iou
         for name, (kind, _) in BOUNDARIES.items()
     },
 }
 """Score of summed counts (..., *S) -> (...), by the name of the counts."""
+
+
+@torch.no_grad()
+def weight_arrays(tensors: list[ScopedTensor]) -> dict[str, np.ndarray]:
+    """Returns the distribution of the penalized weights, each divided by the largest of its tensor.
+
+    "histogram": counts between `EDGES`; "quantiles": 201 of |w|, from the largest down.
+    """
+    parts = [
+        (entry.tensor / entry.tensor.abs().max().clamp_min(1e-30)).flatten().float().numpy()
+        for entry in tensors
+        if entry.penalized
+    ]
+    weights = np.concatenate(parts)
+    return {
+        "histogram": np.histogram(weights, EDGES)[0].astype(np.uint32),
+        "quantiles": np.quantile(np.abs(weights), np.linspace(1, 0, 201)).astype(np.float32),
+    }
 
 
 @torch.no_grad()

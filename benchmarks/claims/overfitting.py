@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.claims.claim import COLORS, Claim, Row, score_rows
 from benchmarks.claims.compare import Comparison, Results, adjusted, of_images, of_runs, values
+from benchmarks.claims.measure import REGIONS
 from benchmarks.claims.trials import SIZES, STRENGTHS, Study, Trial, grid
 from seg_l1.display.style import new_figure, styled
 
@@ -37,7 +38,7 @@ def comparisons(
                     _, others = results.best(data, images, theirs)
                     pairs = {
                         GAP: (-1, of_runs(runs, others, _gap)),
-                        TEST: (1, of_images(runs, others, "confusion")),
+                        TEST: (1, of_images(runs, others, REGIONS)),
                     }
                     rows += [
                         Comparison(data, images, ours, theirs, strength, score, sign, **found)

@@ -70,7 +70,7 @@ def _signed(number: float) -> str:
 def table(folder: Path) -> str:
     """Returns the table of verdicts, in Markdown."""
     lines = ["| | claim | | differences |", "|---|---|---|---|"]
-    everything = Study(folder, camvid="camvid")
+    everything = Study(folder, folder, camvid="camvid")
     for letter, claim in CLAIMS.items():
         rows = read(folder / f"{letter}_comparisons.csv")
         said, effect = verdict(rows) if rows else "not yet", effects(rows)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.claims.claim import Claim, Row
 from benchmarks.claims.compare import Comparison, Results
-from benchmarks.claims.measure import Measured, measured
+from benchmarks.claims.measure import measured
 from benchmarks.claims.trials import COMMON, SETTINGS, SIZES, Study, Trial
 from seg_l1.display.style import BLUE, ORANGE, RED, new_figure, styled
 from seg_l1.errors import RunError
@@ -20,6 +20,7 @@ from seg_l1.runs.directory import RunDirectory
 
 ROOT = Path(__file__).parents[2]
 IMAGES, FOLDS, SEEDS = 128, 5, range(3)
+RULES = {"best mean": "best_alpha", "one standard error": "one_se_alpha"}
 ACCEPTED = 0.02
 """A mean regret above this refutes the claim."""
 
@@ -28,12 +29,12 @@ def work(study: Study) -> None:
     """Follows the path on the folds, and that on all images at the same α, of each seed."""
     for seed in SEEDS:
         with study.alone(f"path_{seed}") as free:
-            if free:
+            if free and not _file(study, seed).is_file():
                 folded = _path(study, seed, "folds", [f"path.folds={FOLDS}", "path.rule=best"])
                 alphas = files.read_json(folded / "path.json")["alphas"]
                 every = ",".join(f"{alpha:.9g}" for alpha in alphas)
                 words = [f"path.alphas=[{every}]", f"dataset.parts={FOLDS}"]
-                _path(study, seed, "all", words)
+                _measure(study, seed, folded, _path(study, seed, "all", words))
 
 
 def _path(study: Study, seed: int, name: str, words: list[str]) -> Path:
@@ -57,18 +58,29 @@ def _path(study: Study, seed: int, name: str, words: list[str]) -> Path:
     return folder
 
 
-def along(study: Study, seed: int) -> list[tuple[float, Measured]]:
-    """Returns (α, run) along the path on all images; [] where it is not finished."""
-    folder = study.folder / "paths" / f"all_s{seed}"
-    if not (folder / "selection.json").is_file():
-        return []
-    found = []
-    for path in sorted((folder / "path").iterdir()):
-        record = RunDirectory(path)
+def along(study: Study, seed: int) -> list[dict[str, float]]:
+    """Returns the scores along the path on all images; [] where it is not finished."""
+    path = _file(study, seed)
+    return files.read_json(path)["path"] if path.is_file() else []
+
+
+def _file(study: Study, seed: int) -> Path:
+    return study.measured / f"path_s{seed}.json"
+
+
+def _measure(study: Study, seed: int, folded: Path, whole: Path) -> None:
+    """Writes what the folds chose, and the scores of each α along the path on all images."""
+    path = []
+    for folder in sorted((whole / "path").iterdir()):
+        record = RunDirectory(folder)
         if record.last.is_file() and record.best.is_file():
-            alpha = float(record.read_config()["regularizer"]["alpha"])
-            found.append((alpha, measured(record, study.folder / "measured" / f"path_s{seed}")))
-    return found
+            run = measured(record, study.folder / "paths" / f"measured_s{seed}", boundaries=False)
+            path.append({"alpha": float(record.read_config()["regularizer"]["alpha"]),
+                         **run.numbers})  # fmt: skip
+    choice = files.read_json(folded / "selection.json")
+    chosen = {rule: float(choice[key]) for rule, key in RULES.items()}
+    study.measured.mkdir(parents=True, exist_ok=True)
+    files.write_json(_file(study, seed), {"chosen": chosen, "path": path})
 
 
 def regrets(study: Study) -> list[Row]:
@@ -78,17 +90,15 @@ def regrets(study: Study) -> list[Row]:
         path = along(study, seed)
         if not path:
             continue
-        best_alpha, best = max(path, key=lambda pair: pair[1].numbers["test_miou"])
-        choice = files.read_json(study.folder / "paths" / f"folds_s{seed}" / "selection.json")
-        for rule, key in (("best mean", "best_alpha"), ("one standard error", "one_se_alpha")):
-            alpha = float(choice[key])
-            _, run = min(path, key=lambda pair: abs(pair[0] / alpha - 1))
+        best = max(path, key=lambda run: run["test_miou"])
+        for rule, alpha in files.read_json(_file(study, seed))["chosen"].items():
+            run = min(path, key=lambda run: abs(run["alpha"] / alpha - 1))
             rows.append(
                 {
                     "seed": seed, "rule": rule, "alpha": alpha,
-                    "test_miou": run.numbers["test_miou"], "zeros": run.numbers["zeros"],
-                    "best_alpha": best_alpha, "best_test_miou": best.numbers["test_miou"],
-                    "regret": best.numbers["test_miou"] - run.numbers["test_miou"],
+                    "test_miou": run["test_miou"], "zeros": run["zeros"],
+                    "best_alpha": best["alpha"], "best_test_miou": best["test_miou"],
+                    "regret": best["test_miou"] - run["test_miou"],
                 }
             )  # fmt: skip
     return rows
@@ -130,8 +140,8 @@ def picture(results: Results, study: Study) -> Figure | None:
         path = along(study, seed)
         if not path:
             continue
-        axes.plot([a for a, _ in path], [r.numbers["test_miou"] for _, r in path], "o-", ms=3.5,
-                  color=BLUE)  # fmt: skip
+        alphas, scores = zip(*((run["alpha"], run["test_miou"]) for run in path), strict=True)
+        axes.plot(alphas, scores, "o-", ms=3.5, color=BLUE)
         for row in rows:
             if row["seed"] == seed:
                 color = ORANGE if row["rule"] == "best mean" else RED

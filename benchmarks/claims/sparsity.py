@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.claims.claim import COLORS, Claim, Row, score_row, score_rows
 from benchmarks.claims.compare import Comparison, Results, Runs, adjusted, of_images, of_runs
+from benchmarks.claims.measure import EDGES, REGIONS
 from benchmarks.claims.trials import SEEDS, Study, Trial, grid
 from seg_l1.display.style import BLUE, ORANGE, new_figure, styled
 
@@ -54,25 +55,14 @@ def picture(results: Results, study: Study) -> Figure | None:
     ):
         if not runs:
             continue
-        trial = Trial("digits", IMAGES, contender, strength, min(runs))
-        weights = relative_weights(study, trial)
-        axes.hist(weights, bins=np.linspace(-1, 1, 81), color=COLORS[contender],
-                  weights=np.full(len(weights), 1 / len(weights)))  # fmt: skip
+        run = runs[min(runs)]
+        histogram = run.arrays["histogram"]
+        axes.stairs(histogram / histogram.sum(), EDGES, fill=True, color=COLORS[contender])
         axes.set_yscale("log")
-        zeros = float((weights == 0).mean())
-        axes.set_title(f"{contender} {strength or ''}\n{zeros:.0%} exactly 0")
+        axes.set_title(f"{contender} {strength or ''}\n{run.numbers['zeros']:.0%} exactly 0")
         axes.set_xlabel("w / largest of its layer")
     figure.supylabel("share of the weights", fontsize=9)
     return figure
-
-
-def relative_weights(study: Study, trial: Trial) -> np.ndarray:
-    """Returns the penalized weights of a run, each divided by the largest of its tensor."""
-    record = study.run(trial)
-    state = record.model_state("last")
-    parts = [state[name].flatten() / state[name].abs().max().clamp_min(1e-30)
-             for name in record.penalized_tensors() if name in state]  # fmt: skip
-    return np.concatenate([part.float().numpy() for part in parts])
 
 
 def subgradient_trials(study: Study) -> list[Trial]:
@@ -100,7 +90,7 @@ def subgradient_comparisons(results: Results, study: Study) -> list[Comparison]:
     found = {
         "exact zeros": of_runs(ours, theirs, lambda run: run.numbers["zeros"]),
         "weights near zero": of_runs(ours, theirs, lambda run: run.numbers["near_zeros"]),
-        "test mIoU": of_images(ours, theirs, "confusion"),
+        "test mIoU": of_images(ours, theirs, REGIONS),
     }
     label = "l1 by subgradients"
     return adjusted(
@@ -124,16 +114,12 @@ def subgradient_picture(results: Results, study: Study) -> Figure | None:
     """Sorted sizes of the weights of both solvers."""
     figure = new_figure(4.6, 3.0)
     axes = figure.subplots()
-    words = (f"regularizer.solver={SUBGRADIENT}",)
-    for label, trial, color in (
-        ("proximal step", Trial("digits", IMAGES, "l1", ALPHA, 0), BLUE),
-        ("subgradient", Trial("digits", IMAGES, "l1", ALPHA, 0, SUBGRADIENT, words), ORANGE),
-    ):
-        if trial in results.found:
-            sizes = np.sort(np.abs(relative_weights(study, trial)))[::-1]
-            axes.plot(
-                np.linspace(0, 1, len(sizes)), np.maximum(sizes, 1e-10), color=color, label=label
-            )
+    labels = (("subgradient", ORANGE), ("proximal step", BLUE))
+    for (label, color), runs in zip(labels, _both(results), strict=True):
+        if runs:
+            sizes = runs[min(runs)].arrays["quantiles"]
+            shares = np.linspace(0, 1, len(sizes))
+            axes.plot(shares, np.maximum(sizes, 1e-10), color=color, label=label)
     axes.set_yscale("log")
     axes.set_ylim(1e-8, 1.5)
     axes.set_xlabel("share of the weights, largest first")

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
-from benchmarks.budget.measure import ious
 from benchmarks.budget.table import plus_minus
 from benchmarks.claims.claim import Claim, Row, intervals
 from benchmarks.claims.compare import Comparison, Results, adjusted, of_images
+from benchmarks.claims.measure import REGIONS, ious
 from benchmarks.claims.trials import SIZES, Study, Trial, grid
 from seg_l1.display.style import new_figure, styled
 
@@ -27,12 +27,12 @@ LEVELS, WINDOW = 32, 9
 
 
 def textured(counts: np.ndarray) -> np.ndarray:
-    """Mean IoU of the textured classes, of counts (..., K, K)."""
+    """Mean IoU of the textured classes, of counts (..., 3, K)."""
     return np.nanmean(ious(counts)[..., [name not in FLAT for name in CLASSES]], axis=-1)
 
 
 def flat(counts: np.ndarray) -> np.ndarray:
-    """Mean IoU of the flat classes, of counts (..., K, K)."""
+    """Mean IoU of the flat classes, of counts (..., 3, K)."""
     return np.nanmean(ious(counts)[..., [name in FLAT for name in CLASSES]], axis=-1)
 
 
@@ -65,7 +65,7 @@ def entropies(root: Path) -> dict[str, float]:
 
 
 def trials(study: Study) -> list[Trial]:
-    return [t for t in grid("camvid") if t.contender in ("none", "l1")] if study.camvid else []
+    return [t for t in grid("camvid") if t.contender in ("none", "l1") and t.data in study.data]
 
 
 def comparisons(results: Results, study: Study) -> list[Comparison]:
@@ -74,7 +74,7 @@ def comparisons(results: Results, study: Study) -> list[Comparison]:
         strength, runs = results.best("camvid", images, "l1")
         _, others = results.best("camvid", images, "none")
         for name, score in SCORES.items():
-            if found := of_images(runs, others, "confusion", score):
+            if found := of_images(runs, others, REGIONS, score):
                 claimed = -1 if score is flat else 1
                 rows.append(
                     Comparison("camvid", images, "l1", "none", strength, name, claimed, **found)
@@ -88,7 +88,7 @@ def scores(results: Results, study: Study) -> list[Row]:
         for images in SIZES["camvid"]:
             for strength, runs in results.strengths("camvid", images, contender).items():
                 row = {"images": images, "contender": contender, "strength": strength}
-                totals = [runs[seed].counts["confusion"].sum(0) for seed in sorted(runs)]
+                totals = [runs[seed].arrays[REGIONS].sum(0) for seed in sorted(runs)]
                 for name, score in SCORES.items():
                     row[name] = plus_minus([float(score(one)) for one in totals])
                 per_class = np.mean([ious(one) for one in totals], axis=0)

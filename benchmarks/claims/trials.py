@@ -113,17 +113,22 @@ class Study:
     """Where trials lie.
 
     Attributes:
-        folder: of the runs, and of what was measured of them.
-        camvid: the folder of CamVid; None = the claims are tested on the digits alone.
+        folder: of the runs.
+        measured: folder of what was measured of the runs, a small file or two for each.
+        camvid: the folder of CamVid; None = nothing is trained on it.
     """
 
     folder: Path
+    measured: Path
     camvid: str | None = None
 
     @property
     def data(self) -> list[str]:
-        """The data sets that are there."""
-        return [name for name in SIZES if name != "camvid" or self.camvid]
+        """The data sets that there are runs of, or can be."""
+        return [
+            name for name in SIZES
+            if name != "camvid" or self.camvid or any(self.measured.glob("camvid_*.json"))
+        ]  # fmt: skip
 
     def run(self, trial: Trial) -> RunDirectory:
         """Returns where the run of a trial lies."""
