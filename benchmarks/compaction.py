@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peer import prune
+from benchmarks.torch_pruning_peer import prune
 from seg_l1.compaction import compact
 from seg_l1.data.images import SUFFIXES, as_tensor, open_picture
 from seg_l1.metrics.sparsity import multiply_adds, parameters

@@ -23,7 +23,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.peer import CONVOLUTIONS, prune
+from benchmarks.torch_pruning_peer import CONVOLUTIONS, prune
 from seg_l1.compaction import compact
 from seg_l1.metrics.sparsity import multiply_adds, parameters
 from seg_l1.models.seed_cnn import SeedCNN

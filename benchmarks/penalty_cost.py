@@ -28,7 +28,6 @@ from torch.nn.functional import cross_entropy
 from seg_l1 import attach, penalties
 from seg_l1.models.unet import UNet
 from seg_l1.scope import scope
-from seg_l1.solvers import Solver
 
 BLOCK = 8
 CLASSES = 11
@@ -98,26 +97,44 @@ def torchao(model: nn.Module, images: Tensor, kind: str) -> Callable[[], float]:
 PEERS = {"torch-pruning": torch_pruning, "torchao": torchao}
 
 
+class Penalized:
+    """A network of its own, so that no other contender writes its weights, and its penalty."""
+
+    def __init__(self, model: nn.Module, penalty: penalties.Penalty, optimizer: str) -> None:
+        self.model = copy.deepcopy(model)
+        self.optimizer = OPTIMIZERS[optimizer](self.model.parameters())
+        self.solver = attach(self.optimizer, self.model, penalty, alpha=1e-5)
+        self.solver.detach()  # timed by hand, where its hooks would run
+        self.optimizer.register_step_pre_hook(self._before)
+        self.optimizer.register_step_post_hook(self._after)
+        self.inside = 0.0
+
+    def train(self, images: Tensor, masks: Tensor) -> tuple[float, float]:
+        """Takes a step; returns its seconds without the penalty, and those of the penalty."""
+        whole = seconds(lambda: self._step(images, masks))
+        return whole - self.inside, self.inside
+
+    def _step(self, images: Tensor, masks: Tensor) -> None:
+        self.optimizer.zero_grad()
+        out = self.model(images)
+        cross_entropy(out["out"] if isinstance(out, dict) else out, masks).backward()
+        self.optimizer.step()
+
+    def _before(self, *_: object) -> None:
+        self.inside = seconds(lambda: self.solver._on_start(self.optimizer, (self.optimizer,), {}))
+
+    def _after(self, *_: object) -> None:
+        self.inside += seconds(lambda: self.solver._on_end(self.optimizer))
+
+
 def measure(network: str, optimizer: str, repeats: int, peers: bool) -> dict[str, float]:
     """Seconds of a training step without penalty, and of each penalty by itself."""
     build, shape = NETWORKS[network]
     model = build().to(memory_format=torch.channels_last)
-    step = OPTIMIZERS[optimizer](model.parameters())
     images = torch.randn(shape).to(memory_format=torch.channels_last)
     masks = torch.randint(0, CLASSES, (shape[0], *shape[2:]))
-
-    def train() -> None:
-        step.zero_grad()
-        out = model(images)
-        cross_entropy(out["out"] if isinstance(out, dict) else out, masks).backward()
-        step.step()
-
-    inside: dict[str, Callable[[], object]] = {}  # timed where the solver's own hook would run
+    penalized = {name: Penalized(model, penalty, optimizer) for name, penalty in PENALTIES.items()}
     contenders: dict[str, Callable[[], float]] = {"naive": lambda: seconds(lambda: naive(model))}
-    for name, penalty in PENALTIES.items():
-        solver = attach(step, model, penalty, alpha=1e-5)
-        solver.detach()  # timed by hand, in place of the hook
-        inside[name] = lambda solver=solver: _prox(solver)
     for name, make in PEERS.items() if peers else ():
         try:
             contender = make(model, images, optimizer)
@@ -125,29 +142,20 @@ def measure(network: str, optimizer: str, repeats: int, peers: bool) -> dict[str
             contenders[name] = contender
         except Exception as error:
             print(f"  {name} cannot: {type(error).__name__}: {error}")
-    blocks: dict[str, list[float]] = {name: [] for name in ("step", *inside, *contenders)}
-    train()
-    running: list[str] = []
-    step.register_step_post_hook(lambda *_: times[running[0]].append(seconds(inside[running[0]])))
+    blocks: dict[str, list[float]] = {name: [] for name in ("step", *penalized, *contenders)}
     for block in range(repeats + 1):
-        times = {name: [] for name in blocks}
+        times: dict[str, list[float]] = {name: [] for name in blocks}
         for _ in range(BLOCK):
-            for name in inside:
-                running[:] = [name]
-                whole = seconds(train)
-                times["step"].append(whole - times[name][-1])
+            for name, one in penalized.items():
+                step, inside = one.train(images, masks)
+                times["step"].append(step)
+                times[name].append(inside)
             for name, call in contenders.items():
                 times[name].append(call())
         if block:
             for name, some in times.items():
                 blocks[name].append(statistics.mean(some))
     return {name: statistics.median(some) for name, some in blocks.items()}
-
-
-@torch.no_grad()
-def _prox(solver: Solver) -> None:
-    solver._begin()
-    solver._on_end(solver.optimizer)
 
 
 def main() -> None:

@@ -108,7 +108,7 @@ def group_soft_threshold(w: Tensor, step: float | Tensor, *, out: Tensor | None 
         norms = _group_norms(w, threshold).view(inside)
         return torch.mul(w, threshold.add_(norms).reciprocal_().mul_(norms), out=out)
     norms = torch.linalg.vector_norm(_rows(w), dim=1)
-    scale = (1 - step * width / norms.add_(TINY)).clamp_min_(0)
+    scale = norms.add_(TINY).reciprocal_().mul_(-step * width).add_(1).clamp_min_(0)
     return torch.mul(w, scale.view(inside), out=out)
 
 

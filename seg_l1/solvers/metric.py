@@ -231,4 +231,4 @@ def _number(value: Tensor | float) -> Any:
 
     Fused and capturable optimizers keep it beside the weights, and reading it would wait for them.
     """
-    return float(value) if torch.as_tensor(value).device.type == "cpu" else value
+    return value if isinstance(value, Tensor) and not value.is_cpu else float(value)

@@ -93,13 +93,15 @@ class Proximal(Solver):
 
     def after_step(self) -> None:
         """Adds the step of this update to those pending, and applies them where they are due."""
+        moving, checks = self.is_stepping, self.next_checks
         stepping = [
             number
             for number, block in enumerate(self.blocks)
-            if any(self.is_stepping[index] for index in block.indices)
+            if any(moving[index] for index in block.indices)
         ]
         if self.strength:
-            self._update_intervals([n for n in stepping if self._count(n) >= self.next_checks[n]])
+            self._update_intervals([n for n in stepping if self._count(n) >= checks[n]])
+        ages: dict[tuple[int, int], int] = {}
         for number in stepping:
             step = self.pending_steps[number]
             step.pending += self._lr(number) * self.strength
@@ -107,8 +109,9 @@ class Proximal(Solver):
                 continue
             step.skipped += 1
             if step.skipped >= step.interval:
-                self._apply_pending(number)
-        self.versions.record_all()
+                self._apply_pending(number, self._cache_steps(number, ages))
+        if self.caches_factors:
+            self.versions.record_all()
 
     @torch.no_grad()
     def flush(self) -> None:
@@ -128,24 +131,35 @@ class Proximal(Solver):
 
     def _count(self, number: int) -> int:
         """The steps that the optimizer has taken with a block."""
-        return max(self.counts[index] for index in self.blocks[number].indices)
+        indices = self.blocks[number].indices
+        if len(indices) == 1:
+            return self.counts[indices[0]]
+        return max([self.counts[index] for index in indices])
 
     def _lr(self, number: int) -> float:
         """The learning rate of a block: of parameter groups that differ, the largest."""
-        return max(self._lrs(number))
+        lrs = self._lrs(number)
+        return lrs[0] if len(lrs) == 1 else max(lrs)
 
     def _lrs(self, number: int) -> list[float]:
-        members = (self.penalized_tensors[index] for index in self.blocks[number].indices)
+        members = [self.penalized_tensors[index] for index in self.blocks[number].indices]
         return [float(self.group_of(scoped)["lr"]) for scoped in members]
 
-    def _apply_pending(self, number: int) -> None:
+    def _cache_steps(self, number: int, known: dict[tuple[int, int], int]) -> int:
+        """`cache_steps` of a block, which is asked once per step for all blocks that are alike."""
+        group = self.group_of(self.penalized_tensors[self.blocks[number].indices[0]])
+        key = (id(group), self._count(number))
+        if key not in known:
+            known[key] = cache_steps(self.optimizer, group, key[1])
+        return known[key]
+
+    def _apply_pending(self, number: int, most: int) -> None:
+        """Applies the pending steps of a block; `most` is how old its cache may become."""
         block, step, cache = self.blocks[number], self.pending_steps[number], self.caches[number]
         scaled_lr = step.pending
         ratio = scaled_lr / cache.scaled_lr if cache.cached is not None else 1.0
         # factors cached for a very different lr·strength would magnify their rounding error
         far = self.caches_factors and not 0.25 <= ratio <= 4
-        group = self.group_of(self.penalized_tensors[block.indices[0]])
-        most = cache_steps(self.optimizer, group, self._count(number))
         w = block.gather(self.weights)
         if cache.cached is None or cache.cache_age >= most or far:
             self._apply_and_cache(number, w, scaled_lr)
@@ -187,6 +201,8 @@ class Proximal(Solver):
         scaled_lr *= block.factor
         if not self._needs_metric:
             return scaled_lr
+        if len(block.indices) == 1:
+            return self._step_of(block.indices[0], scaled_lr)
         lrs, largest = self._lrs(number), self._lr(number)
         return block.join(
             [
