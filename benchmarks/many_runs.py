@@ -1,10 +1,12 @@
-"""A folder of 10,000 finished runs: how long the report, the tables and the planning take.
+"""A folder of 10,000 finished runs: how long planning, report and TensorBoard take.
 
-    python benchmarks/many_runs.py [--jobs 10000] [--folder /tmp/many]
+    python benchmarks/many_runs.py [--jobs 10000] [--folder /tmp/many] [--tensorboard]
 
-One small run is trained; the others are copies of it with other strengths, seeds and scores, as a
-sweep of 5 regularizers × strengths × 20 seeds leaves them. Targets for 10,000: a report within 60 s
-and 2 GiB, planning within 60 s. Each command is timed as a process of its own.
+One small run of 20 epochs is trained; the others are copies of it with other strengths, seeds and
+scores, as a sweep of 5 regularizers × strengths × 20 seeds leaves them. Targets for 10,000: a
+report within 60 s and 2 GiB, planning within 60 s. Each command is timed as a process of its own.
+TensorBoard is timed until it lists all runs, and until it answers with their hyperparameters; its
+event files, of which none is changed, are links to that of the run that was trained.
 """
 
 from __future__ import annotations
@@ -12,13 +14,18 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import os
 import random
 import resource
+import socket
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -26,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 REGULARIZERS = ("none", "l1", "l2", "group_l1", "mcp")
 SEEDS = 20
 SMALL = (
-    "trainer.epochs=1", "dataset.num_train=16", "dataset.num_val=8", "dataset.num_test=8",
+    "trainer.epochs=20", "dataset.num_train=16", "dataset.num_val=8", "dataset.num_test=8",
     "model.width=4", "model.depth=2", "trainer.compact=false",
 )  # fmt: skip
 COPIED = ("environment.json", "model.safetensors", "metrics.csv", "scope.csv")
@@ -85,12 +92,67 @@ def simulate(sweep: Path, example: Path) -> None:
         (folder / "summary.json").write_text(json.dumps(scores), encoding="utf-8")
         for name, content in contents.items():
             (folder / name).write_bytes(content)
+        (folder / "tensorboard").mkdir()
+        for path in (example / "tensorboard").iterdir():
+            os.link(path, folder / "tensorboard" / path.name)
+
+
+def tensorboard(folder: Path) -> None:
+    """Starts TensorBoard on a folder, and prints how long it takes to know all of its runs."""
+    expected = sum(1 for _ in folder.glob("*/tensorboard"))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = ["--logdir", str(folder), "--port", str(port), "--host", "127.0.0.1"]
+    started = time.perf_counter()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tensorboard.main", *words],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    address, shown = f"http://127.0.0.1:{port}/data", 0
+    try:
+        while shown < expected:
+            time.sleep(1)
+            with suppress(OSError):
+                found = len(_ask(f"{address}/runs"))
+                if shown == 0 < found:
+                    print(f"TensorBoard: first runs {time.perf_counter() - started:.0f} s")
+                shown = found
+        print(f"TensorBoard: {shown} runs {time.perf_counter() - started:.0f} s", flush=True)
+        asked = time.perf_counter()
+        query = {"startIndex": 0, "sliceSize": 100, "allowedStatuses": ["STATUS_SUCCESS"]}
+        groups = _ask(f"{address}/plugin/hparams/session_groups", query)
+        seconds = time.perf_counter() - asked
+        print(f"HParams: {groups.get('totalSize')} runs {seconds:.0f} s", flush=True)
+        print(f"memory {_memory(server.pid):.0f} MiB")
+    finally:
+        server.terminate()
+
+
+def _ask(url: str, query: dict[str, Any] | None = None) -> Any:
+    data = None if query is None else json.dumps(query).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=600) as answer:
+        return json.load(answer)
+
+
+def _memory(pid: int) -> float:
+    """MiB of a process and of those that it started."""
+    total, children = 0.0, [pid]
+    while children:
+        one = children.pop()
+        tasks = Path(f"/proc/{one}/task").glob("*/children")
+        children += [int(word) for path in tasks for word in path.read_text().split()]
+        status = Path(f"/proc/{one}/status").read_text()
+        total += int(status.partition("VmRSS:")[2].split()[0]) / 1024
+    return total
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=10000)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--tensorboard", action="store_true")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = chosen.folder or Path(name)
@@ -102,6 +164,8 @@ def main() -> None:
             simulate(sweep, example)
         seconds, peak = timed("scripts/report.py", str(sweep), f"output={folder / 'report'}")
         print(f"report {seconds:.1f} s, at most {peak:.0f} MiB", flush=True)
+        if chosen.tensorboard:
+            tensorboard(sweep)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,9 @@ from seg_l1 import distributed
 from seg_l1.cli import train as cli_train
 from seg_l1.cli.main import COMMANDS, main
 from seg_l1.errors import UserError
+from seg_l1.runs.directory import RunDirectory
 from tests.support.forks import LIMIT, Forked, comes_true, signal_at
+from tests.support.nodes import Node, two_nodes
 from tests.support.processes import CASES, FAULTS, FLOAT32, compose_all, train, train_all
 from tests.support.runs import FILES, runs, table
 
@@ -312,6 +315,46 @@ def test_a_killed_process_ends_the_others_with_a_message(tmp_path):
     assert summary["status"] == "failed"
     assert "another process has died" in summary["error"]
     assert (run / "checkpoints" / "last.pt").is_file()
+
+
+@pytest.fixture
+def nodes(tmp_path) -> Iterator[tuple[Node, Node]]:
+    """Two machines; without the right to make network namespaces the test is skipped."""
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(two_nodes(tmp_path))
+        except OSError as error:
+            pytest.skip(f"no network namespaces: {error}")
+        yield found
+
+
+@slow
+def test_two_machines_train_what_one_does_and_do_not_outlive_each_other(nodes, command, tmp_path):
+    """One vanishes; both go on from where the first one saved, and then a single process."""
+    first, second = nodes
+    run, one = first.folder / "run", tmp_path / "one"
+    words = [*RUN, "trainer.epochs=2000", "hydra.run.dir=run"]
+    started = [node.torchrun(*words) for node in nodes]
+    reaches(started[0], lambda: (run / "metrics.csv").exists())
+    second.vanish()
+    code, _, err = finish(started[0])
+    assert code == 1 and err.count("another process has died") == 1
+    finish(started[1])
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["status"] == "failed" and "another process has died" in summary["error"]
+
+    epochs = summary["last"]["epoch"] + 2
+    again = [node.torchrun("resume=run", f"trainer.epochs={epochs}") for node in nodes]
+    assert [finish(process)[0] for process in again] == [0, 0]
+    assert not list(second.folder.iterdir())
+    assert json.loads((run / "environment.json").read_text())["processes"] == 2
+    assert command(f"resume={run}", f"trainer.epochs={epochs + 1}")[0] == 0
+
+    assert command(*RUN, f"trainer.epochs={epochs + 1}", f"hydra.run.dir={one}")[0] == 0
+    states = [RunDirectory(path).model_state("last") for path in (run, one)]
+    assert far({"weights": states[1]}, {"weights": states[0]}) < 1e-4
+    rows, expected = (table(path / "metrics.csv") for path in (run, one))
+    assert [row["epoch"] for row in rows] == [row["epoch"] for row in expected]
 
 
 @slow
