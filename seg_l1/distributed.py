@@ -16,8 +16,9 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from threading import Thread
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from seg_l1.errors import RunError, UserError, first_line
@@ -112,16 +113,26 @@ def shutdown(code: int) -> NoReturn:
 
 
 def rank_zero_exit_code(wait: timedelta) -> int | None:
-    """Returns the exit code with which rank 0 failed, and reported why; None if it has not."""
+    """Returns the exit code with which rank 0 failed, and reported why; None if it has not.
+
+    Where the network to rank 0 is cut, the store blocks for as long as the kernel sends again, a
+    quarter of an hour: a thread asks it, which is left behind then.
+    """
+    codes: list[int] = []
     deadline = time.monotonic() + wait.total_seconds()
-    try:
-        while not _store.check(["exit_code"]):
-            if time.monotonic() > deadline:
-                return None
-            time.sleep(0.05)
-        return int(_store.get("exit_code"))
-    except RuntimeError:  # the store is gone, as is rank 0, which holds it
-        return None
+
+    def ask() -> None:
+        with suppress(RuntimeError):  # the store is gone, as is rank 0, which holds it
+            while not _store.check(["exit_code"]):
+                if time.monotonic() > deadline:
+                    return
+                time.sleep(0.05)
+            codes.append(int(_store.get("exit_code")))
+
+    asking = Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(wait.total_seconds() + 1)
+    return codes[0] if codes else None
 
 
 @contextmanager

@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -133,6 +135,35 @@ def test_each_process_has_a_gpu_of_its_own_or_none(monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     assert distributed.device("auto") == torch.device("cuda", 1)
     assert chosen == [1]
+
+
+class Store:
+    """Stands in for torch's store; `check` blocks, raises, or answers."""
+
+    def __init__(self, check: Callable[[], bool]) -> None:
+        self._check = check
+
+    def check(self, keys: list[str]) -> bool:
+        return self._check()
+
+    def get(self, key: str) -> bytes:
+        return b"3"
+
+
+def test_a_process_that_is_cut_off_does_not_wait_for_the_first(monkeypatch):
+    cut = threading.Event()
+
+    def gone() -> bool:
+        raise RuntimeError("Connection was likely closed")
+
+    answers = {
+        "cut off": (lambda: cut.wait() and gone(), None), "failed": (lambda: True, 3),
+        "works": (lambda: False, None), "gone": (gone, None),
+    }  # fmt: skip
+    for check, expected in answers.values():
+        monkeypatch.setattr(distributed, "_store", Store(check))
+        assert distributed.rank_zero_exit_code(timedelta(seconds=0.2)) == expected
+    cut.set()
 
 
 @pytest.fixture(scope="module")
