@@ -18,7 +18,7 @@ from seg_l1.metrics.optimality import gradients
 from seg_l1.training.loop import Loop
 
 IMAGES, SEEDS = 512, range(3)
-SGD = ("optimizer=sgd", "optimizer.lr=0.05")
+SGD = ("optimizer=sgd", "optimizer.lr=0.5")
 WAYS = {
     "none": ("none", None, ()),
     "l1": ("l1", "3e-5", ()),
