@@ -54,6 +54,7 @@ def picture(results: Results, study: Study) -> Figure | None:
         figure.subplots(1, 4, sharey=True), chosen.items(), strict=True
     ):
         if not runs:
+            axes.set_visible(False)
             continue
         run = runs[min(runs)]
         histogram = run.arrays["histogram"]
