@@ -275,6 +275,9 @@ def test_comparisons_are_read_back_and_put_into_words(tmp_path):
     fewer = [replace(row, seeds=2) for row in rows]
     study.write_table(tmp_path / "a_comparisons.csv", comparison_rows(fewer))
     assert "| so far: true here (2 seeds) |" in page.table(tmp_path)
+    single = [replace(row, seeds=1) for row in rows]
+    study.write_table(tmp_path / "a_comparisons.csv", comparison_rows(single))
+    assert "| one seed so far |" in page.table(tmp_path)
     assert "| not yet | – |" in page.table(tmp_path).splitlines()[3]
 
 

@@ -77,7 +77,8 @@ def table(folder: Path) -> str:
         planned = {(trial.data, trial.seed) for trial in claim.trials(everything)}
         seeds = Counter(data for data, _ in planned)
         if early := [row for row in rows if row.seeds < seeds[row.data]]:
-            said = f"so far: {said} ({min(row.seeds for row in early)} seeds)"
+            least = min(row.seeds for row in early)
+            said = f"so far: {said} ({least} seeds)" if least > 1 else "one seed so far"
         if letter == "g" and (path := folder / "g_scores.csv").is_file():
             with path.open(newline="", encoding="utf-8") as file:
                 regrets = [{**row, "regret": float(row["regret"])} for row in csv.DictReader(file)]
