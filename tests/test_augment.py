@@ -65,7 +65,7 @@ def test_colour_leaves_masks_and_grey_images_have_no_hue():
 
 
 def test_scales_are_drawn_between_their_limits():
-    """The area of the square tells the scale, where no crop cuts it."""
+    """The area of the square shows the scale, where no crop cuts it."""
     images, masks = squares(64)
     _, moved = Augmentation(**{**PLAIN, "scale": (0.5, 1.0)}, chunks=None)(images, masks)
     scales = ((moved == 1).flatten(1).sum(1) / 300) ** 0.5

@@ -323,7 +323,7 @@ def test_augmentation_changes_all_bands_alike(bands, dtype):
 
 
 def fourth(root, count, dtype="uint16", bands=4, seed=0):
-    """Writes scenes whose class is told by a low byte of the fourth band alone."""
+    """Writes scenes whose class shows in a low byte of the fourth band alone."""
     rng = np.random.default_rng(seed)
     base, step = (20_000, 60) if dtype == "uint16" else (100, 60)
     for place in ("images", "masks"):

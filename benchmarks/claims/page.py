@@ -6,6 +6,7 @@ python -m benchmarks.claims.page
 from __future__ import annotations
 
 import csv
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -52,9 +53,8 @@ def effects(rows: Sequence[Comparison]) -> str:
         name = f"{data}, {first} − {second}, {score}"
         if len(some) == 1:
             (row,) = some
-            texts.append(
-                f"{name}: {_signed(row.difference)} [{_signed(row.low)}, {_signed(row.high)}]"
-            )
+            interval = f" [{_signed(row.low)}, {_signed(row.high)}]" * math.isfinite(row.low)
+            texts.append(f"{name}: {_signed(row.difference)}{interval}")
             continue
         low, high = (f(row.difference for row in some) for f in (min, max))
         ahead, behind = (sum(row.direction == sign for row in some) for sign in (1, -1))

@@ -68,7 +68,7 @@ class Module(lightning.LightningModule):
 
 
 class Reporting(lightning.Callback):
-    """Tells the clock; Lightning validates before it calls `on_train_epoch_end`."""
+    """Reports progress; Lightning validates before it calls `on_train_epoch_end`."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock

@@ -1,7 +1,8 @@
 """seg_l1: a run as `train.py` makes it, with its tables, pictures, checkpoints and TensorBoard.
 
-With L1 it takes proximal steps on the kernels. It computes more than the others: training scores
-of the whole epoch, boundary scores, calibration and sparsity.
+It keeps its defaults, such as channels last. With L1 it takes proximal steps on the kernels. It
+computes more than the others: training scores of the whole epoch, boundary scores, calibration and
+sparsity.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ ALPHA = 3e-5
 
 
 class Clock(Protocol):
-    """What a contender tells of its progress."""
+    """Receives the progress of a contender."""
 
     def stepped(self) -> None:
         """The first optimizer step is taken; later calls do nothing."""
