@@ -318,6 +318,7 @@ def test_every_contender_meets_its_target_within_its_epochs(tmp_path, monkeypatc
     words += ["latency=false", "folder=out"]
     words += ["zeros=0.9", "penalty=regularizer=l1 regularizer.alpha=2e-3", "refit=1"]
     words += ["against=narrow"]
+    monkeypatch.setattr(ours, "FOR_ZEROS", {})
     said: list[str] = []
     assert budget.main([*words, *WORDS], said.append) == 0, said
     results = {}
@@ -397,8 +398,13 @@ def test_ours_is_the_command_of_a_user(tmp_path, monkeypatch):
     target = ["target=multiply_adds", "target.share=0.25", "regularizer=group_l1"]
     named = ["regularizer.name='ours 0.25'", "seed=3", f"hydra.run.dir={path}"]
     assert called == [["dataset=digits", *target, *named], [f"resume={path}"]]
+    zeros = replace(job, name="mcp 0.95", share=None, zeros=0.95)
     with pytest.raises(RunError, match="error: y"):
-        ours.train(job)
+        ours.train_zeros(zeros, ours.FOR_ZEROS["mcp"])
+    assert called[-1][1:5] == [
+        *["target=nonzeros", "target.share=0.05", "regularizer=mcp"],
+        "regularizer.name='mcp 0.95'",
+    ]
 
 
 @pytest.mark.slow
@@ -452,10 +458,7 @@ def test_the_command_line_is_checked():
         read(["shares=2"])
     with pytest.raises(UserError, match="names no regularizer"):
         read(["penalty=trainer.epochs=3"])
-    options = read(["experiment=camvid", "dataset.root=x", "trainer.epochs=9", "alphas=1e-4"])
+    options = read(["experiment=camvid", "dataset.root=x", "trainer.epochs=9", "zeros=0.95"])
     assert "trainer.epochs=9" in options.words and "trainer.epochs=40" not in options.words
-    assert [name for name, *_ in options.penalties] == [
-        "l1 alpha=1e-4",
-        "mcp alpha=1e-4",
-        "l1 solver=dual_averaging alpha=1e-4",
-    ]
+    for_zeros = [job.name for job, _ in options.jobs() if job.zeros and job.seed == 0]
+    assert for_zeros == ["gradual 0.95", "l1 0.95", "mcp 0.95", "dual_averaging 0.95"]

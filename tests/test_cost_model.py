@@ -8,6 +8,7 @@ from torch import nn
 
 from seg_l1.compaction import compact
 from seg_l1.compaction.budget import MEASURES, CostModel
+from seg_l1.compaction.nonzeros import NonzeroCount
 from seg_l1.models.smp import SMP
 from seg_l1.models.unet import UNet
 from seg_l1.penalties import L1, MCP, GroupL1, SparseGroupL1
@@ -146,3 +147,41 @@ def test_weights_that_read_a_constant_go_with_it():
     with torch.no_grad():
         model[0].bias.normal_()
     assert size(model, x, "multiply_adds") == costs.cost() == costs.dense // 2
+
+
+@pytest.mark.parametrize("share", [0.5, 0.05])
+@pytest.mark.parametrize("penalty", [L1(), MCP(knot=0.5)])
+def test_the_smallest_weights_are_the_zeros_of_a_budget(penalty, share):
+    """Of L1 those with the smallest |w|/ω of all, but for the last one of a kernel."""
+    model, _ = trained_like("unet")
+    model = model.to(memory_format=torch.channels_last)
+    rules = [Rule("down.0*", factor=0.5, kernels=True), Rule(kernels=True), Rule(penalize=False)]
+    scoped = [entry for entry in scope(model, rules) if entry.penalized]
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    count = NonzeroCount(scope(model, rules))
+    assert count.cost() == count.dense == sum(entry.tensor.numel() for entry in scoped)
+    budget = int(share * count.dense)
+    assert count.fit(budget, penalty, scope(model, rules)) == {}
+    assert 0.98 * budget <= count.cost() <= budget
+    if isinstance(penalty, L1):
+        more = [entry for entry in scoped if entry.tensor.count_nonzero() > 1]
+        assert len(more) > len(scoped) / 2
+        ranks = torch.cat([(before[e.name].abs() / e.factor).flatten() for e in more])
+        kept = torch.cat([e.tensor.flatten() != 0 for e in more])
+        assert ranks[kept].min() >= ranks[~kept].max()
+    for key, after in model.state_dict().items():  # what stays is unchanged
+        assert torch.equal(after, before[key] * (after != 0)), key
+
+
+def test_a_kernel_keeps_a_weight_and_a_budget_below_that_is_refused():
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)).eval()
+    with torch.no_grad():
+        model[0].weight.mul_(1e-3)
+    largest = model[0].weight.abs().max().item()
+    count = NonzeroCount(scope(model))
+    assert count.least() == 2
+    count.fit(5, GroupL1(), scope(model))
+    assert model[0].weight.count_nonzero() == 1 and model[0].weight.abs().max() == largest
+    assert 2 <= count.cost() <= 5
+    with pytest.raises(ValueError, match="no network has 1 nonzero weights or fewer"):
+        count.fit(1, L1(), scope(model))

@@ -74,6 +74,7 @@ def write_run(template):
         solver = more.get("solver", "proximal")
         config["regularizer"] = {**option(regularizer), "alpha": alpha, "solver": solver}
         config["optimizer"]["_target_"] = f"torch.optim.{more.get('optimizer', 'Adam')}"
+        config["target"] = {**config["target"], **more.get("target", {})}
         files.write_config({**config, "seed": seed})
         words = [f"regularizer={regularizer}", f"regularizer.alpha={alpha}", f"seed={seed}"]
         files.write_overrides(words if typed is None else typed)
@@ -322,6 +323,17 @@ def test_what_else_was_swept_makes_curves_with_their_own_none(tmp_path, write_ru
     assert tables.command(found[3].best().runs) == (
         "seg-l1 train -m regularizer=l1 optimizer=sgd seed=0,1"
     )
+
+
+def test_runs_without_a_target_have_no_share(tmp_path, write_run):
+    write_run(tmp_path / "none", "none", 0.0)
+    for share in ("0.1", "0.25"):
+        words = ["target=nonzeros", f"target.share={share}"]
+        target = {"measure": "nonzeros", "share": float(share)}
+        write_run(tmp_path / share, "l1", typed=words, target=target)
+    settings = [run.setting for run in report.collect([tmp_path]).runs]
+    shares = [{"target": "nonzeros", "target.share": share} for share in ("0.1", "0.25")]
+    assert settings == [*shares, {"target": "none"}]
 
 
 def test_other_data_are_not_mixed(tmp_path, write_sweep):

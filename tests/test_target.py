@@ -122,6 +122,20 @@ def test_a_budget_may_be_a_number(command, tmp_path):
     assert "(2000 in all was asked for)" in out
 
 
+@pytest.mark.parametrize("more", [[], ["regularizer=mcp"], ["regularizer.solver=dual_averaging"]])
+def test_a_share_of_zeros_is_met_and_kept(more, command, tmp_path):
+    words = ["target=nonzeros", "target.share=0.1", *more, "hydra.run.dir=run"]
+    code, out, err = command(*WORDS, *words)
+    assert code == 0, err
+    rows = table(tmp_path / "run/metrics.csv")
+    for row in rows:
+        assert float(row["sparsity/exact"]) == pytest.approx(1 - float(row["target/share"]))
+    fixed = [row for row in rows if float(row["target/multiplier"]) == 0][2:]
+    assert fixed and all(0.098 <= float(row["target/share"]) <= 0.1 for row in fixed)
+    assert len({row["target/share"] for row in fixed}) == 1
+    assert f"target: {float(fixed[-1]['target/share']):.4f} of the nonzeros (0.1 was" in out
+
+
 class Clock(NetworkTimer):
     """Counts multiply-adds, and a third of those of the largest network for whatever it does."""
 
@@ -173,6 +187,8 @@ def test_the_default_job_has_costs_and_begins_its_penalty_late():
         (["target.penalized=0.99"], "no epoch is left"),
         (["target=flops"], "multiply_adds"),
         (["target.limit=10"], "give a larger one"),
+        (["target=nonzeros", "target.limit=3"], "give a larger one"),
+        (["target=nonzeros", "regularizer=l2"], "makes no weights exactly zero"),
         (["target.limit=1e12"], "give a smaller one"),
         (["regularizer.schedule_start=1"], "give regularizer.schedule_start=0"),
         (["regularizer=cost_group_l1"], "give regularizer.schedule_start=0"),

@@ -14,8 +14,8 @@ here are overrides of `train.py`, for all of them.
 penalty=    a regularizer as a contender of its own, as often as wanted:
             penalty="regularizer=group_l1 regularizer.alpha=3e-5"
 refit=      epochs of a last phase of all penalties, on the weights that are not zero
-zeros=      share of zeros to which single weights are pruned gradually, beside alphas=
-alphas=     strengths at which l1, mcp and dual averaging are trained for the table of zeros
+zeros=      share of zeros among single weights, reached by gradual pruning, by l1, by mcp, and by
+            dual averaging (target=nonzeros)
 against=    the contender whose differences from the others are tested (ours)
 latency=    false leaves out the times in onnxruntime
 

@@ -41,13 +41,6 @@ CONTENDERS: dict[str, Train] = {
 }
 """Those that meet a share of the multiply-adds; `dense` has none to meet."""
 
-FOR_ZEROS = {
-    "l1": "regularizer=l1",
-    "mcp": "regularizer=mcp",
-    "dual_averaging": "regularizer=l1 regularizer.solver=dual_averaging",
-}
-"""What `alphas=` trains beside `gradual`, for the table of zeros."""
-
 EXPERIMENTS = {
     "digits": [],
     "camvid": ["experiment=camvid", "dataset.image_size=[96,128]", "trainer.epochs=40"],
@@ -65,7 +58,7 @@ class Options:
         seeds: of the jobs.
         shares: targets, multiply-adds relative to the dense network.
         contenders: names of `CONTENDERS`.
-        zeros: targets of `gradual`; () = there is no table of zeros.
+        zeros: shares of zeros to reach, by gradual pruning and by penalties.
         penalties: (name, words, epochs of the last phase without penalty).
         against: the contender whose differences from the others are tested.
         latency: whether it is measured.
@@ -97,6 +90,9 @@ class Options:
                     found.append((job(f"{name} {share:g}", share, None), CONTENDERS[name]))
         for zeros in self.zeros:
             found.append((job(f"gradual {zeros:g}", None, zeros), gradual.train))
+            for name, words in ours.FOR_ZEROS.items():
+                train = partial(ours.train_zeros, penalty=words)
+                found.append((job(f"{name} {zeros:g}", None, zeros), train))
         for name, words, refit in self.penalties:
             label = name if refit else name.split()[0]
             train = partial(penalty.train, words=words, refit=refit)
@@ -125,8 +121,6 @@ def read(arguments: Sequence[str]) -> Options:
         raise UserError(f"contenders={unknown[0]}: expected some of {', '.join(CONTENDERS)}")
     refit = int(typed.get("refit", 0))
     zeros = _numbers("zeros", typed.get("zeros", ""))
-    strengths = [text for text in typed.get("alphas", "").split(",") if text]
-    penalties = [f"{more} regularizer.alpha={a}" for more in FOR_ZEROS.values() for a in strengths]
     return Options(
         words=words,
         folder=Path(typed.get("folder", "outputs/budget")),
@@ -134,7 +128,7 @@ def read(arguments: Sequence[str]) -> Options:
         shares=_numbers("shares", typed.get("shares", "0.5,0.25,0.125")),
         contenders=contenders,
         zeros=zeros,
-        penalties=[_penalty(text, refit) for text in [*penalties, *given]],
+        penalties=[_penalty(text, refit) for text in given],
         against=typed.get("against", "ours"),
         latency=typed.get("latency", "true") == "true",
     )
@@ -142,8 +136,8 @@ def read(arguments: Sequence[str]) -> Options:
 
 DEFAULT = ",".join(name for name in CONTENDERS if name not in ("magnitude_l2", "ours"))
 KEYS = (
-    "experiment", "shares", "seeds", "contenders", "folder", "zeros", "alphas", "refit", "penalty",
-    "against", "latency",
+    "experiment", "shares", "seeds", "contenders", "folder", "zeros", "refit", "penalty", "against",
+    "latency",
 )  # fmt: skip
 
 

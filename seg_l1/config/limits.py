@@ -124,7 +124,7 @@ LIMITS: dict[str, Limit] = {
     "regularizer.schedule_epochs": or_null(number(0)),
     "regularizer.schedule_multiple": number(0, above=True),
     "regularizer.scope": (list, bool, "a list of rules"),
-    "target.measure": or_null(choice("multiply_adds", "parameters", "latency_ms")),
+    "target.measure": or_null(choice("multiply_adds", "parameters", "nonzeros", "latency_ms")),
     "target.share": number(0, above=True, below=1),
     "target.limit": or_null(number(0, above=True)),
     "target.runtime": choice("torch", "onnxruntime"),

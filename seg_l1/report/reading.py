@@ -162,6 +162,10 @@ def _value(run: Run, key: str, *, names: Mapping[str, str]) -> str | None:
             return None
         if not run.penalized and name not in ("dropout", "drop_connect"):
             return None
+    if group == "target" and isinstance(node, dict):
+        measure = node.get("measure")
+        if not (name and measure):
+            return None if name else str(measure or "none")
     if not name and isinstance(node, dict):
         target = str(node.get("_target_"))
         return run.typed.get(key) or names.get(target, target.rsplit(".", 1)[-1])

@@ -1,4 +1,4 @@
-"""A budget that the compact network of a run has to meet.
+"""A budget that the network of a run has to meet.
 
 The penalty is steered until the network is small enough, and the rest of the epochs trains what is
 left without a penalty, as the relaxed lasso does (Meinshausen, 2007).
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from seg_l1.compaction.budget import MEASURES, CostModel
 from seg_l1.compaction.capture import CaptureError
+from seg_l1.compaction.nonzeros import NonzeroCount
 from seg_l1.deployment.latency_model import LatencyModel
 from seg_l1.deployment.onnx_file import ExportError
 from seg_l1.errors import RunError, UserError, first_line
@@ -30,7 +31,7 @@ FASTEST = 2.0
 
 
 class Target:
-    """Steers α until the compact network is within a budget, then removes channels to meet it.
+    """Steers α until the compact network is within a budget, then removes what is above it.
 
     The first epochs have no penalty, so that the network has begun to learn when the penalty
     chooses among its channels. Before each epoch with a penalty the size that the compact network
@@ -40,11 +41,12 @@ class Target:
     lowered. After the last of these epochs, or as soon as the size is within the budget, channels
     are removed until the budget is met (`fit` of the model of the size), the penalty ends, and only
     the channels that are left are trained. If the last epoch went below the budget by more than
-    2 %, they are those of the epoch before.
+    2 %, they are those of the epoch before. With "nonzeros" the size is the number of penalized
+    weights that are not zero, and single weights take the place of channels.
 
     Args:
         loop: before its first step.
-        measure: "multiply_adds", "parameters" or "latency_ms".
+        measure: "multiply_adds", "parameters", "latency_ms" or "nonzeros".
         share: budget / size of the dense network.
         limit: the budget itself, in place of the share.
         runtime: whose latency it is, see `NetworkTimer`.
@@ -55,8 +57,8 @@ class Target:
         key: what was asked for, as it is typed.
         budget: in units of the measure.
         multiplier: of α, at present; 0 = no penalty.
-        size: of the compact network when the present epoch began.
-        met: whether the channels are fixed.
+        size: when the present epoch began.
+        met: whether the channels, or the weights that are not zero, are fixed.
 
     Raises:
         UserError: if penalty or solver make no exact zeros at the end of a step, the network cannot
@@ -118,8 +120,8 @@ class Target:
         dense, least = self.costs.dense, self.costs.least()
         if self.budget < least:
             raise UserError(
-                f"{self.key}: with one channel in each layer the network has {least / dense:.2g} of"
-                f" its {measure}; give a larger one"
+                f"{self.key}: the smallest network has {least / dense:.2g} of the {measure}; give a"
+                " larger one"
             )
         if self.size <= self.budget:
             raise UserError(
@@ -226,7 +228,9 @@ def make_target(config: Config, loop: Loop) -> Target | None:
     return Target(loop, **asked)
 
 
-def _size_model(loop: Loop, measure: str, runtime: str) -> CostModel | LatencyModel:
+def _size_model(loop: Loop, measure: str, runtime: str) -> CostModel | LatencyModel | NonzeroCount:
+    if measure == "nonzeros":
+        return NonzeroCount(loop.solver.tensors)
     example = loop.fixed[0][0][:1]
     if measure in MEASURES:
         return CostModel(loop.model, example, measure)
