@@ -269,16 +269,16 @@ def test_comparisons_are_read_back_and_put_into_words(tmp_path):
     ]  # fmt: skip
     study.write_table(tmp_path / "a_comparisons.csv", comparison_rows(rows))
     assert page.read(tmp_path / "a_comparisons.csv") == rows
-    found = page.table(tmp_path).splitlines()[2]
-    assert "−0.250 to +0.100, 1 of 2 sizes as claimed" in found and "| true here |" in found
-    assert "test mIoU: +0.030 [+0.010, +0.050]" in found
+    found = page.table(tmp_path)
+    assert found.splitlines()[2].endswith("| true here |")
+    assert "| test mIoU | +0.030 | +0.010 to +0.050 | 0.010 | as claimed |" in found
     fewer = [replace(row, seeds=2) for row in rows]
     study.write_table(tmp_path / "a_comparisons.csv", comparison_rows(fewer))
     assert "| so far: true here (2 seeds) |" in page.table(tmp_path)
     single = [replace(row, seeds=1) for row in rows]
     study.write_table(tmp_path / "a_comparisons.csv", comparison_rows(single))
     assert "| one seed so far |" in page.table(tmp_path)
-    assert "| not yet | – |" in page.table(tmp_path).splitlines()[3]
+    assert page.table(tmp_path).splitlines()[3].endswith("| not yet |")
 
 
 def test_the_interval_of_a_difference_that_never_varies_is_the_difference():

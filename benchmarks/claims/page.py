@@ -9,10 +9,10 @@ import csv
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from benchmarks.claims.claim import Row
 from benchmarks.claims.compare import Comparison, verdict
 from benchmarks.claims.selection import answer
 from benchmarks.claims.trials import Study
@@ -43,53 +43,64 @@ def _value(text: str, kind: str) -> object:
     return text or None if "None" in kind else text
 
 
-def effects(rows: Sequence[Comparison]) -> str:
-    """Returns the differences in words: one with its interval, several as a range over n."""
-    groups: dict[tuple[str, str, str, str], list[Comparison]] = {}
-    for row in rows:
-        groups.setdefault((row.data, row.first, row.second, row.score), []).append(row)
-    texts = []
-    for (data, first, second, score), some in groups.items():
-        name = f"{data}, {first} − {second}, {score}"
-        if len(some) == 1:
-            (row,) = some
-            interval = f" [{_signed(row.low)}, {_signed(row.high)}]" * math.isfinite(row.low)
-            texts.append(f"{name}: {_signed(row.difference)}{interval}")
-            continue
-        low, high = (f(row.difference for row in some) for f in (min, max))
-        ahead, behind = (sum(row.direction == sign for row in some) for sign in (1, -1))
-        seen = f"{ahead} of {len(some)} sizes as claimed" + f", {behind} against it" * bool(behind)
-        texts.append(f"{name}: {_signed(low)} to {_signed(high)}, {seen}")
-    return "<br>".join(texts) or "–"
-
-
 def _signed(number: float) -> str:
     return f"{number:+.3f}".replace("-", "−")
 
 
+def _p_value(p: float) -> str:
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+
+
+def said_of(letter: str, folder: Path) -> str:
+    """Returns the verdict on a claim, and of how many seeds if some are missing."""
+    if letter == "g":
+        return answer(regrets(folder)) if regrets(folder) else "not yet"
+    rows = read(folder / f"{letter}_comparisons.csv")
+    if not rows:
+        return "not yet"
+    everything = Study(folder, folder, camvid="-")
+    planned = {(one.data, one.seed) for one in CLAIMS[letter].trials(everything)}
+    seeds = Counter(data for data, _ in planned)
+    early = [row.seeds for row in rows if row.seeds < seeds[row.data]]
+    if not early:
+        return verdict(rows)
+    return f"so far: {verdict(rows)} ({min(early)} seeds)" if min(early) > 1 else "one seed so far"
+
+
+def regrets(folder: Path) -> list[Row]:
+    """Reads the regrets of claim (g); [] where there are none yet."""
+    path = folder / "g_scores.csv"
+    if not path.is_file():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{**row, "regret": float(row["regret"])} for row in csv.DictReader(file)]
+
+
 def table(folder: Path) -> str:
-    """Returns the table of verdicts, in Markdown."""
-    lines = ["| | claim | | differences |", "|---|---|---|---|"]
-    everything = Study(folder, folder, camvid="camvid")
-    for letter, claim in CLAIMS.items():
-        rows = read(folder / f"{letter}_comparisons.csv")
-        said, effect = verdict(rows) if rows else "not yet", effects(rows)
-        planned = {(trial.data, trial.seed) for trial in claim.trials(everything)}
-        seeds = Counter(data for data, _ in planned)
-        if early := [row for row in rows if row.seeds < seeds[row.data]]:
-            least = min(row.seeds for row in early)
-            said = f"so far: {said} ({least} seeds)" if least > 1 else "one seed so far"
-        if letter == "g" and (path := folder / "g_scores.csv").is_file():
-            with path.open(newline="", encoding="utf-8") as file:
-                regrets = [{**row, "regret": float(row["regret"])} for row in csv.DictReader(file)]
-            said = answer(regrets)
-            effect = "<br>".join(
-                f"{rule}: regret {sum(some) / len(some):.3f} mIoU"
-                for rule in dict.fromkeys(row["rule"] for row in regrets)
-                if (some := [row["regret"] for row in regrets if row["rule"] == rule])
-            )
-        lines.append(f"| {letter} | {claim.text} | {said} | {effect} |")
-    return "\n".join(lines)
+    """Returns the table of verdicts, and that of all differences, in Markdown."""
+    lines = ["| | claim | |", "|---|---|---|"]
+    lines += [f"| {c.letter} | {c.text} | {said_of(c.letter, folder)} |" for c in CLAIMS.values()]
+    return "\n".join([*lines, "", *differences(folder)])
+
+
+def differences(folder: Path) -> list[str]:
+    """Returns the lines of a table with a row for each comparison, which can be unfolded."""
+    lines = ["<details><summary>All differences, with their intervals</summary>", ""]
+    lines += ["| | data | n | difference | score | | 95 % interval | p | |", 9 * "|---" + "|"]
+    for letter in CLAIMS:
+        for row in read(folder / f"{letter}_comparisons.csv"):
+            known = math.isfinite(row.low)
+            cells = [
+                letter, row.data, str(row.images), f"{row.first} − {row.second}", row.score,
+                _signed(row.difference), f"{_signed(row.low)} to {_signed(row.high)}" * known,
+                _p_value(row.adjusted) if math.isfinite(row.adjusted) else "",
+                {1: "as claimed", 0: "", -1: "against it"}[row.direction],
+            ]  # fmt: skip
+            lines.append(f"| {' | '.join(cells)} |")
+    for rule in dict.fromkeys(str(row["rule"]) for row in regrets(folder)):
+        some = [float(row["regret"]) for row in regrets(folder) if row["rule"] == rule]
+        lines.append(f"| g | digits | 128 | {rule} | regret | {sum(some) / len(some):.3f} | | | |")
+    return [*lines, "", "</details>"]
 
 
 def filled(page: str, folder: Path) -> str:
