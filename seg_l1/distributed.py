@@ -1,9 +1,9 @@
 """Data parallelism: what the processes that torchrun starts tell each other.
 
 torchrun starts the same command several times. Rank 0 reads the command line and is the only one
-that writes files; the others take part in every step. Each batch is divided between them, and all
-that the next step depends on is the same in every process: weights, optimizer and random
-generators. In a single process every function here does nothing, or returns what it was given.
+that writes files; all take part in every step. Each batch is divided between them, and the state
+that the next step needs (weights, optimizer, random generators) is the same in all. In a single
+process nothing is exchanged; `all_gather`, `gather_batch` and `device` are for several only.
 
 torch is imported inside functions, because commands import this module before they need torch.
 """
@@ -113,10 +113,10 @@ def shutdown(code: int) -> NoReturn:
 
 
 def rank_zero_exit_code(wait: timedelta) -> int | None:
-    """Returns the exit code with which rank 0 failed, and reported why; None if it has not.
+    """Returns the exit code that rank 0 reported when it failed; None if none came within `wait`.
 
-    Where the network to rank 0 is cut, the store blocks for as long as the kernel sends again, a
-    quarter of an hour: a thread asks it, which is left behind then.
+    If the network to rank 0 is down, the store blocks until the kernel stops resending, after about
+    a quarter of an hour. Therefore a thread asks the store, and is abandoned in that case.
     """
     codes: list[int] = []
     deadline = time.monotonic() + wait.total_seconds()
@@ -204,8 +204,8 @@ def all_gather(part: Tensor) -> list[Tensor]:
 def gather_batch(part: Tensor, count: int) -> Tensor:
     """Returns the whole batch of `count` items, of which each process holds its `shard`.
 
-    Gradients flow to the part of this process only, from what this process computes of the whole:
-    every process should compute the same, and the gradients of the weights are then summed.
+    Gradients flow back into the part of this process only. Every process should compute the same
+    loss of the whole batch, and the gradients of the weights then have to be summed over processes.
     """
     import torch
 
@@ -276,6 +276,6 @@ def _raise_process_lost() -> Iterator[None]:
     except RuntimeError as error:
         reason = re.sub(r"\[[^]]*\] ?", "", first_line(error)).partition(". ")[0]
         raise ProcessLost(
-            f"another process has died or does not answer ({reason}). After its first epoch a run"
-            " can go on, with resume=<its folder>"
+            f"another process has died or does not answer ({reason}). If the run has finished an"
+            " epoch, continue it with resume=<its folder>"
         ) from error

@@ -180,7 +180,7 @@ class Lovasz(nn.Module):
 
 
 class CrossEntropyDice(nn.Module):
-    """Cross-entropy plus `dice_weight` times Dice."""
+    """Cross-entropy, to which alone `class_weights` apply, plus `dice_weight` times Dice."""
 
     def __init__(
         self, class_weights: Sequence[float] | None = None, dice_weight: float = 1.0
@@ -194,7 +194,7 @@ class CrossEntropyDice(nn.Module):
 
 
 def main_logits(output: Tensor | TrainingOutput) -> Tensor:
-    """Returns the logits (N, K, H, W) of what a network returned, without an auxiliary head's."""
+    """Returns the main logits (N, K, H, W) in a network's output, without an auxiliary head's."""
     return output.main if isinstance(output, TrainingOutput) else output
 
 

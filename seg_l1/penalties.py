@@ -20,12 +20,12 @@ from seg_l1.errors import as_scalar
 
 
 class Penalty(Protocol):
-    """What a solver asks of a penalty. One that has no `prox` is for `factorized` alone.
+    """Interface of a penalty. One without `prox` needs the solver `factorized` or `subgradient`.
 
-    A class says what is special about it by attributes, which are false if it has none: `grouped`
-    (axis 0 counts groups), `across_tensors` (groups go across tensors, see `solvers.blocks`),
+    Special properties are attributes; one that is missing counts as false: `grouped` (axis 0
+    counts groups), `across_tensors` (groups span several tensors, see `solvers.blocks`),
     `decoupled` (the prox ignores the optimizer's metric), `scales` (the prox multiplies by slowly
-    changing numbers), `depth` (factors whose least L2 is R). `convex` is true if it has none.
+    changing numbers), `depth` (number of factors whose least L2 is R). A missing `convex` is true.
     """
 
     def value(self, w: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class L1:
     """R(w) = Σ|w| (Tibshirani, 1996): exact zeros."""
 
     depth = 2
-    """Factors whose ½Σ(u² + v²) has R for its least value where u·v = w; for `factorized`."""
+    """Number of factors: R is the least ½Σ(u² + v²) over all u·v = w. Used by `factorized`."""
 
     def value(self, w: Tensor) -> Tensor:
         return w.abs().sum(dtype=_accumulator(w))
@@ -112,7 +112,7 @@ class L1:
 
 @dataclass(frozen=True)
 class L2(Hyperparameters):
-    """R(w) = ½Σw²: small weights; with plain SGD the same as torch's `weight_decay` = α.
+    """R(w) = ½Σw²: small weights; under SGD the objective of torch's `weight_decay` = α.
 
     Args:
         mode: "loss" is the written objective under every optimizer. "decoupled" is AdamW's decay,
@@ -158,8 +158,8 @@ class ElasticNet(Hyperparameters):
 class MCP(Hyperparameters):
     """R(w) = Σ m(w), m(w) = |w| − w²/(2·knot) up to |w| = knot, then knot/2 (Zhang, 2010).
 
-    L1 at zero, nothing from `knot` on: the weights that stay are not shrunk. The literature's γ is
-    knot/α; `knot` is in the unit of the weights, so that α keeps its meaning when it is swept.
+    Like L1 at zero, constant from `knot` on: weights above `knot` are not shrunk. The literature's
+    γ is knot/α; `knot` is in the unit of the weights, so that a sweep of α does not move it.
     """
 
     knot: float = number(0.1, *POSITIVE)

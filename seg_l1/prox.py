@@ -132,7 +132,7 @@ def _group_norms(w: Tensor, threshold: Tensor) -> Tensor:
     """(groups,): the root s ≥ 0 of ‖w_g/(s + threshold_g)‖ = 1, or 0 where ‖w_g/threshold_g‖ ≤ 1.
 
     Newton on 1/‖·‖ − 1, which is concave in s and nearly linear (Moré and Sorensen, 1983): two to
-    six steps. Only on the CPU it stops early, since the check would wait for a GPU.
+    six steps. It stops early on the CPU only: on a GPU the check would force a synchronization.
     """
     w, threshold = _rows(w), _rows(threshold, like=w)
     share = w / threshold

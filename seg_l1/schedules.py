@@ -16,13 +16,13 @@ SHAPES: dict[str, Callable[[float], float]] = {
 
 
 def ramp_epochs(schedule: str, start: float, length: float | None, *, epochs: float) -> float:
-    """Returns in how many epochs λ(t) reaches 1, counted from `start`.
+    """Returns the number of epochs after `start` in which λ(t) reaches 1.
 
     Args:
-        schedule: "constant" has no ramp.
-        start: epochs before it.
-        length: None = half of the epochs that follow `start`.
-        epochs: of the whole training.
+        schedule: name of the schedule; "constant" has no ramp and gives 0.
+        start: number of epochs before the ramp.
+        length: the result for the other schedules; None = half of the epochs that follow `start`.
+        epochs: number of epochs of the whole training.
 
     >>> ramp_epochs("linear", 0, None, epochs=20), ramp_epochs("cosine", 8, None, epochs=20)
     (10.0, 6.0)
@@ -63,7 +63,7 @@ class Ramp:
 class Decay:
     """λ(t) = 0 before `start`, then from `multiple` > 0 to 1, geometrically, within `length` steps.
 
-    A large start is what a regularization path from sparse to dense has.
+    With a large `multiple` the network goes from sparse to dense, as along a regularization path.
     """
 
     start: int

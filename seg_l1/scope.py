@@ -114,7 +114,7 @@ class ScopedTensor:
     def along(self, step: float) -> float: ...
 
     def along(self, step: Tensor | float) -> Tensor | float:
-        """A tensor of the same shape, as a view whose axis 0 is the output channel, or a number."""
+        """Views a tensor of this shape with output channels on axis 0; numbers pass through."""
         if not isinstance(step, Tensor):
             return step
         return local(step).movedim(self.axis, 0) if self.axis else local(step)
@@ -140,8 +140,8 @@ def scope(model: nn.Module, rules: Sequence[Rule] = DEFAULT_RULES) -> list[Scope
     first of its names. A tensor of a parametrization belongs to the module that is parametrized.
 
     Raises:
-        UserError: if a rule decides nothing, if none covers a tensor, if nothing is penalized, or
-            if a tensor has no shape yet, or lost it to FSDP.
+        UserError: if a rule matches no tensor, a tensor matches no rule, nothing is penalized, or a
+            tensor has no shape: it is lazy, or FSDP has flattened it.
     """
     tensors: list[ScopedTensor] = []
     owners = Counter(id(t) for m in model.modules() for t in m.parameters(recurse=False))
@@ -168,13 +168,13 @@ def scope(model: nn.Module, rules: Sequence[Rule] = DEFAULT_RULES) -> list[Scope
 
 
 def penalized_share(tensors: Iterable[ScopedTensor]) -> float:
-    """The share of the weights that are penalized, of those in tensors of two or more axes."""
+    """The penalized share of the weights; vectors count only if they are penalized."""
     sizes = [(scoped.tensor.numel(), scoped.penalized) for scoped in _weights(tensors)]
     return sum(n for n, penalized in sizes if penalized) / max(1, sum(n for n, _ in sizes))
 
 
 def is_partial(rules: Sequence[Rule], tensors: Iterable[ScopedTensor]) -> bool:
-    """Whether rules that nobody chose, those by default, leave out more than 5 % of the weights."""
+    """Whether `rules` are the default ones and leave out more than 5 % of the weights."""
     return tuple(rules) == DEFAULT_RULES and penalized_share(tensors) < 0.95
 
 

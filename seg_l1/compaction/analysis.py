@@ -53,10 +53,10 @@ def select(graph: Graph, multiple: int = 1) -> Selection:
 
 
 def link(graph: Graph) -> Mask:
-    """Numbers the channels of all values and parameters, so that those that go together are one.
+    """Numbers the channels of all values and parameters; those that go together share a number.
 
     Returns:
-        bool, of each number, whether the channels cannot go.
+        bool array, for each number whether its channels have to stay.
     """
     slots = Slots()
     _link(graph, slots)

@@ -24,7 +24,7 @@ from seg_l1.solvers.blocks import blocks
 MEASURES = ("multiply_adds", "parameters")
 
 NEAR = 0.99
-"""A network within a budget is near enough to it if it has this share of it."""
+"""A network within a budget is close enough if it uses at least this share of the budget."""
 
 _HALVINGS, _RETURNS = 40, 30
 """Halvings of the interval in which the step of `CostModel.fit` lies, at most; then smaller steps
@@ -78,7 +78,7 @@ class CostModel:
     def fit(
         self, budget: float, penalty: Penalty, tensors: Sequence[ScopedTensor]
     ) -> dict[str, Tensor]:
-        """Removes channels until the compact network is within a budget; changes the model.
+        """Zeroes channels until the compact network costs at most `budget`; changes the weights.
 
         These are the channels that vanish first as the proximal step of the penalty, with the
         factors of the scope, grows: for a group penalty those with the smallest norms. The largest

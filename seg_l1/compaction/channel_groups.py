@@ -20,10 +20,10 @@ from seg_l1.scope import ScopedTensor
 def channel_groups(
     model: nn.Module, example: Tensor, tensors: Sequence[ScopedTensor]
 ) -> list[ScopedTensor]:
-    """Returns the tensors with `channels`, which say what of them vanishes with which channel.
+    """Returns `tensors` with `channels` set: for each slice, the channel it vanishes with.
 
-    They are those that `compact` removes as one: the slices of all kernels that compute a channel,
-    in layers whose outputs are added, the entries of their biases, and of the norm layers that
+    `compact` removes all slices of a channel together: those of all kernels that compute it, in
+    layers whose outputs are added, the entries of their biases, and those of the norm layers that
     follow. The classes that a network returns are channels too, although they stay. A tensor that
     `model` does not use in eval mode, such as one of an auxiliary head, has channels of its own.
 

@@ -28,10 +28,10 @@ class LayerChannels:
 
     Attributes:
         name: of its weight, without ".weight".
-        live: channels that vary and are read.
-        constant: that have the same value for all pixels and images.
-        unread: that vary, and that nothing reads.
-        kept: channels of the compact network.
+        live: number of channels that vary and are read.
+        constant: number that have the same value for all pixels and images.
+        unread: number that vary, but that nothing reads.
+        kept: number in the compact network.
     """
 
     name: str
@@ -54,9 +54,9 @@ class CompactModel:
         model: the compact network, of the same class as the dense one and in the same mode.
         layers: the channels of each layer with weights, in the order of execution.
         whole: operators whose inputs keep all channels: (operator, layer, reason).
-        parameters: of the dense and of the compact network.
-        multiply_adds: of the dense and of the compact network, for the example.
-        difference: the largest difference of an output for the example.
+        parameters: number in the dense and in the compact network.
+        multiply_adds: number in the dense and in the compact network, for the example.
+        difference: the largest absolute difference between their outputs for the example.
     """
 
     model: nn.Module
@@ -79,7 +79,7 @@ class CompactModel:
             f"{dense:,} -> {small:,} parameters ({dense / small:.1f}x fewer),"
             f" {dense_adds:,} -> {small_adds:,} multiply-adds"
             f" ({dense_adds / max(1, small_adds):.1f}x fewer),"
-            f" outputs equal to {self.difference:.1e}"
+            f" outputs equal within {self.difference:.1e}"
         )
 
 

@@ -51,7 +51,7 @@ def cost_factors(
         model: that `torch.export` can capture.
         example: a batch (1, C, H, W) on the device of the model.
         cost: one of `COSTS`.
-        power: ω is proportional to the cost to this power; 0.5 is a compromise with no cost.
+        power: ω is proportional to cost^power; 0.5 is a compromise between 1 and 0 (no cost).
         grouped: whether the penalty is one on groups.
 
     Returns:

@@ -181,7 +181,7 @@ class Operation:
         return ()
 
     def fold(self, kept: Mask) -> None:
-        """Adds what constant channels that go contribute to the parameters that stay."""
+        """Folds the contribution of removed constant channels into the parameters that stay."""
 
 
 @dataclass

@@ -28,8 +28,8 @@ def median_ms(
 
     Args:
         seconds: how long to measure in all, apart from a call of each to warm up.
-        clock: returns seconds; `time.thread_time` leaves out what other processes take, of calls
-            that compute in the thread that calls them.
+        clock: returns seconds; for calls that compute in the calling thread, `time.thread_time`
+            leaves out the time that other processes take.
     """
     for call in calls.values():
         call()
@@ -47,7 +47,7 @@ def median_ms(
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Context manager: torch computes with `count` threads, and takes denormal numbers for 0."""
+    """Context manager: torch computes with `count` threads; denormals are flushed to 0 for good."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     torch.set_flush_denormal(True)

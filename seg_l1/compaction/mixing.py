@@ -26,7 +26,7 @@ class Mixing(Operation, ABC):
     weight: Value
     bias: Value | None
     folds: bool = True
-    """Whether constants can be folded away: not where another operation has the same weight."""
+    """Whether constants fold away: not with a shared weight, nor with groups unless depthwise."""
 
     def link(self, slots: Slots) -> None:
         self.x = self.arguments["input"]

@@ -38,7 +38,7 @@ class Move(Operation, ABC):
 
 
 class Permute(Move):
-    """permute, transpose, movedim, ..."""
+    """permute, transpose, t, numpy_T and mT."""
 
     def landing(self, x: Value) -> int | None:
         count = len(x.shape)

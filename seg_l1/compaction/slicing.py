@@ -17,7 +17,7 @@ DENORMAL = 1e-30
 
 
 def sliced(model: nn.Module, selection: Selection) -> nn.Module:
-    """Returns a copy of `model` with the channels that stay."""
+    """Returns a copy of `model` with the channels that stay; folds constants into `selection`."""
     for operation in selection.graph.operations:
         operation.fold(selection.kept)
     tensors: dict[str, Tensor] = {}

@@ -33,9 +33,9 @@ def gradients(
 ) -> list[Tensor]:
     """Returns the gradient of the data term per tensor, the mean over the labeled pixels.
 
-    Norm layers use the statistics of each batch, as in training, and their running ones stay what
-    they were; nothing is dropped; `.grad` is not touched. Of several processes each gives whole
-    batches of its own, and gets the mean over those of all.
+    Norm layers use the statistics of each batch, as in training, but their running statistics are
+    not changed; nothing is dropped; `.grad` is not touched. In a distributed run each process
+    passes whole batches of its own, and gets the mean over those of all processes.
 
     Args:
         batches: images (N, C, H, W) and masks (N, H, W).
@@ -77,8 +77,8 @@ def certificate(
     """Returns how well the penalized `tensors` fulfill the condition.
 
     "kkt/zeros" is the share of zero weights (or groups) for which zero is right, "kkt/support" the
-    largest violation among the others, in units of strength·ω. NaN where there are none, and
-    without a penalty.
+    largest violation among the others, in units of strength·ω. Each is NaN where there are none;
+    "kkt/support" also without a penalty.
 
     Args:
         grads: the gradient of the data term of each tensor.
@@ -106,7 +106,7 @@ def mapping_norm(solver: Solver, grads: Sequence[Tensor]) -> float:
     """‖D·(w − w⁺)/lr‖₂ of one full step w⁺ = prox(w − lr·g/D) in the optimizer's present metric.
 
     0 at a stationary point; the gradient's norm where there is no penalty. NaN where the metric is
-    unknown (as Adam's before the first step) or the penalty has no prox.
+    unknown (as Adam's is before the first step), the learning rate is 0, or there is no prox.
     """
     if not hasattr(solver.penalty, "prox"):
         return float("nan")

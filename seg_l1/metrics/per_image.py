@@ -36,7 +36,7 @@ class ImageScores:
         return self.iou.nanmean(1)
 
     def worst_first(self) -> list[int]:
-        """Returns the images by their mIoU, equal ones in their order; those without one last."""
+        """Returns image indices, lowest mIoU first; ties in order, images without an mIoU last."""
         return torch.argsort(self.miou, stable=True).tolist()
 
 

@@ -1,4 +1,4 @@
-"""Sources of shrinkage: everything that makes weights smaller, and what must not be confused."""
+"""Sources of shrinkage: all that makes weights smaller, and notes on what is easily confused."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def convolutions(widths: Sequence[int], norm: str, dropout: float) -> nn.Sequent
 
 
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
-    """Pads (N, C, H, W) to multiples of H and W, by repeating the last row and column."""
+    """Pads H and W of images to multiples of `multiple`, repeating the last row and column."""
     height, width = images.shape[-2:]
     return pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
 

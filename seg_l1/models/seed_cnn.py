@@ -12,8 +12,8 @@ class SeedCNN(nn.Module):
     """conv3×3 64-128-256, each with ReLU and max-pooling; fully connected 1024; scores per pixel.
 
     Maps (N, in_channels, H, W) to logits (N, num_classes, H, W), for one fixed image size: the
-    last linear layer scores every class on a grid of a quarter of the image's size, which is
-    upsampled bilinearly.
+    last linear layer scores every class on a grid of a quarter of the image's height and width,
+    which is upsampled bilinearly.
 
     Args:
         image_size: (H, W) in pixels.

@@ -44,8 +44,8 @@ def tiles(
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """Yields (rows, columns, logits there), which together cover `images` once.
 
-    `images` may be on another device than the model: wrap the model to move each tile. Arrays of
-    numpy are taken too, by a model that maps these.
+    `images` may be on a device other than the model's: wrap the model to move each tile. NumPy
+    arrays work too, if `model` maps arrays to arrays.
     """
     height, width = images.shape[-2:]
     for top, bottom, rows in spans(height, tile[0] if tile else height, overlap):

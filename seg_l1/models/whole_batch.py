@@ -37,9 +37,9 @@ def convert_whole_batch(model: nn.Module, images: int) -> None:
 def gather_outputs(
     output: Tensor | TrainingOutput, target: Tensor, images: int
 ) -> tuple[Tensor | TrainingOutput, Tensor]:
-    """Returns what the networks of all processes made of a batch of `images`, and its masks.
+    """Returns the outputs of all processes for a batch of `images` images, and its masks.
 
-    Gradients reach the part of this process, as far as they come from its own loss.
+    Gradients flow back only into the part of this process, and only from its own loss.
     """
     if isinstance(output, TrainingOutput):
         main, aux = (distributed.gather_batch(part, images) for part in (output.main, output.aux))

@@ -23,29 +23,29 @@ class Solver:
     """A penalty at an optimizer: from now on `optimizer.step()` applies it.
 
     It uses the optimizer's own step hooks. A step that a GradScaler skips calls no hook, and so
-    skips the penalty too. As by the optimizer itself, a tensor without a gradient (`grad` is None)
-    is left alone in that step, and so is one that is frozen later (`requires_grad_(False)`).
+    skips the penalty too. Like the optimizer itself, it leaves alone tensors that have no gradient
+    in a step (`grad` is None) or are frozen later (`requires_grad_(False)`).
 
     Args:
         penalty: R.
-        tensors: of these the penalized ones, which the optimizer must own.
-        optimizer: it takes the step of the data term. Of accelerate's and Lightning's wrappers the
-            one inside is used.
-        strength: α·λ(t), a finite number ≥ 0. May be changed at any time; counts from the next
-            step on.
+        tensors: what `scope` returned; the optimizer must own the penalized ones.
+        optimizer: takes the step of the data term. The wrappers of accelerate and Lightning are
+            unwrapped.
+        strength: α·λ(t), a finite number ≥ 0. May be changed at any time; takes effect in the next
+            step.
 
     Attributes:
-        tensors: all trainable tensors.
+        tensors: those that were given, penalized or not.
         penalized_tensors: the tensors that the penalty acts on.
-        counts: steps that the optimizer has taken with each of them; very large where it had taken
-            steps before.
-        is_stepping: which of them take part in the present step, or took part in the last.
-        clip_factor: by how much the gradients of the coming step were clipped.
+        counts: steps that the optimizer has taken with each penalized tensor; very large if it had
+            taken steps before the solver was attached.
+        is_stepping: for each, whether it takes part in the present (or took part in the last) step.
+        clip_factor: the factor by which the gradients of the coming step were clipped.
 
     Raises:
         TypeError: if the solver cannot apply this penalty, or does not know the optimizer, or if
             weights are not float32 or float64.
-        ValueError: if the three do not fit together, or if one of the tensors has a penalty there.
+        ValueError: if these do not fit together, or a tensor already has a penalty at `optimizer`.
     """
 
     reads_gradients = False
@@ -136,8 +136,8 @@ class Solver:
             raise ValueError(f"max_norm: got {max_norm}, expected a number of at least 0")
         if any(scoped.flat for scoped in self.tensors):
             raise ValueError(
-                "clip_grad_norm_ sees the shard of one process: norm = model.clip_grad_norm_(m)"
-                " and solver.clip_factor = min(1.0, m / (float(norm) + 1e-6)) take all of them"
+                "clip_grad_norm_ sees only one process's shard: use norm = model.clip_grad_norm_(m)"
+                " and set solver.clip_factor = min(1.0, m / (float(norm) + 1e-6)) instead"
             )
         weights = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(weights, max_norm)
@@ -267,8 +267,8 @@ class Solver:
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         raise TypeError(
-            "a solver belongs to its optimizer and is not copied or pickled, and a copy of the"
-            " optimizer has no penalty: attach a new one there, and load this one's state_dict()"
+            "a solver cannot be copied or pickled, and a copied optimizer has none: attach a new"
+            " one to the copy, and load this one's state_dict() into it"
         )
 
     def _check(self) -> None:

@@ -133,7 +133,7 @@ def blocks(penalty: Penalty, tensors: Sequence[ScopedTensor]) -> list[Block]:
     kinds = {(scoped.tensor.dtype, scoped.tensor.device) for scoped in tensors}
     if len(kinds) > 1:
         raise ValueError(
-            f"{type(penalty).__name__} takes weights of several tensors together, and they are"
+            f"{type(penalty).__name__} needs all weights in one dtype on one device, but they are"
             f" {', '.join(sorted(f'{dtype} on {device}' for dtype, device in kinds))}"
         )
     where: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))

@@ -24,16 +24,16 @@ def check_tensor(
     owned: Collection[int],
     taken: Collection[int],
 ) -> None:
-    """Refuses a penalized tensor.
+    """Checks that `penalty` can act on a tensor.
 
     Args:
-        optimizer: what to call the optimizer.
-        owned: ids of the tensors of the optimizer.
-        taken: ids of those that have a penalty there already.
+        optimizer: what to call the optimizer in messages.
+        owned: ids of the tensors that the optimizer owns.
+        taken: ids of the tensors that already have a penalty at this optimizer.
 
     Raises:
-        TypeError: if its precision is too low.
-        ValueError: if the optimizer lacks it, if it has a penalty, or no groups for this one.
+        TypeError: if the precision of the tensor is too low.
+        ValueError: if the optimizer does not own it, it has a penalty already, or lacks groups.
     """
     check_dtype(scoped)
     if id(scoped.tensor) not in owned:
@@ -64,6 +64,6 @@ def check_dtype(scoped: ScopedTensor) -> None:
 def check_optimizer(optimizer: Optimizer, kind: str, *, repeatable: bool) -> None:
     """Refuses an optimizer; `repeatable` is that of the solver."""
     if any(group.get("maximize") for group in optimizer.param_groups):
-        raise ValueError(f"the {kind} solver minimizes: maximize=True makes no sense with it")
+        raise ValueError(f"the {kind} solver minimizes: set maximize=False and negate the loss")
     if isinstance(optimizer, LBFGS) and not repeatable:
         raise ValueError(REPEATED.format(kind))

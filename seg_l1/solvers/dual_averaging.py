@@ -20,10 +20,10 @@ from seg_l1.solvers.versions import Versions
 
 
 class DualAveraging(Solver):
-    """Keeps z and T of every penalized tensor: twice its memory.
+    """Keeps z and T for every penalized tensor: up to twice its memory in addition.
 
-    A tensor that somebody else writes into between two steps (a checkpoint, a rollback, a clamp) is
-    taken as a new start, with T = 0. Writes through `.data` go unseen, and are lost.
+    If anything else writes into a tensor between two steps (a checkpoint, a rollback, a clamp),
+    its sum starts anew there, with T = 0. Writes through `.data` go unnoticed, and are lost.
     """
 
     def _prepare(self) -> None:
@@ -98,7 +98,7 @@ class DualAveraging(Solver):
         super()._check()
         self._require(hasattr(self.penalty, "prox"), "it has no prox; use factorized")
         convex = getattr(self.penalty, "convex", True)
-        self._require(convex, "a running sum has no meaning for a penalty that is not convex")
+        self._require(convex, "it is not convex, so a running sum means nothing; use proximal")
         inside = not getattr(self.penalty, "across_tensors", False)
         self._require(inside, "its groups go across tensors; use proximal")
         coupled = not getattr(self.penalty, "decoupled", False)

@@ -19,7 +19,7 @@ from seg_l1.solvers.base import Solver, weight_decay
 from seg_l1.solvers.versions import Versions
 
 IMBALANCE = 0.1
-"""Factors start by about this share apart. With |u| = |v| the product can never change its sign."""
+"""Initial imbalance of the factors. With |u| = |v| their product could never change its sign."""
 
 AWAKE = 1e-2
 """What all factors but one of a zero weight start from: with two zeros it would stay zero."""
@@ -68,13 +68,13 @@ class Factorized(Solver):
             scoped.tensor.grad = None  # so that the optimizer leaves the product alone
 
     def _split(self) -> None:
-        """Anew where weights were loaded meanwhile, or sent by DDP, or changed in any other way."""
+        """Factorizes changed tensors anew: after loading, a DDP broadcast, or any other write."""
         for index, scoped in enumerate(self.penalized_tensors):
             w, parts = scoped.tensor, self.factors[index]
             if parts[0].device != w.device or parts[0].dtype != w.dtype:
                 raise ValueError(
-                    f"{scoped.name} has moved since the factorized solver was attached: move the"
-                    " model first"
+                    f"{scoped.name} has another device or dtype than when the factorized solver was"
+                    " attached: move the model first, then attach"
                 )
             if self.versions.changed(index) and not torch.equal(w, _product(parts)):
                 for part, value in zip(parts, factors(w, self.depth), strict=True):
@@ -92,7 +92,7 @@ class Factorized(Solver):
 
     @torch.no_grad()
     def flush(self) -> None:
-        """Cuts in the model, not in the factors: the next step goes on from the product."""
+        """Cuts small weights in the model, not in the factors, from which the next step goes on."""
         for index, scoped in enumerate(self.penalized_tensors):
             w, mean_grad = scoped.tensor, self.mean_grads[index]
             if not w.requires_grad or not self.counts[index]:

@@ -3,8 +3,8 @@
 An optimizer whose steady step is w ← w − lr·g/D minimizes f + strength·R only if the prox that
 follows takes the same metric: its step is lr·strength/D, coordinate by coordinate. D is 1 for
 SGD, 1 − β for heavy-ball momentum, √v̂ + ε for Adam (Duchi, Hazan, Singer, 2011; Yun, Lozano,
-Yang, 2021).
-With another D the run solves a problem with another α (`tests/test_solvers.py` shows it).
+Yang, 2021). With a wrong D the run minimizes the objective of another α
+(`tests/test_optima.py` shows it).
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def check_metric(optimizer: Optimizer) -> None:
         raise TypeError(_unknown(kind))
     if inspect.unwrap(kind.step) is not inspect.unwrap(parent.step):
         raise TypeError(
-            f"{kind.__name__} takes its steps in another way than {parent.__name__}, whose metric"
-            f" need not be its own. {_REGISTER}"
+            f"{kind.__name__} takes its steps differently than {parent.__name__}, so its metric"
+            f" may differ too. {_REGISTER}"
         )
 
 

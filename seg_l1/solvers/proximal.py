@@ -1,8 +1,8 @@
 """The proximal solver: after each optimizer step the prox of the penalty, in the same metric.
 
 w ← prox_{lr·α·λ·ω/D}(w), where D is the metric of the optimizer (`metric.py`). It lands on exact
-zeros, and its fixed points are the optima of the written objective whatever the optimizer
-(Combettes and Wajs, 2005). It uses autograd only once every `CHECK_EVERY` steps.
+zeros, and its fixed points are the stationary points of the written objective (the optima if it is
+convex) under any optimizer (Combettes and Wajs, 2005). Autograd runs every `CHECK_EVERY` steps.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class CachedMetric:
 class Proximal(Solver):
     """Applies the prox after every optimizer step, or less often where a step would be lost.
 
-    In float32 0.1 − 1e-9 is 0.1: a step lr·α below the resolution of the weights would do nothing
-    for ever. Where that threatens, the steps of a block are added up and applied at once.
+    In float32, 0.1 − 1e-9 is 0.1: a step lr·α below the resolution of the weights would never have
+    any effect. Where that is the case, the steps of a block are added up and applied at once.
 
     What is expensive to compute and changes slowly is cached for some steps (`cache_steps`):
     Adam's 1/D, and for groups in that metric the factors by which they shrink; a change of
@@ -115,9 +115,9 @@ class Proximal(Solver):
 
     @torch.no_grad()
     def flush(self) -> None:
-        """Sets to zero what the prox would, where steps are still pending.
+        """Sets the weights to zero that the pending steps would set to zero.
 
-        The other weights keep their pending shrinkage: applied now it would round to nothing.
+        The shrinkage of other weights stays pending: applied now, it would be lost in rounding.
         """
         owned = self._all_groups()
         for number, (block, step) in enumerate(zip(self.blocks, self.pending_steps, strict=True)):
@@ -252,7 +252,7 @@ class Proximal(Solver):
         return not (isinstance(self.penalty, Zero) or getattr(self.penalty, "decoupled", False))
 
     def _update_intervals(self, due: Sequence[int]) -> None:
-        """Finds for some blocks the steps to add up, so that their slowest weight moves at all.
+        """Sets how many steps to add up in the `due` blocks, so that even the slowest weight moves.
 
         A weight moves by step·|∂R| per update, so it takes MIN_ULPS·eps·|w| / (step·|∂R|) updates
         to move by `MIN_ULPS` units in its last place. Where ∂R nearly vanishes, as for MCP beneath

@@ -1,4 +1,4 @@
-"""Which weights somebody other than the solver has written since it last did."""
+"""Detects weights that something other than the solver has written to since its last write."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def unwrapped(optimizer: Any) -> Optimizer:
 
 
 def is_nested(optimizer: Optimizer) -> bool:
-    """Whether the step whose hook asks is one that another step of the same optimizer calls.
+    """Whether the step whose hook is running was called by another step of the same optimizer.
 
     torch calls the hooks in both where a subclass calls `super().step()`, if an optimizer of the
     parent class was ever made. The penalty belongs to the outermost of them.

@@ -26,12 +26,12 @@ def attach(
     solver: type[Solver] = Proximal,
     example: Tensor | None = None,
 ) -> Solver:
-    """After this call, `optimizer.step()` minimizes the loss + alpha·Σ R(w), with exact zeros.
+    """Adds a penalty: from now on `optimizer.step()` minimizes loss + alpha·Σ R(w).
 
-    Returns the solver. Its `strength` is alpha, and may be changed between any two steps. Its
-    `clip_grad_norm_()` takes the place of torch's, which would leave the penalty unclipped and so
-    raise α. Its `state_dict()`, strength included, belongs in the checkpoint; `flush()` before an
-    evaluation restores zeros where float32 makes steps wait; `detach()` removes the penalty.
+    Returns the solver. Its `strength` is alpha, and may be changed between any two steps. Use its
+    `clip_grad_norm_()` instead of torch's, which would leave the penalty unclipped and so raise α.
+    Save its `state_dict()`, which includes the strength, in checkpoints; call `flush()` before an
+    evaluation, to set zeros that float32 rounding has delayed; `detach()` removes the penalty.
 
     The scope is decided now: tensors that are frozen now, or come to the optimizer later, are not
     penalized; those frozen later are left alone. A copy of the optimizer has no penalty. A weight
@@ -46,7 +46,7 @@ def attach(
             minimizes: where the loss is a mean, so is its α.
         rules: which tensors; the first rule that matches decides (`seg_l1.scope`). By default all
             kernels (see `Rule`), with a warning if these are less than 95 % of the weights.
-        solver: how; one of `seg_l1.solvers`.
+        solver: a solver class from a module in `seg_l1.solvers`; applies the penalty.
         example: a batch of images on the device of the model, for `ChannelL1`: the network is
             captured to find what vanishes with a channel. Others ignore it.
 

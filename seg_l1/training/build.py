@@ -80,9 +80,9 @@ def build(
     """Builds network, objective, optimizer, solver and loop for `data`.
 
     Args:
-        pretrained: False where a checkpoint follows: then neither trained weights nor `start` are
-            loaded.
-        shapes: the state of a compact network, whose layers are those of this one.
+        pretrained: False if a checkpoint will be loaded: then neither trained weights nor `start`
+            are loaded here.
+        shapes: the state of a compact network, from which the layers get their shapes.
 
     Raises:
         UserError: if the configuration makes no sense.

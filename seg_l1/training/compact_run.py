@@ -130,8 +130,8 @@ def compact_run(
     """Compacts the best network of a finished run, and writes `<run>/compact`.
 
     Args:
-        multiple: see `compact`; None = the fastest of `MULTIPLES`, or the smallest of several that
-            are.
+        multiple: see `compact`; None = the fastest of `MULTIPLES`; of several that are equally
+            fast, the one with the fewest parameters.
         root, device: in place of `dataset.root` and `device` of the run.
         say: called with what is being done.
 

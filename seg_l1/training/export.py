@@ -260,9 +260,9 @@ def _check_agreement(found: Agreement) -> None:
     wrong = found.changed > onnx_file.CHANGED * found.pixels
     if wrong or found.difference > onnx_file.TOLERANCE * found.scale:
         raise RunError(
-            f"onnxruntime and torch differ: by {found.difference:.1e} of {found.scale:.1e} at most,"
-            f" and in {found.changed} of {found.pixels:,} pixels. Nothing is written; try other"
-            " versions of onnx, onnxscript and onnxruntime (constraints.txt)"
+            f"onnxruntime and torch differ: by up to {found.difference:.1e} in scores of up to"
+            f" {found.scale:.1e}, and in {found.changed} of {found.pixels:,} pixels. Nothing was"
+            " written; try other versions of onnx, onnxscript and onnxruntime (constraints.txt)"
         )
 
 

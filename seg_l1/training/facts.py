@@ -16,7 +16,7 @@ from seg_l1.training.build import Experiment
 from seg_l1.training.network import fitting_the_images
 
 FEW_STEPS = 1000
-"""In fewer steps than that, networks on photographs often find the background alone."""
+"""With fewer optimizer steps, networks trained on photographs often learn only the background."""
 
 
 def first_summary(experiment: Experiment) -> RunSummary:
@@ -61,6 +61,6 @@ def few_steps(config: Config, steps: int) -> list[str]:
         return []
     root = quote(assignment("dataset.root", spec["root"]))
     return [
-        f"{steps:,} optimizer steps in all are few to learn from; experiment=own {root} chooses"
-        " crops, steps and loss that fit the images (or give more trainer.epochs)"
+        f"{steps:,} optimizer steps in total are often too few; experiment=own {root} chooses"
+        " crops, steps and loss that fit the images (or give a larger trainer.epochs)"
     ]

@@ -46,10 +46,10 @@ class Evaluated:
     def write(self) -> None:
         """Writes the files; those of the same evaluation are replaced.
 
-        images.csv has a row per image, that with the lowest mIoU first: its name, labeled pixels,
-        mIoU and pixel accuracy as `ImageScores` defines them, and the IoU of each class, empty for
-        one that does not occur. worst.png shows the first images. scores.json says what was scored,
-        and the scores of the whole split.
+        images.csv has a row per image, lowest mIoU first: its name, labeled pixels, mIoU and pixel
+        accuracy as `ImageScores` defines them, and the IoU of each class, empty if it does not
+        occur. worst.png shows the first images. scores.json holds what was scored, and the scores
+        of the whole split.
 
         Raises:
             UserError, RunError: if they cannot be written.

@@ -38,7 +38,7 @@ class Loop:
         model, objective: the network, and F, of which `solver` decides what is differentiated.
         optimizer: takes the steps.
         solver: applies the penalty in the hooks of the optimizer.
-        tensors: all tensors of the network, penalized or not.
+        tensors: all trainable tensors of the network, penalized or not.
         noise: calls the network in training, with weights dropped at random if so configured.
         train, val: batches of the two splits.
         fixed: the training batches on which the certificate of optimality is computed.
@@ -107,7 +107,7 @@ class Loop:
         """Trains on from the present state and yields the row of each finished epoch.
 
         Args:
-            on_step: called every `log_every` steps with the loop and its data loss.
+            on_step: called every `log_every` steps, and at an epoch's end, with loop and data loss.
             should_stop: asked after every step.
 
         Raises:
@@ -146,10 +146,10 @@ class Loop:
                 raise Stopped
 
     def _train_step(self, batches: list[tuple[Tensor, Tensor]]) -> Tensor:
-        """One optimizer step on several micro-batches; returns their data loss.
+        """Takes one optimizer step on several micro-batches; returns their data loss.
 
-        It is the mean over the labeled pixels of all of them, as if they were one batch, and of all
-        processes, each of which has its part of every batch.
+        Micro-batches are weighted by their labeled pixels, in all processes together. For a loss
+        that is `PerPixel` this is the loss of one large batch.
         """
         self.solver.strength = self.strength
         for group, base in zip(self.optimizer.param_groups, self.base_rates, strict=True):

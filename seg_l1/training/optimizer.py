@@ -12,7 +12,7 @@ from seg_l1.runs.files import Config
 from seg_l1.solvers.metric import prox_step
 from seg_l1.training.instantiate import instantiate, load_function
 
-_OTHER = "choose another, as optimizer=adam"
+_OTHER = "choose another, such as optimizer=adam"
 _METRIC = ("optimizer", "group", "tensor", "scaled_lr", "count")
 
 

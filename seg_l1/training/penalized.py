@@ -29,8 +29,8 @@ def penalized_tensors(
     """Returns all trainable tensors, with what `regularizer.scope` and `regularizer.cost` say.
 
     Args:
-        example: a batch (1, C, H, W); None where there are no images to train on. Then nothing is
-            penalized whose costs or channels it would tell.
+        example: a batch (1, C, H, W); None if there are no images to train on. Then nothing is
+            penalized if costs or channels would have to be found from a batch.
         rules: those of `regularizer.scope`.
 
     Raises:

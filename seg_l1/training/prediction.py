@@ -61,11 +61,11 @@ class Predictor:
 
     @torch.no_grad()
     def __call__(self, picture: Picture | Raster) -> tuple[np.ndarray, float]:
-        """Returns the class ids (H, W) uint8 of a picture, and the mean confidence.
+        """Returns the class ids (H, W) uint8 of a picture, and the mean probability of these.
 
-        Where the network was trained on another size, the picture is resized to it and the logits
-        back to the picture's. Otherwise it is processed tile by tile, and its logits may be larger
-        than memory.
+        If the network has an `image_size`, the picture is resized (or padded) to it, and the logits
+        back to the size of the picture. Otherwise it is processed tile by tile, so that its logits
+        need not fit into memory.
         """
         self.model.eval()
         if self.image_size is not None:

@@ -75,8 +75,8 @@ class Recorder:
         """
         if self.loop.best_epoch and not self._best_is_saved() and not self._best_is_last:
             raise UserError(
-                f"{self.record.best}: does not hold the best epoch, {self.loop.best_epoch}. Take a"
-                " copy of it, or train again."
+                f"{self.record.best}: does not hold the best epoch, {self.loop.best_epoch}. Restore"
+                " it from a backup, or train again."
             )
 
     def start(self, resume: bool) -> None:

@@ -34,7 +34,7 @@ class Restored:
 
 
 def compact_shapes(record: RunDirectory) -> dict[str, Tensor] | None:
-    """Returns the state of a compact network in `last.pt`, in all processes; None of another one.
+    """Returns the state of a compact network from `last.pt`, in all processes; None if it is dense.
 
     Raises:
         UserError: if the checkpoint is damaged.

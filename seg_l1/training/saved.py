@@ -63,7 +63,7 @@ def load_run(
     root: str | None = None,
     device: str | None = None,
 ) -> SavedRun:
-    """Loads a run with its data; the arguments and errors are those of `evaluate_run`."""
+    """Returns a run with its best weights and data; for arguments and errors see `evaluate_run`."""
     record = RunDirectory.existing(directory, key="run")
     best = record.read_best()
     with blame_file(record.best):
@@ -77,7 +77,7 @@ def load_run(
         if data.bits != best.get("bits", 8):
             raise UserError(
                 f"dataset.root: its images have {data.bits} bits per band, those of the run"
-                f" {best.get('bits', 8)}; the network takes no others"
+                f" {best.get('bits', 8)}; convert them, since the network takes no others"
             )
         split = _chosen_split(data, split)
         # nothing is trained, but every split has its place in a run
@@ -189,5 +189,5 @@ def _chosen_split(data: SegmentationData, split: str | None) -> str:
     if split not in data.splits:
         raise UserError(f"split: there is no '{split}', only {', '.join(data.splits)}")
     if split == "train":
-        raise UserError("split: val and test can be scored; the training split is augmented")
+        raise UserError("split: only val and test can be scored; the training split is augmented")
     return split

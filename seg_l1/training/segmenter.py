@@ -45,10 +45,10 @@ class Segmenter:
         Args:
             images: one image, or a list of images, or a batch. An image is the path of a file, a
                 PIL image, an array (H, W) or (H, W, C), or a tensor (H, W) or (C, H, W). Networks
-                for gray images or RGB take 1 or 3 channels, or, of arrays, 4, of which the last is
-                dropped; others as many as they were trained on. Values are 0 to 255 of type uint8,
-                or floats from 0 to 1; for networks trained on 16 bits whole numbers from 0 to
-                65535. A batch is an array (N, H, W, C) or a tensor (N, C, H, W).
+                for gray or RGB images take 1 or 3 channels; arrays may have a fourth, which is
+                dropped. Other networks take as many as they were trained on. Values are uint8, or
+                floats from 0 to 1; for networks trained on 16 bits, integers from 0 to 65535. A
+                batch is an array (N, H, W, C) or a tensor (N, C, H, W).
             scores: return the probability of each class in place of the class.
 
         Returns:
@@ -78,8 +78,8 @@ def load(
 
     Args:
         path: the run directory, that of its compact network (`<run>/compact`), or the file.
-        device: such as "cpu" or "cuda"; None = that of the run. An ONNX file is computed on the
-            CPU, and without torch.
+        device: such as "cpu" or "cuda"; None = that of the run. Ignored for an ONNX file, which
+            runs on the CPU, without torch.
         tile: (H, W), in which large images are read; None = as in the run.
 
     Raises:

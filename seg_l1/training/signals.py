@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 WARNINGS: tuple[int, ...] = (signal.SIGUSR1, signal.SIGUSR2)
-"""Signals of a cluster that the time of a job is nearly over; launchers answer them, too."""
+"""Signals by which a cluster warns that a job's time is nearly over; launchers handle them too."""
 
 NUMBERS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
 """Signals that stop a run."""
@@ -17,8 +17,8 @@ NUMBERS: tuple[int, ...] = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
 def stop_signals() -> Iterator[Callable[[], bool]]:
     """Context manager: yields a function that returns whether one of `NUMBERS` has arrived.
 
-    A second SIGINT raises KeyboardInterrupt, as Python does by default. One of `WARNINGS` is passed
-    on, in the end, to the launcher that expects it, which may have the job queued again.
+    After the first signal, SIGINT raises KeyboardInterrupt, as Python does by default. `WARNINGS`
+    that arrived are passed on, at the end, to the launcher, which may have the job requeued.
     """
     received: list[int] = []
 

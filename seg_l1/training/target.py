@@ -41,8 +41,8 @@ class Target:
     lowered. After the last of these epochs, or as soon as the size is within the budget, channels
     are removed until the budget is met (`fit` of the model of the size), the penalty ends, and only
     the channels that are left are trained. If the last epoch went below the budget by more than
-    2 %, they are those of the epoch before. With "nonzeros" the size is the number of penalized
-    weights that are not zero, and single weights take the place of channels.
+    2 %, the weights from before that epoch are restored first. With "nonzeros" the size is the
+    number of penalized weights that are not zero, and single weights take the place of channels.
 
     Args:
         loop: before its first step.
@@ -56,8 +56,8 @@ class Target:
     Attributes:
         key: what was asked for, as it is typed.
         budget: in units of the measure.
-        multiplier: of α, at present; 0 = no penalty.
-        size: when the present epoch began.
+        multiplier: the present factor of α; 0 = no penalty.
+        size: of the compact network, in units of the measure, when it was last measured.
         met: whether the channels, or the weights that are not zero, are fixed.
 
     Raises:
@@ -120,8 +120,8 @@ class Target:
         dense, least = self.costs.dense, self.costs.least()
         if self.budget < least:
             raise UserError(
-                f"{self.key}: the smallest network has {least / dense:.2g} of the {measure}; give a"
-                " larger one"
+                f"{self.key}: the smallest network has {least:.6g} {measure} ({least / dense:.2g}"
+                " of the dense network); give a larger one"
             )
         if self.size <= self.budget:
             raise UserError(
@@ -136,7 +136,7 @@ class Target:
 
     @property
     def fits(self) -> bool:
-        """Whether the compact network is within the budget, as far as the channels are fixed."""
+        """Whether the network is within the budget; always True until the channels are fixed."""
         return not self.met or self.size <= self.budget
 
     def after_epoch(self) -> dict[str, float]:
