@@ -90,7 +90,7 @@ class CostModel:
             stay in the compact network.
 
         Raises:
-            ValueError: if the budget is below `least()`.
+            ValueError: if no network within the budget is found, as below `least()`.
         """
         low, high = 0.0, 1e-4
         while self._cost(found := self._after_step(high, penalty, tensors)) > budget:

@@ -43,9 +43,7 @@ class Permute(Move):
     def landing(self, x: Value) -> int | None:
         count = len(x.shape)
         order = list(range(count))
-        if self.operator in ("permute", "movedim"):
-            if self.operator == "movedim":
-                return None
+        if self.operator == "permute":
             order = [dim % count for dim in self.arguments["dims"]]
         elif self.operator == "transpose":
             first, second = (self.arguments[name] % count for name in ("dim0", "dim1"))

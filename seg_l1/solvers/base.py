@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 from seg_l1.errors import finite_number
 from seg_l1.penalties import Penalty
 from seg_l1.scope import ScopedTensor, left_out, penalized_share
-from seg_l1.solvers.checks import REPEATED, check_dtype, check_optimizer, check_tensor
+from seg_l1.solvers.checks import REPEATED, check_dtype, check_optimizer, check_tensor, name_of
 from seg_l1.solvers.wrappers import is_nested, unwrapped
 
 
@@ -190,7 +190,7 @@ class Solver:
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         if is_nested(optimizer):
             return None
-        kind = type(self).__name__.lower()
+        kind = name_of(self)
         if self.reads_gradients and getattr(optimizer, "grad_scale", None) is not None:
             raise ValueError(f"{kind} needs true gradients: call scaler.unscale_(optimizer) first")
         self._begun = False
@@ -208,7 +208,7 @@ class Solver:
 
         def closure_then_begin() -> Any:
             if self._begun and not self.repeatable:
-                raise ValueError(REPEATED.format(type(self).__name__.lower()))
+                raise ValueError(REPEATED.format(name_of(self)))
             loss = closure()
             self._begin()
             return loss
@@ -280,12 +280,12 @@ class Solver:
         taken = {id(scoped.tensor) for solver in others for scoped in solver.penalized_tensors}
         for scoped in self.penalized_tensors:
             check_tensor(scoped, self.penalty, optimizer=called, owned=owned, taken=taken)
-        kind = type(self).__name__.lower()
+        kind = name_of(self)
         check_optimizer(self.optimizer, kind, repeatable=self.repeatable)
 
     def _require(self, condition: bool, why: str) -> None:
         if not condition:
-            kind, penalty = type(self).__name__.lower(), type(self.penalty).__name__
+            kind, penalty = name_of(self), type(self.penalty).__name__
             raise TypeError(f"the {kind} solver cannot carry out {penalty}: {why}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 import torch
@@ -14,6 +15,11 @@ REPEATED = (
     "the {} solver does not work with an optimizer that calls its closure several times in a step,"
     " as LBFGS does: use SGD or Adam"
 )
+
+
+def name_of(solver: object) -> str:
+    """Returns what messages call a solver: its class as an option, such as "dual_averaging"."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", type(solver).__name__).lower()
 
 
 def check_tensor(

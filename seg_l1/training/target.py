@@ -19,6 +19,7 @@ from seg_l1.deployment.latency_model import LatencyModel
 from seg_l1.deployment.onnx_file import ExportError
 from seg_l1.errors import RunError, UserError, first_line
 from seg_l1.runs.files import Config
+from seg_l1.solvers.checks import name_of
 from seg_l1.solvers.dual_averaging import DualAveraging
 from seg_l1.solvers.frozen import Frozen
 from seg_l1.solvers.proximal import Proximal
@@ -112,7 +113,7 @@ class Target:
             )
         if not isinstance(solver, Proximal | DualAveraging):
             raise UserError(
-                f"{self.key}: cannot steer the solver {type(solver).__name__.lower()}; use"
+                f"{self.key}: cannot steer the solver {name_of(solver)}; use"
                 " regularizer.solver=proximal"
             )
 
