@@ -284,7 +284,8 @@ SENSELESS = {
     "a decoupled decay on a running sum": (
         DualAveraging, penalties.L2("decoupled"), nn.Conv2d(2, 2, 1), SGD, {}, "decoupled"),
     "a running sum that is not convex": (
-        DualAveraging, penalties.MCP(), nn.Conv2d(2, 2, 1), SGD, {}, "the dual_averaging solver cannot .*not convex"),
+        DualAveraging, penalties.MCP(), nn.Conv2d(2, 2, 1), SGD, {},
+        "the dual_averaging solver .*not convex"),
     "a running sum that decays": (
         DualAveraging, penalties.L1(), nn.Conv2d(2, 2, 1), SGD, {"weight_decay": 0.1},
         "elastic_net"),
