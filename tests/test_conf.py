@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 
 from seg_l1.cli.train import help_text
@@ -36,7 +38,12 @@ def compose_option(option, street):
 
 def _has_key(option, override):
     key = override.split("=")[0]
-    return not key.startswith("model.") or key in dict(flatten(compose_plain([option])))
+    return not key.startswith("model.") or key in _keys(option)
+
+
+@cache
+def _keys(option):
+    return {key for key, _ in flatten(compose_plain([option]))}
 
 
 @pytest.mark.slow
