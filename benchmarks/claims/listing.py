@@ -111,6 +111,7 @@ def picture(results: Results, study: Study) -> Figure | None:
                           label=way if place == 0 else None)  # fmt: skip
         axes.set_xticks([0, 1], ["correct labels", "a tenth wrong"])
         axes.set_xlim(-0.5, 1.5)
+        axes.set_ylim(0, 1)
         axes.set_title(f"{net} network: test mIoU")
     figure.axes[0].legend(fontsize=7.5)
     return figure
