@@ -1,6 +1,6 @@
 """Twenty networks with dead channels, compacted by seg_l1 and by Torch-Pruning.
 
-    python -m benchmarks.compaction_networks [--constants] [--limit 120] [--only UNet SegNet]
+    python -m benchmarks.compaction_networks [--constants] [--limit 120] [--only unet segnet]
 
 Torch-Pruning needs `pip install "seg-l1[peers]"`. Every network has random weights in float64;
 layers of equal width have the same dead channels, 40 % of them, so that whole residual streams lose

@@ -2,9 +2,9 @@
 
     python benchmarks/leaks.py [epochs=200] [jobs=100] [images=10000]
 
-A run of tiny digits scenes, looked at every tenth of its epochs; one sweep of so many jobs in this
-process, looked at every tenth; and `python train.py` on a folder of so many pairs of 64x64: seconds
-from its start to the line about its first optimizer step, and its memory then.
+A run on tiny digit scenes, inspected after each tenth of its epochs; a sweep of `jobs` jobs in this
+process, inspected after each tenth; and `python train.py` on a folder of `images` pairs of 64x64:
+seconds from its start to the line about its first optimizer step, and its peak memory by then.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ def typed(jobs: int) -> list[str]:
 
 
 def timed(*command: str) -> tuple[float, float]:
-    """Runs a command; returns its seconds and its peak memory in MiB so far."""
+    """Runs a command; returns its seconds, and the peak memory in MiB of all commands so far."""
     started = time.perf_counter()
     subprocess.run([sys.executable, *command], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

@@ -4,8 +4,8 @@
 
 Runs the same strengths with three seeds each (`path.repeats`): every one cold; as a path from the
 largest strength down; as a path up. And the smallest strength alone, cold, with as many epochs as
-a whole path has: what those epochs bring without the way. Folders in outputs/benchmarks/
-(`folder=<another>`), so that a run that was stopped goes on. Prints for each strength the
+a whole path has: what those epochs bring without a path. Results go to outputs/benchmarks/
+(`folder=<another>`), so that a stopped benchmark can be resumed. Prints for each strength the
 validation mIoU of the last epoch (mean ± sd over seeds), the difference to the cold runs of the
 same seeds (mean, and the worst seed), the zeros and the training loss, and what a path cost in
 epochs and seconds, as multiples of a single run.

@@ -1,4 +1,4 @@
-"""What the penalty costs of a training step: the prox timed directly, between whole steps.
+"""What share of a training step the penalty costs: the prox timed directly, between whole steps.
 
     python benchmarks/penalty_cost.py
     python benchmarks/penalty_cost.py --networks unet --peers
@@ -10,7 +10,7 @@ autograd (forward and backward of the penalty alone), and with --peers what othe
 its place: torch-pruning's `regularize` and torchao's proximal prototype.
 
 All contenders alternate in one process. The prox keeps Adam's thresholds for 8 steps, so that its
-steps differ in cost: quoted is the median over blocks of 8 steps of their mean.
+steps differ in cost: the result is the median, over blocks of 8 steps, of the mean of a block.
 """
 
 from __future__ import annotations

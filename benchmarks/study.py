@@ -6,7 +6,7 @@
 Trains what is missing for the claims (`claim=a,b`, `claim=all`), reuses what is there, and writes
 for each its scores, its comparisons and its picture to docs/study. What was measured of each run
 lies there too, in `measured`: where it does, the run is not trained again. Another `output` starts
-from nothing. Several processes can work in one folder at a time: each takes what no other is at.
+from nothing. Several processes can share one folder: each takes what no other is working on.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main(words: Sequence[str]) -> int:
         output = Path(given.get("output", ROOT / "docs/study"))
         folder = Path(given.get("folder", ROOT / "outputs/study"))
         study = Study(folder, output / "measured", given.get("camvid"))
-        seeds = {int(seed) for seed in given["seeds"].split(",")} if "seeds" in given else None
+        seeds = seeds_of(given["seeds"]) if "seeds" in given else None
         if given.get("train", "true") == "true":
             train(study, claims, seeds)
         for claim in claims:
@@ -66,6 +66,18 @@ def main(words: Sequence[str]) -> int:
         print(f"study: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def seeds_of(text: str) -> set[int]:
+    """Reads seeds such as "0,1".
+
+    Raises:
+        UserError: if they are not whole numbers.
+    """
+    try:
+        return {int(seed) for seed in text.split(",")}
+    except ValueError:
+        raise UserError(f"seeds={text}: expected whole numbers, such as seeds=0,1") from None
 
 
 def read(words: Sequence[str]) -> dict[str, str]:

@@ -4,8 +4,8 @@
 
 Single runs pay Python's imports and the data each; a sweep pays them once, but plans, composes
 every job several times and keeps its table. Both are timed as whole processes, in alternation; the
-target is a sweep that takes at most 1.05 times as long. "inside" is the share of the sweep's time
-that belongs to no job.
+target is a sweep that takes at most 1.05 times as long. "outside" is the share of the sweep's
+time that belongs to no job.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
             ratios.append(sweep / single)
             print(
                 f"round {index}: sweep {sweep:.1f} s, {chosen.jobs} runs {single:.1f} s,"
-                f" ratio {ratios[-1]:.2f}; inside {100 * (1 - inside / sweep):.0f} %",
+                f" ratio {ratios[-1]:.2f}; outside {100 * (1 - inside / sweep):.0f} %",
                 flush=True,
             )
     print(f"median ratio {statistics.median(ratios):.2f} (target at most 1.05)")

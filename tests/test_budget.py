@@ -456,6 +456,8 @@ def test_the_command_line_is_checked():
         read(["contenders=nobody"])
     with pytest.raises(UserError, match="shares=2"):
         read(["shares=2"])
+    with pytest.raises(UserError, match=r"seeds=0\.5: expected whole numbers"):
+        read(["seeds=0.5"])
     with pytest.raises(UserError, match="names no regularizer"):
         read(["penalty=trainer.epochs=3"])
     options = read(["experiment=camvid", "dataset.root=x", "trainer.epochs=9", "zeros=0.95"])

@@ -336,6 +336,22 @@ def test_a_threshold_cuts_where_it_says(values, threshold, write):
         assert np.array_equal(got, ~bright if values == [255, 0] else bright)
 
 
+def test_colors_beside_a_threshold_are_not_labeled_if_others_are_not(write):
+    def with_red(ids):
+        picture = np.stack([255 * ids] * 3, -1)
+        picture[:5, :5] = (200, 0, 0)
+        return picture
+
+    root = write(with_red, classes="ab", number=2)
+    masks, _ = masks_of(root, mask_threshold=128, unlabeled_values="others")
+    for index, got in masks.items():
+        expected = ids_of(index, 2).copy()
+        expected[:5, :5] = 255
+        assert np.array_equal(got, expected)
+    with pytest.raises(UserError, match=r"holds the value \[200,0,0\]"):
+        masks_of(root, mask_threshold=128)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

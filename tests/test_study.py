@@ -203,7 +203,10 @@ def test_the_entropy_of_noise_is_above_that_of_a_plain_area(tmp_path):
 
 
 def test_wrong_words_are_refused(capsys):
-    for word, said in (("claim=z", "a,b,c"), ("clam=a", "claim="), ("claim", "claim=")):
+    for word, said in (
+        *(("claim=z", "a,b,c"), ("clam=a", "claim="), ("claim", "claim=")),
+        ("seeds=x", "expected whole numbers"),
+    ):
         assert study.main([word]) == 2
         assert said in capsys.readouterr().err
 

@@ -4,7 +4,7 @@
         contenders=narrow,flat,random,random_late,magnitude,magnitude_late,torch_pruning
         folder=outputs/budget trainer.threads=1
     python -m benchmarks.budget experiment=camvid dataset.root=<CamVid> [trainer.epochs=40]
-    python -m benchmarks.budget shares= contenders= zeros=0.95 alphas=1e-5,1e-4 [refit=5]
+    python -m benchmarks.budget shares= contenders= zeros=0.95 [penalty=...] [refit=5]
 
 Each contender is a file beside this one that says what it does and what it cannot do. Its network
 has at most the multiply-adds that are asked for, and at least 98 % of them, counted exactly after
@@ -13,14 +13,14 @@ here are overrides of `train.py`, for all of them.
 
 penalty=    a regularizer as a contender of its own, as often as wanted:
             penalty="regularizer=group_l1 regularizer.alpha=3e-5"
-refit=      epochs of a last phase of all penalties, on the weights that are not zero
+refit=      epochs of a last phase of each penalty=, without it, on the nonzero weights
 zeros=      share of zeros among single weights, reached by gradual pruning, by l1, by mcp, and by
             dual averaging (target=nonzeros)
 against=    the contender whose differences from the others are tested (ours)
 latency=    false leaves out the times in onnxruntime
 
-The same command goes on where it was stopped; with more seeds, shares or contenders it trains what
-is missing. What is removed of <folder>/measured is measured again, without a training. The results
+The same command resumes where it was stopped; with more seeds, shares or contenders it trains what
+is missing. What is deleted from <folder>/measured is measured again, without training. The results
 are in <folder>/runs, for `seg-l1 report`; budget.md and budget.csv show all that the folder holds.
 """
 

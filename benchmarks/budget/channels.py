@@ -31,8 +31,8 @@ class Channels:
 
     Attributes:
         dense_cost: multiply-adds of the whole network.
-        layers: name -> module, of those of whose filters all but one can go. The filters of a layer
-            whose output is that of the network cannot.
+        layers: name -> module, of the layers that can lose all filters but one. A layer whose
+            output is that of the network cannot.
     """
 
     def __init__(self, model: nn.Module, example: Tensor) -> None:
@@ -70,12 +70,12 @@ class Channels:
     def meet(self, ranking: Sequence[Filter], target: int) -> CompactModel:
         """Removes the first filters of `ranking` until the multiply-adds are at most `target`.
 
-        Bisection finds how many. Where the last of them takes the network more than 2 % below the
-        target, it stays, and the ranking is followed further: what does not fit stays, too. Each
-        layer keeps its last filter.
+        Bisection finds how many. Where removing the last of these leads more than 2 % below the
+        target, that filter stays, and the next ones are tried: any that overshoots stays, too.
+        Each layer keeps its last filter.
 
         Raises:
-            UserError: if no filter fits.
+            UserError: if no choice comes within 2 % below the target.
         """
         ranking = self._all_but_one(ranking)
         low, high = 0, len(ranking)

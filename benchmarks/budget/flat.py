@@ -1,4 +1,4 @@
-"""flat: a U-Net with as many channels at all levels, trained from scratch for the whole budget.
+"""flat: a U-Net with the same width at all levels, trained from scratch for the whole budget.
 
 The Lean U-Net paper finds that it does as well as pruning. Its width is the largest that the target
 allows; what is left of the target goes into one channel more in some of the layers.

@@ -42,7 +42,7 @@ class Result:
         parameters: of its compact network.
         zeros: share of the penalized weights of the dense network that are 0 or gone.
         nonzero: share of the compact network's multiply-adds that belong to weights other than 0.
-        val_miou, test_miou: of its best epoch; of the validation split twice if there is no test.
+        val_miou, test_miou: of its best epoch; without a test split, both are of validation.
         latency_ms, dense_ms: of one image in onnxruntime with one thread, or None.
         run: its folder.
     """
@@ -196,10 +196,10 @@ def _has_weight(module: nn.Module) -> bool:
 
 
 def latencies(dense: bytes, model: nn.Module, example: Tensor) -> tuple[float, float]:
-    """Milliseconds of one image with one thread in onnxruntime: of the dense network, of `model`.
+    """Milliseconds for one image with one thread in onnxruntime: (dense network, `model`).
 
-    Both take turns. Times are those of the processor: on a busy machine a long call is interrupted
-    more often than a short one, so that the clock on the wall would flatter the small network.
+    Both take turns. Times are CPU times: on a busy machine a long call is interrupted more often
+    than a short one, so that wall-clock time would flatter the small network.
     """
     sources = {"dense": dense, "small": onnx_file.to_onnx(model, example)}
     calls: dict[str, Callable[[], object]] = {

@@ -4,8 +4,8 @@ All layers are narrowed by one factor, and single channels make up for the round
 new weights: the comparison shows whether a large network is needed to find a small one (Liu et al.,
 2019, "Rethinking the value of network pruning").
 
-It cannot distribute the channels. New weights are those of torch's default initialization, so that
-networks with trained encoders lose these.
+It cannot choose which layers get the channels. New weights are those of torch's default
+initialization, so that networks with pretrained encoders lose the encoder's weights.
 """
 
 from __future__ import annotations

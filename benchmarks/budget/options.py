@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -119,12 +120,12 @@ def read(arguments: Sequence[str]) -> Options:
     contenders = [n for n in typed.get("contenders", DEFAULT).split(",") if n]
     if unknown := [name for name in contenders if name not in CONTENDERS]:
         raise UserError(f"contenders={unknown[0]}: expected some of {', '.join(CONTENDERS)}")
-    refit = int(typed.get("refit", 0))
+    refit = max(_whole("refit", typed.get("refit", "0")), default=0)
     zeros = _numbers("zeros", typed.get("zeros", ""))
     return Options(
         words=words,
         folder=Path(typed.get("folder", "outputs/budget")),
-        seeds=[int(number) for number in _numbers("seeds", typed.get("seeds", "0,1,2"), 1e9)],
+        seeds=_whole("seeds", typed.get("seeds", "0,1,2")),
         shares=_numbers("shares", typed.get("shares", "0.5,0.25,0.125")),
         contenders=contenders,
         zeros=zeros,
@@ -141,14 +142,20 @@ KEYS = (
 )  # fmt: skip
 
 
-def _numbers(key: str, text: str, most: float = 1.0) -> list[float]:
+def _numbers(key: str, text: str) -> list[float]:
     try:
         values = [float(number) for number in text.split(",") if number]
     except ValueError:
         raise UserError(f"{key}={text}: expected numbers, as {key}=0.5,0.25") from None
-    if not all(0 <= value < most for value in values):
-        raise UserError(f"{key}={text}: expected numbers from 0 to below {most:g}")
+    if not all(0 <= value < 1 for value in values):
+        raise UserError(f"{key}={text}: expected numbers from 0 to below 1")
     return values
+
+
+def _whole(key: str, text: str) -> list[int]:
+    if not re.fullmatch(r"\d*(,\d+)*", text):
+        raise UserError(f"{key}={text}: expected whole numbers, such as {key}=0,1")
+    return [int(number) for number in text.split(",") if number]
 
 
 def _penalty(text: str, refit: int) -> tuple[str, list[str], int]:

@@ -3,7 +3,7 @@
 The words are those of `train.py`, such as `regularizer=l1 regularizer.alpha=3e-5`. With `refit=`
 the last epochs train the weights that are not zero, without a penalty (relaxed lasso).
 
-It cannot meet a target: what it costs comes out of the strength.
+It cannot meet a target: what the network costs follows from the strength.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class Comparison:
         seeds: how many were compared.
         difference, low, high: the mean and its 95 % interval.
         p: by itself.
-        adjusted: by Holm's method among the comparisons of its table.
+        adjusted: by Holm's method, among the comparisons of its claim on its data set.
     """
 
     data: str
@@ -90,7 +90,7 @@ class Comparison:
 
     @property
     def direction(self) -> int:
-        """Sign of the difference where it is significant, in the claimed direction as 1; else 0."""
+        """1 = significant in the claimed direction, -1 = significant against it, 0 = neither."""
         if not self.adjusted < LEVEL:
             return 0
         return 1 if self.difference * self.claimed > 0 else -1

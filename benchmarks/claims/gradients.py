@@ -43,7 +43,7 @@ def trials(study: Study) -> list[Trial]:
 
 
 def recorder(study: Study, one: Trial) -> Callable[[Loop], None]:
-    """Returns what makes a training write the gradient of each penalized tensor after each epoch.
+    """Returns a function that makes a loop write each penalized tensor's gradient norm per epoch.
 
     It is the gradient of the data term alone, on the fixed sample of training images.
     """

@@ -59,7 +59,7 @@ class Measured:
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
-        """What was measured beside numbers.
+        """What was measured besides numbers.
 
         Counts per test image: `REGIONS` (N, 3, K), the pixels of each class that were found, that
         were predicted and that are there; and (N, …, K) of each of `BOUNDARIES`, where they were
@@ -211,7 +211,7 @@ def weight_arrays(tensors: list[ScopedTensor]) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def near_zeros(tensors: list[ScopedTensor]) -> float:
-    """Share of the penalized weights below `NEAR` of the largest of their tensor; 0 is one."""
+    """Share of the penalized weights up to `NEAR` of the largest in their tensor, 0 included."""
     near = total = 0
     for entry in tensors:
         if entry.penalized:

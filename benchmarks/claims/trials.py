@@ -151,7 +151,7 @@ class Study:
 
     @contextmanager
     def alone(self, name: str) -> Iterator[bool]:
-        """Whether no other process works on `name`; until the end of the block none will."""
+        """Context manager: yields whether `name` is free; if so, it is locked for this process."""
         path = self.folder / "locks" / f"{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w") as file:

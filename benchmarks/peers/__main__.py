@@ -3,8 +3,8 @@
     python -m benchmarks.peers [--epochs 8] [--train 256] [--val 128] [--threads 1]
 
 Needs Linux and `pip install -e ".[peers]"`. Every contender trains to the end, with and without L1.
-All take their epochs in turn, in one process: each runs in a thread of its own, of which one at a
-time may go on. The first epoch warms up. The table gives medians of the others: images per second
+All take their epochs in turn, in one process: each has a thread of its own, and one thread at a
+time may run. The first epoch warms up. The table gives medians of the others: images per second
 of the training part, and the CPU time of the training part and of the whole epoch (with validation,
 logging and checkpoints), as ratios to seg_l1 in the same round; above 1 = seg_l1 is faster. CPU
 time is used because other work on the machine hardly changes it. Seconds to the first step and peak
@@ -189,7 +189,7 @@ def train_one(name: str, l1: bool, task: Task) -> None:
 def peak_memory() -> int:
     """Returns the peak memory of this process in KiB.
 
-    `resource.getrusage` gives that of the process that started it, where that had more.
+    `resource.getrusage` would report the peak of the parent process if that was higher.
     """
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])

@@ -28,7 +28,7 @@ MANY = 256
 
 @dataclass(frozen=True)
 class _Pair:
-    """A pair that was read: in numpy arrays and plain types, as tensors of processes keep files.
+    """A pair that was read, as numpy arrays and plain types: tensors from workers hold files open.
 
     Attributes:
         values: what the mask holds.
@@ -88,7 +88,7 @@ def assemble(
 
 
 def suggest_classes(pairs: Sequence[tuple[Path, Path]], key: Key) -> str:
-    """Returns overrides that read the masks of classes that nobody has named, or ""."""
+    """Returns overrides that read the masks where no file lists the classes; "" if none do."""
     every = []
     for _, path in pairs:
         try:

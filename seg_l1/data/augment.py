@@ -16,7 +16,7 @@ from seg_l1.data.resample import resize_images, resize_masks
 class Augmentation:
     """Random scale, shift, crop, flip and color, drawn anew for each of `chunks` parts of a batch.
 
-    Pixels from outside of an image are 0, and not labeled. Images that have neither one nor three
+    Pixels outside an image become 0, and unlabeled. Images that have neither one nor three
     channels change in brightness and contrast alone, all channels by the same factors. With 16 bits
     the smallest and largest values of each channel, in a part, take the place of 0 and 255.
 
@@ -51,7 +51,7 @@ class Augmentation:
     def __call__(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Maps images (N, C, H, W) and masks (N, H, W) uint8 to augmented ones of `crop` size.
 
-        Images uint8 stay so; uint16 become float32 of the same range.
+        uint8 images stay uint8; uint16 images become float32 with the same range.
         """
         chunks = len(images) if self.chunks is None else self.chunks
         parts = [

@@ -41,8 +41,8 @@ class Bands:
     Attributes:
         channels: their number.
         bits: 8 or 16, of each.
-        show: the numbers, from 1 on, of those that are shown as red, green and blue; None = the
-            first three, or the first one in gray where there are fewer.
+        show: the bands, counted from 1, that are shown as red, green and blue; None = the first
+            three, or only the first, in gray, where there are fewer.
         limits: per band the values that are shown as black and as white; None = 0 and 255.
     """
 
@@ -134,8 +134,8 @@ def check_bands(paths: Sequence[Path], channels: int, *, to_score: bool = False)
         to_score: whether `channels` are those of a network that exists.
 
     Raises:
-        UserError: if not one has `channels` bands, or can become gray or RGB, naming the key that
-            reads them; if they need tifffile.
+        UserError: if no image has `channels` bands or can be converted to gray or RGB, naming the
+            key that reads them; or if tifffile is needed and missing.
     """
     import torch
 
@@ -286,7 +286,7 @@ def _refuse_all(known: Sequence[tuple[Path, _Header]], channels: int, *, to_scor
         others = ", ".join(f"{count} have {kind}" for kind, count in kinds.most_common(4))
         key = f"The images differ ({others}); keep those of one kind. {key}"
     if channels in COLORS and header.bits > 8 and header.bands in (*COLORS, 4):
-        key = f"{key} to read them as they are, or type a command: {remedy(path)}"
+        key = f"{key} to read them as they are, or convert them: {remedy(path)}"
     else:
         key += "."
     raise UserError(f"{path}: has {most}, expected {wanted} (dataset.channels={channels}). {key}")

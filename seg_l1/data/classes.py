@@ -26,12 +26,12 @@ def read_classes(
     A line is a name, or a name and a color (name, r, g, b); a header of these four is left out.
 
     Args:
-        num_classes: None, or their number, which is checked; without a listing they are numbered.
+        num_classes: their number, checked against the listing; without one, classes are numbered.
         mask_values: an entry per class; their number, where nothing else gives it.
         suggest: returns the overrides that a person can give who has no listing, or "".
 
     Raises:
-        UserError: if there is neither, or if a line is not like that.
+        UserError: if neither listing nor number is given, or if a line is malformed.
     """
     listing = next((folder / name for name in LISTINGS if (folder / name).is_file()), None)
     if listing is None:
@@ -52,7 +52,7 @@ def read_classes(
         if len(name) > 100 or not name.isprintable():
             raise UserError(f"{listing}: {short(name)} is no name; expected up to 100 letters")
     if len(set(names)) < len(names):
-        raise UserError(f"{listing}: names a class twice")
+        raise UserError(f"{listing}: names a class twice; rename one")
     return names, colors
 
 

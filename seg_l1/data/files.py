@@ -114,7 +114,7 @@ def file_split(
 
 
 def open_mask(path: Path, upright: bool = True) -> tuple[Picture, bool]:
-    """Reads a mask in its own mode, of any depth; and whether its format changes values (JPEG).
+    """Returns a mask in its own mode and depth, and whether its format changes values (JPEG).
 
     Raises:
         UserError: if it cannot be read, or if reading it would change its values.

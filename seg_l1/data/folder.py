@@ -52,7 +52,7 @@ def load(
         num_classes: None = as many as `classes.txt` names, or as `mask_values` has entries.
         image_size: (H, W) to which everything is resized; None = every image keeps its own size.
         channels: 3 (RGB), 1 (grayscale), or the number of bands that every image has. Images of 16
-            bits stay so, and need as many bands as this says.
+            bits keep their depth, and must have exactly this many bands.
         mask_values: the values of class 0, 1, ... in the masks, each an id (7), a color ("#c83c3c"
             or [200, 60, 60]) or a list of several; None = the colors of the listing of classes, or
             the class ids themselves. A list of three numbers is a color; in grayscale masks it is

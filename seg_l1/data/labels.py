@@ -1,4 +1,4 @@
-"""What a pixel of a mask may hold beside a class."""
+"""What a pixel of a mask may hold besides a class."""
 
 from __future__ import annotations
 

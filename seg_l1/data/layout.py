@@ -37,8 +37,8 @@ def find(folder: Path, *, image_suffix: str | None = None, mask_suffix: str | No
     """Finds the pairs of image and mask below `folder`; without split folders they are "train".
 
     Args:
-        image_suffix, mask_suffix: the text after the part of the file names, without .png and so
-            on, in which image and mask agree; None = found, where only one is possible.
+        image_suffix, mask_suffix: what follows the part that the names of image and mask share,
+            without .png and so on; None = found, where only one choice is possible.
 
     Raises:
         UserError: if there is no layout, if a file has no partner or cannot be read, naming it.
@@ -79,7 +79,7 @@ def check_training(folder: Path, found: Found) -> None:
         raise UserError(
             f"{folder}: the split 'train' has no images{f', only {others}' if others else ''}. Fill"
             " train/images and train/masks, or put all pairs into images/ and masks/"
-            " (dataset.val_fraction)."
+            " (dataset.val_fraction draws val from them)."
         )
 
 
@@ -135,7 +135,7 @@ def _beside(images: Path, masks: Path, places: dict[str, Pair]) -> Iterator[str]
 
 
 def _unused(folder: Path, used: Iterable[Path]) -> Iterator[Path]:
-    """Yields the folders in `folder` that hold pictures, directly or in images/, but for `used`."""
+    """Yields the folders other than `used` that hold pictures, directly or in images/ or masks/."""
     for path in _folders(folder):
         if path not in used and _count(path):
             yield path
@@ -196,7 +196,7 @@ def _pairs(images: Listing, masks: Listing, suffixes: Suffixes) -> tuple[list[Pa
         for stem in sorted(image_of)
     ]
     notes = [
-        f"{listing.folder}: {count} pictures are not used, whose names do not fit"
+        f"{listing.folder}: {count} pictures are not used, since their names do not fit"
         f" dataset.{key}='{suffix}'"
         for listing, count, suffix, key in (
             (images, other_images, suffixes.image, "image_suffix"),

@@ -14,7 +14,7 @@ from seg_l1.data.masks import UNKNOWN, MaskReading, Pixels, reading_of
 from seg_l1.errors import UserError
 
 MOST_VALUES = 4096
-"""Of more different values, in a file or in a data set, the most frequent are kept."""
+"""Most values kept per file, by frequency; a data set that exceeds it counts no further files."""
 
 
 @dataclass(frozen=True)

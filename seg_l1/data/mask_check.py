@@ -145,7 +145,7 @@ def _expected(reading: MaskReading) -> str:
 
 
 def _check_sides(census: Census, reading: MaskReading, remedies: Remedies, masks: Path) -> None:
-    """Refuses a meaning by which all labeled pixels are of one class, if by default."""
+    """Refuses a threshold, or a 255 unlabeled by default, that leaves a single class."""
     key, found = remedies.key, census.classes(reading)
     if len(found.keys() - {IGNORE}) != 1:
         return

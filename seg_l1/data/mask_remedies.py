@@ -1,4 +1,4 @@
-"""The keys that read masks which were not read, found from the values that they hold."""
+"""Finds keys for masks that could not be read, from the values that these masks hold."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seg_l1.data.mask_values import OTHERS, VOID, Key, text, value
 from seg_l1.data.masks import UNKNOWN, level_of, reading_of
 
 _FEW = 16
-"""Of at most this many more values than classes, a key names each."""
+"""A key names every value if there are at most this many more of them than classes."""
 
 
 def some(codes: Sequence[int], most: int) -> str:
@@ -24,7 +24,7 @@ def some(codes: Sequence[int], most: int) -> str:
 
 
 _MOST_CLASSES = 64
-"""More different values are not taken for so many classes."""
+"""Each value is taken for a class only if there are at most this many values."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class Remedies:
         return self.changes(replace(self.key, mask_values=self._values(self.listed_codes())))
 
     def changes(self, key: Key) -> str:
-        """Returns what is to be typed beside what was typed before."""
+        """Returns what to type in addition to what was typed before."""
         same = {n: None for n in vars(key) if getattr(key, n) == getattr(self.key, n)}
         return replace(key, **same).typed()
 
@@ -184,7 +184,7 @@ def _given(pairs: Any) -> Iterator[tuple[list[int], str]]:
 
 
 def number_of_classes(census: Census, key: Key) -> str:
-    """Returns overrides that read masks of classes that nobody has named, or "" for none.
+    """Returns overrides that read masks whose classes are not listed, or "" if none do.
 
     Args:
         key: what was typed, without `mask_values`.

@@ -173,7 +173,7 @@ class Key:
             three_are_color: whether a list of three numbers is a color, not three ids.
 
         Raises:
-            UserError: if the number of entries is not that of the classes, or if a value is twice.
+            UserError: if there is not one entry per class, or if a value occurs twice.
         """
         entries = range(num_classes) if self.mask_values is None else self.mask_values
         if len(entries) != num_classes:

@@ -87,7 +87,7 @@ def pixels_of(picture: Picture, path: Path) -> Pixels:
 
 
 def refuse_deep_colors(picture: Picture, path: Path) -> None:
-    """Refuses a color picture, not loaded yet, of whose 16 bits Pillow would keep the upper 8."""
+    """Refuses a color picture, not loaded yet, if Pillow would keep only 8 of its 16 bits."""
     tiles = getattr(picture, "tile", [])  # what Pillow is going to decode, and from which form
     if picture.mode in ("LA", "RGB", "RGBA") and any("16" in str(tile[3]) for tile in tiles):
         raise UserError(
@@ -169,7 +169,7 @@ class Meaning:
         if self.threshold is not None:
             levels, (below, above) = level_of(codes), self.sides
             ids = np.where(levels < self.threshold, below, above).astype(np.uint8)
-            ids[np.isnan(levels)] = UNKNOWN
+            ids[np.isnan(levels)] = self.rest
         known, classes = self._known
         if not len(known):
             return ids
@@ -183,8 +183,8 @@ class MaskReading:
 
     Attributes:
         plain: what codes mean in masks of gray levels, ids or palette indices.
-        colored: what they mean in masks in color; other than `plain` where three numbers of the
-            key are three ids there, a color here.
+        colored: what they mean in masks in color; differs from `plain` where a list of three
+            numbers is three ids for `plain`, and a color here.
         by_color: whether the pixels of palette masks are the colors of their palettes, not the
             indices.
         white: the code of white in 1-bit masks; None where it could be several.

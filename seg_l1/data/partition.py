@@ -77,8 +77,8 @@ def draw(
     """Cuts a listing into "train" and the parts that `fractions` names: see `partition`.
 
     Args:
-        fractions: "val" and "test" as shares of all images. There is none where it is None, nor
-            a "test" where it is 0.
+        fractions: shares of all images for "val" and "test". None = no such split; 0 = no "test",
+            and an error for "val".
 
     Raises:
         UserError: if a split is empty, naming the key; as `partition` does.
@@ -87,7 +87,7 @@ def draw(
     shares = {"train": 1 - sum(wanted.values()), **wanted}
     if shares["train"] <= 0:
         keys = " and ".join(f"dataset.{part}_fraction={x:g}" for part, x in wanted.items() if x)
-        raise UserError(f"{keys}: leaves nothing to train on")
+        raise UserError(f"{keys}: leaves nothing to train on; give smaller shares")
     shares = {part: share for part, share in shares.items() if share > 0 or part == "val"}
     parts = partition(
         names, presence, shares, seed=seed, group_pattern=group_pattern, stratify=stratify

@@ -5,11 +5,11 @@ hold whole numbers in that range, which training reads as they are (dataset.chan
 
     python -m seg_l1.data.to_png <folder> [--masks] [--range LOW HIGH]
 
-Files of 8 bits that training can read are left alone. Of the others, in the folder and below,
+Files of 8 bits that training can read are left alone. For the others, in the folder and below,
 <name>.png is written, or <name>_000.png and so on for the pages of a TIFF or the slices of a
-volume; the original is kept as <name>.original. Values from LOW to HIGH become 0 to 255. By default
-LOW and HIGH are the 0.1 and 99.9 percentiles, the outermost of all files. They are printed; convert
-images for a prediction with the same. With --masks values are class ids, and are kept.
+volume; the original is kept as <file>.original. Values from LOW to HIGH become 0 to 255. By default
+LOW is the smallest 0.1 percentile of any file, and HIGH the largest 99.9 percentile. Both are
+printed; pass them as --range for new images. With --masks values are class ids, and are kept.
 
 DICOM needs pydicom, NIfTI nibabel, MetaImage and NRRD SimpleITK, and a TIFF of several bands with
 more than 8 bits tifffile; a missing one is named.
@@ -58,8 +58,8 @@ def to_png(
         The files that were written, and the limits that were used; None where nothing was scaled.
 
     Raises:
-        UserError: naming a file that cannot be converted; nothing is written then, but for files
-            before one that does not fit its folder.
+        UserError: naming a file that cannot be converted; files before it may already have been
+            converted, and their originals renamed.
     """
     files = [path for path in sorted(folder.rglob("*")) if _is_unread(path, masks)]
     if not masks and limits is None:

@@ -1,9 +1,9 @@
 """Removal of branches that cannot change the output of an ONNX graph.
 
 torch has no layers without channels, so a layer that is dead altogether keeps one there. In a graph
-it can go: a concatenation loses the inputs that all of its readers weigh with 0; concatenations,
+it can go: a concatenation loses the inputs that all of its readers multiply by 0; concatenations,
 sums and products take the constants of convolutions whose weights are all 0; and what nothing reads
-any more is dropped. The exporter does not do this, as it sees no zeros among weights.
+any more is dropped. The exporter does not do this, as it does not look at the weights.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class _Graph:
         return done
 
     def _expand_constants(self, node: Any, constants: dict[str, np.ndarray]) -> bool:
-        """Puts constants into a concatenation, in the size of an input that is none."""
+        """Puts constants into a concatenation, expanded to the size of another input."""
         from onnx import helper
 
         like = next((n for n in node.input if n not in constants and self._channels(n)), None)
@@ -149,7 +149,7 @@ class _Graph:
         return shape[1] if len(shape) > 1 and isinstance(shape[1], int) else 0
 
     def _is_plain(self, node: Any) -> bool:
-        """Whether it is a convolution without groups whose weights alone are known."""
+        """Whether it is an ungrouped convolution with known weights that reads its input once."""
         plain = node.op_type in CHANNEL_AXIS and _attribute(node, "group", 1) == 1
         return plain and node.input[1] in self.weights and Counter(node.input)[node.input[0]] == 1
 
@@ -192,7 +192,7 @@ class _Graph:
         return np.zeros(filters, weight.dtype)
 
     def _add(self, name: str, value: np.ndarray) -> str:
-        """Adds weights under a name like `name`; others may share the former ones."""
+        """Adds weights under a name like `name`, since the old ones may be shared; returns it."""
         from onnx import numpy_helper
 
         name, value = self._new(name), np.ascontiguousarray(value)

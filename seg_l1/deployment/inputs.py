@@ -72,8 +72,8 @@ def output_names(
 ) -> list[Path]:
     """Returns a name that ends with `suffix` for each file, all of them different.
 
-    A file with this suffix keeps its name. Where another has that name up to the suffix, in
-    capitals or not, the others get their suffix, and a number if need be: a.png, a_jpg.png,
+    A file with this suffix keeps its name. Where names differ only in suffix or case, the others
+    get their own suffix as part of the name, and a number if need be: a.png, a_jpg.png,
     a_jpg_2.png.
 
     Args:
@@ -113,7 +113,7 @@ def _matches(pattern: Path, target: Path) -> tuple[Path, list[Path]]:
     known = [file for file, good in files.items() if good]
     if not known:
         what = f"matches no image or video ({_known()})" if files else "matches no file"
-        raise UserError(f"input: '{pattern}' {what}; capitals count, and ** stands for folders")
+        raise UserError(f"input: '{pattern}' {what}; case matters, and ** matches folders")
     return top, known
 
 

@@ -21,7 +21,7 @@ SHARES = (0.5, 0.25, 0.125)
 """Shares of the multiply-adds at which the latency is measured first, beside the least."""
 
 NEAR = 0.98
-"""A network within a budget is near enough to it if it has this share of it."""
+"""A network fills a budget well enough if it uses at least this share of it."""
 
 SECONDS = 1.0
 """How long each network is timed, in alternation with the dense one."""
@@ -31,7 +31,7 @@ ATTEMPTS = 8
 
 
 class LatencyModel:
-    """Milliseconds of one image through the compact network, with one thread: they are measured.
+    """Measured milliseconds for one image through the compact network, with one thread.
 
     A network is timed in alternation with the dense one, so that what slows the machine down slows
     both down. Between the sizes that were measured the latency is interpolated in the number of
@@ -77,7 +77,7 @@ class LatencyModel:
         return self._latency(self.counts.cost())
 
     def least(self) -> float:
-        """Returns those of the smallest network that was measured."""
+        """Returns the milliseconds of the smallest network that was measured."""
         return self._latency(min(self.points))
 
     def fit(

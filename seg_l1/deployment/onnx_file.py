@@ -24,13 +24,13 @@ AXES = {0: "batch", 2: "height", 3: "width"}
 """The axes of (N, C, H, W) that can be dynamic, and their names in the file."""
 
 TOLERANCE = 1e-3
-"""Largest difference to the network, relative to its largest output, of a file that is right."""
+"""Largest accepted difference from the network, relative to its largest output."""
 
 CHANGED = 0.01
 """The same for class ids: the largest share of those that differ."""
 
 MULTIPLE = 64
-"""Sizes of examples are multiples of this: the exporter takes an odd size, or 1, for fixed."""
+"""Sizes of examples are multiples of this: the exporter treats an odd size, or 1, as fixed."""
 
 
 class ExportError(RuntimeError):
@@ -136,7 +136,7 @@ def caller(content: bytes, *, threads: int = 0) -> Callable[[Tensor], Tensor]:
 
 
 def _rounded(size: Sequence[int]) -> list[int]:
-    """Returns a size of at least `size`; two sides that differ are not taken for one."""
+    """Returns at least `size`, with unequal sides so that they are not taken for one dimension."""
     height, width = (-(-side // MULTIPLE) * MULTIPLE for side in size)
     return [height, width if width != height else width + MULTIPLE]
 
@@ -197,7 +197,7 @@ def _exported(model: nn.Module, example: Tensor, axes: Sequence[int], output: st
 
 
 def _reason(error: Exception) -> str:
-    """Returns what the exporter says in one line: that of the cause is more to the point."""
+    """Returns an error of the exporter in one line: its root cause, which is more to the point."""
     cause: BaseException = error
     while cause.__cause__ is not None:
         cause = cause.__cause__

@@ -76,7 +76,7 @@ class About:
             shown = about.bands.paint(np.zeros((1, 1, about.channels))).shape == (1, 1, 3)
             size = about.image_size is None or [int(side) > 0 for side in about.image_size]
         except (LookupError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"its metadata lack {error}") from error
+            raise ValueError(f"its metadata are incomplete: {error}") from error
         if not (
             texts
             and shown
@@ -208,7 +208,7 @@ def load_onnx(path: str | Path, *, tile: Sequence[int] | None = None) -> OnnxPre
         tile: in place of that of the file.
 
     Raises:
-        UserError: if onnxruntime is missing, or there is no such file, or it is another one.
+        UserError: if onnxruntime or the file is missing, or if `seg-l1 export` did not write it.
     """
     if not find_spec("onnxruntime"):
         raise UserError("model needs onnxruntime: pip install 'seg-l1[export]'")

@@ -100,7 +100,7 @@ class _Work:
     outcome: Outcome
 
     def image(self, file: Path, name: Path) -> list[object] | None:
-        """Writes mask and overlay; returns size, shares of the classes, and confidence."""
+        """Writes mask and overlay; returns size, class shares, confidence; None if unreadable."""
         try:
             picture = self.predictor.bands.open(file)
         except UserError as error:
@@ -111,7 +111,7 @@ class _Work:
         return [picture.width, picture.height, *shares(pixels, confidence)]
 
     def video(self, file: Path, place: VideoPlace) -> list[object] | None:
-        """Does what `predict_video` does; returns the same of all its frames together."""
+        """Calls `predict_video`; returns what `image` does, for all frames together."""
         try:
             done = predict_video(
                 self.predictor,

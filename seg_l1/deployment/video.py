@@ -178,7 +178,7 @@ class VideoWriter:
         self._container.close()
 
     def drop(self) -> None:
-        """Gives up."""
+        """Closes the file, whatever its state; does nothing after `finish`."""
         with suppress(Exception):
             self._container.close()
 

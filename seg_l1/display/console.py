@@ -11,7 +11,7 @@ from rich.console import Console
 from seg_l1.errors import Interrupted
 
 CLOSED = "standard output was closed"
-"""What a command says whose reader went away."""
+"""What a command says when its reader has gone away."""
 
 _closed = False
 
@@ -29,7 +29,7 @@ class Screen(Console):
 
 
 def close_output() -> None:
-    """Sends what is printed from now on nowhere; Python would complain when it ends otherwise."""
+    """Discards whatever is printed from now on; otherwise Python would complain on exit."""
     global _closed
     _closed = True
     nowhere = os.open(os.devnull, os.O_WRONLY)

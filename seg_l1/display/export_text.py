@@ -71,4 +71,4 @@ def _agreement(precision: str, found: Agreement) -> str:
             f"the largest difference of a score is {found.difference:.1e} ({relative:.1e} of the"
             f" largest score); {words}"
         )
-    return f"{precision} beside torch in float32 on {found.images} validation images: {words}"
+    return f"{precision} against torch in float32 on {found.images} validation images: {words}"

@@ -42,7 +42,7 @@ def predict_examples(
     overlap: float = 0.25,
     bands: Bands | None = None,
 ) -> list[Example]:
-    """Returns `count` examples, evenly over the split.
+    """Returns up to `count` examples, evenly spaced over the split.
 
     Smaller ones are padded to the size of the largest, with black and "not labeled".
 

@@ -148,7 +148,7 @@ def closing_text(
 
 
 def target_line(config: Config, rows: Sequence[Scores], best: Scores) -> str:
-    """Returns how a run met its target, and how α went; "" of a run that had none.
+    """Returns how a run met its target, and how α changed; "" for a run without one.
 
     Args:
         rows: of all epochs.
@@ -163,7 +163,7 @@ def target_line(config: Config, rows: Sequence[Scores], best: Scores) -> str:
     return (
         f"target: {best['target/share']:.4f} of the {target['measure']} ({asked} was asked for);"
         f" alpha went from {alpha * multipliers[0]:.2g} to {alpha * multipliers[-1]:.2g} in"
-        f" {len(multipliers)} epochs, the others had no penalty"
+        f" {len(multipliers)} epochs; the others had no penalty"
     )
 
 

@@ -15,7 +15,7 @@ from torch.utils.tensorboard.summary import hparams
 from seg_l1.scope import ScopedTensor
 
 BINS = 30
-"""As many as TensorBoard draws; of an even number one can have its center at 0."""
+"""As many bins as TensorBoard draws; edges are shifted so that one bin is centered at 0."""
 
 
 class Board:
@@ -61,8 +61,8 @@ class Board:
     ) -> None:
         """Writes one row of the HParams table.
 
-        TensorBoard takes the columns of the table from one of the runs, so that a run names those
-        of the others too.
+        TensorBoard takes the columns of the table from one of the runs, so every run also names
+        those of the others.
 
         Args:
             columns: the hyperparameters, None where this run has none.

@@ -31,11 +31,11 @@ def read(path: Path, images: Path | None = None, *, crowd: str = "ignore") -> So
     """Reads a JSON file, or all below a folder: `instances_*.json` where there are such files.
 
     Args:
-        images: where the images are; None = beside the JSON, or in a folder beside.
+        images: where the images are; None = beside the JSON file, or in a folder beside it.
         crowd: "class" = regions with `iscrowd` have their class; "ignore" = they are not labeled.
 
     Raises:
-        UserError: if there is none, or if one is not as COCO describes it.
+        UserError: if there is no such file, or if one is not in COCO's format.
     """
     contents = _contents(path)
     names: dict[int, str] = {}
@@ -87,7 +87,7 @@ def is_coco(content: Any) -> bool:
 
 
 def _splits(files: Sequence[Path]) -> list[str]:
-    """Returns the split of each file; "" for all, where there is one, or no name says it."""
+    """Returns the split of each file; "" for all if they share one, or if no name tells it."""
     splits = [split_named(file.stem) or split_named(file.parent.name) for file in files]
     without = [file for file, split in zip(files, splits, strict=True) if not split]
     if len(without) == len(files) or len({*splits}) == 1:

@@ -38,7 +38,7 @@ def read(path: Path, images: Path | None = None) -> Source:
         images: where the images are; None = in images/ beside the file, or beside it.
 
     Raises:
-        UserError: if there is none, or if it is not as CVAT writes it.
+        UserError: if there is no such file, or if it is not in CVAT's format.
     """
     file = _xml_file(path)
     try:

@@ -18,8 +18,8 @@ class Finder:
     """Finds image files by the names that annotations give them.
 
     Args:
-        places: folders, below which a name is looked for as it is.
-        below: a folder in which a file that is not there is looked for by its own name.
+        places: folders, relative to which the name as given is looked up first.
+        below: a folder that is then searched, at any depth, for the file name alone; or None.
     """
 
     def __init__(self, places: Sequence[Path], below: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Where the images go: relative paths that are read again, each once, and splits in them."""
+"""Where the images go: relative paths, unique and readable, and the splits that they name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMATS = {b"\xff\xd8": ".jpg", b"\x89P": ".png", b"BM": ".bmp", b"GI": ".gif", 
 
 
 def split_by_folders(items: Sequence[Item]) -> None:
-    """Gives items without a split that of their first folder, if all have one, and they differ."""
+    """Takes the split of each item from its first folder, if all name one, and not all the same."""
     if any(item.split for item in items):
         return
     parts = [parts_of(item.name) for item in items]
@@ -52,7 +52,7 @@ def targets(items: Sequence[Item], notes: Remarks) -> list[PurePosixPath]:
 
 
 def _readable(parts: Sequence[str], *, in_split: bool) -> list[str]:
-    """Returns the parts of a path, none of which is left out or taken for a picture or split."""
+    """Returns the parts, renamed so that none is skipped or mistaken for a picture or a split."""
     clean = ["".join(c if c.isprintable() else "_" for c in part) for part in parts]
     clean = [f"_{part[1:]}" if part.startswith(".") else part for part in clean]
     folders = [part.replace(".", "_") if _suffix(part) in SUFFIXES else part for part in clean[:-1]]

@@ -1,7 +1,7 @@
 """The pixels that a shape covers, as run lengths of `pycocotools`.
 
 A pixel belongs to a polygon if its center does, which `pycocotools` finds on a grid five times as
-fine. Coordinates are those of all these tools: (0, 0) is the corner of the first pixel, (0.5, 0.5)
+fine. All these tools agree on coordinates: (0, 0) is the corner of the first pixel, (0.5, 0.5)
 its center.
 """
 
@@ -178,7 +178,7 @@ def uncompressed(text: str) -> list[int]:
     """Returns the counts of COCO's compressed run lengths.
 
     A count is a number of 5-bit digits, the lowest first, each a character from "0" on; bit 6 says
-    that more follow. From the fourth count on it is the difference to the last but one.
+    that more follow. From the fourth on, it is stored as the difference from the count two before.
     """
     counts: list[int] = []
     value = shift = 0

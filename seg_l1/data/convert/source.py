@@ -167,7 +167,7 @@ def read_json(path: Path) -> Any:
     """Returns the content of a JSON file.
 
     Raises:
-        UserError: if it is none.
+        UserError: if it is not valid JSON.
     """
     try:
         return json.loads(path.read_text("utf-8-sig"))

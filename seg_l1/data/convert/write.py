@@ -64,8 +64,8 @@ def write(
     Args:
         folder: a new or an empty folder.
         leave_missing: whether images that are missing are left out.
-        link: whether images are hard links to the originals in place of copies; symbolic links,
-            where the file system has no hard links, or is another one.
+        link: whether to hard-link the originals instead of copying them; links are symbolic where
+            hard links are impossible, as across file systems.
         on_image: is called with the number of images done, and that of all.
 
     Raises:
@@ -235,7 +235,7 @@ def _ids(
 def draw(
     source: Source, item: Item, size: tuple[int, int], instances: Counter[int]
 ) -> tuple[np.ndarray, int]:
-    """Returns the class ids (H, W) of an item, and the number of its objects; counts by class."""
+    """Returns the class ids (H, W) and the number of objects, which it adds to `instances`."""
     masks = coco_masks()
     drawn: list[tuple[int, Instance, Rle]] = []
     for instance in item.instances:

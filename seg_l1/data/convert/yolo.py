@@ -30,7 +30,7 @@ def read(path: Path, images: Path | None = None) -> Source:
     """Reads a data.yaml, or that of a folder.
 
     Args:
-        images: in place of `path` in data.yaml.
+        images: the folder to use in place of `path` in data.yaml.
 
     Raises:
         UserError: if there is none, or if it is not as Ultralytics describes it.
