@@ -15,7 +15,9 @@ from seg_l1.models.tiles import tiled
 from seg_l1.runs import checkpoints
 from seg_l1.training.build import build
 from seg_l1.training.data import load_data
+from seg_l1.training.facts import first_summary
 from seg_l1.training.loop import Diverged, Stopped
+from seg_l1.training.settings import Settings
 from tests.support.runs import TINY, same_bits, take_step
 
 
@@ -293,3 +295,20 @@ def test_windows_of_small_images_beside_large_ones_hold_no_padding(street):
         for _, masks in loop.train.epoch(epoch):
             assert (masks != 255).all()
     assert {images.shape[2:] for images, _ in loop.fixed} == {(16, 24)}
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "enabled"),
+    [({"avx2": True}, False), ({"avx512_bf16": True}, True), ({"amx_bf16": False}, False)],
+)
+def test_bf16_is_taken_by_itself_where_there_are_instructions_for_it(
+    capabilities, enabled, data, monkeypatch
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    with Settings(precision="auto").autocast(torch.device("cpu")):
+        assert torch.is_autocast_enabled("cpu") == enabled
+        assert not enabled or torch.get_autocast_dtype("cpu") == torch.bfloat16
+    for precision, warned in (("bf16", not enabled), ("auto", False), ("fp32", False)):
+        config = compose_plain([*TINY, f"trainer.precision={precision}"])
+        notes = first_summary(build(config, data)).notes
+        assert any("trainer.precision=fp32" in note for note in notes) == warned

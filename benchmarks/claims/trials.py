@@ -23,7 +23,7 @@ SETTINGS = {
     "digits": ("trainer.kkt_every=null",),
     "camvid": (
         "experiment=camvid", "dataset.image_size=[96,128]", "trainer.epochs=20",
-        "augmentation=none", "trainer.kkt_every=null",
+        "augmentation=none", "trainer.kkt_every=null", "trainer.precision=fp32",
     ),
 }  # fmt: skip
 

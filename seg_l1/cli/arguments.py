@@ -16,10 +16,10 @@ DEBUG = ("debug", "traceback")
 def key_values(
     words: Sequence[str], keys: Sequence[str], *, required: Sequence[str] = ()
 ) -> dict[str, str]:
-    """Returns the values of `words` by their keys; a ~ at the beginning of one is the home.
+    """Returns the values of `words` by key, with a leading ~ expanded to the home directory.
 
     Raises:
-        UserError: on other words and keys, and if one that is required is missing, or has no value.
+        UserError: under torchrun, on an unknown key, and if a required key or a value is missing.
     """
     torchrun.refuse("this command", "start it without torchrun")
     typed = {}

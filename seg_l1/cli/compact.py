@@ -8,8 +8,8 @@ parameters, multiply-adds and file size before and after, times in torch and onn
 largest difference over the validation images. compact.png shows the channels per layer.
 
 Every run with zeros has such a folder already, with multiple=1 and without times. With
-multiple=auto channels that could go are kept up to a multiple of 1, 4, 8 or 16, whichever is the
-fastest when measured here (the smallest of those within 3 %).
+multiple=auto the number of channels kept is rounded up to a multiple of 1, 4, 8 or 16, whichever is
+measured to be fastest on this machine (the smallest network within 3 % of that).
 
 Exit codes: 0 done, 1 failed while running, 2 the input was wrong, 130 interrupted.
 """
@@ -31,7 +31,7 @@ def run(words: list[str]) -> int:
     typed = key_values(words, KEYS, required=("run",))
     multiple = typed.get("multiple", "auto")
     if multiple != "auto" and not (multiple.isdecimal() and 1 <= int(multiple) <= 1024):
-        raise UserError(f"multiple: got '{multiple}', expected auto, or a whole number such as 8")
+        raise UserError(f"multiple: got '{multiple}', expected auto or an integer from 1 to 1024")
     from seg_l1.display.compact_text import compact_text
     from seg_l1.training.compact_run import compact_run
 

@@ -64,7 +64,7 @@ def run(words: list[str]) -> int:
         sys.stdout.write(f"\nnext:\n  {command_line('train', 'experiment=own', root)}\n")
     else:
         command = command_line("evaluate", "run=<run>", root)
-        sys.stdout.write(f"\nthere is no split train; to score a run on them: {command}\n")
+        sys.stdout.write(f"\nthere is no train split; to score a run on these data: {command}\n")
     return 0
 
 

@@ -3,7 +3,7 @@
     seg-l1 evaluate run=<run directory>[/compact] [split=val|test] [dataset.root=...] [device=...]
                     [output=<folder>]
 
-Without `split` it is test, or val where the data set has no test split.
+`split` defaults to test, or to val if the data set has no test split.
 
 Prints the scores of the split, under the keys that training uses, as JSON. Writes into `output`
 
@@ -16,9 +16,9 @@ The mIoU of an image is the mean of the IoU over the classes that occur in its m
 at the size at which the run reads it. Unlabeled pixels do not count, and images without a labeled
 pixel come last.
 
-Without `output` it is <run>/evaluation/<split>, or for images that are not of the run's data set
-<run>/evaluation/<split>_<name of dataset.root>_<fingerprint of the data>. The same evaluation
-replaces its files. A run directory that cannot be written is scored all the same.
+`output` defaults to <run>/evaluation/<split>, or, for images from outside the run's data set, to
+<run>/evaluation/<split>_<name of dataset.root>_<fingerprint of the data>. Repeating an evaluation
+replaces its files. A run is scored even if its directory cannot be written to.
 
 Exit codes: 0 done, 1 failed while running, 2 the input was wrong, 130 interrupted.
 """

@@ -20,7 +20,7 @@ def exit_code(work: Callable[[], int], *, traceback: bool = False, to_stderr: bo
 
     Args:
         traceback: whether to print Python's traceback with an error.
-        to_stderr: whether the details of an error go there too, for commands that print results.
+        to_stderr: whether details of an error go to stderr too, as stdout is for the results.
     """
     try:
         code = work()

@@ -7,7 +7,7 @@ Reads and checks all images and masks, and writes one HTML page that needs nothi
 classes with their shares, copies and other oddities, and sixteen training images with their masks,
 before and after augmentation. `output` is outputs/looks/<name of the folder>.html by default.
 
-Exit codes: 0 done, 2 the input was wrong, 130 interrupted.
+Exit codes: 0 done, 1 failed while running, 2 the input was wrong, 130 interrupted.
 """
 
 from __future__ import annotations

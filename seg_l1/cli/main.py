@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None, *, checkout: bool = False) -> i
     """Runs the command that `arguments` name first, by default those of the process.
 
     Args:
-        checkout: whether this is `python train.py` or one of `scripts/`; what is printed to go on
-            with names these then.
+        checkout: whether this was started as `python train.py` or `python scripts/<name>.py`; the
+            commands that are printed for the next steps then have that form.
 
     Returns:
         The exit code, see `frame`.

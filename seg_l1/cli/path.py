@@ -6,8 +6,8 @@
 Trains one network after the other along a grid of alphas, each from the weights of the one
 before, on the validation split or on K folds of the training images; chooses an alpha by the
 best mean or by the one-standard-error rule (path.rule); and trains the network at that alpha on
-all training images. The keys are in conf/path/default.yaml. The same command again resumes where
-it was stopped or killed, and shows the result where it is complete.
+all training images. The keys are in conf/path/default.yaml. Running the same
+command again resumes a path that was stopped or killed, and shows the result of a complete one.
 
 Writes into outputs/paths/<what was typed>/ (path.folder=... for another place): path.json (the
 plan), a run directory per fold and alpha, path.csv, selection.json, path.png, stability.csv,
@@ -49,7 +49,7 @@ def _check(flags: Namespace, overrides: Sequence[Override]) -> None:
     """Rejects flags and overrides that a path does not support."""
     if flags.multirun or flags.config_dir or flags.config_name:
         raise UserError(
-            "path: launches its jobs by itself, without -m, --config-dir, --config-name"
+            "path: launches its jobs by itself; start it without -m, --config-dir, --config-name"
         )
     for override in overrides:
         key, line = override.key_or_group, override.input_line
@@ -58,6 +58,6 @@ def _check(flags: Namespace, overrides: Sequence[Override]) -> None:
         if override.is_sweep_override():
             raise UserError(f"{line}: a path takes one value; alphas are path.alphas=[...]")
         if key == "regularizer.alpha":
-            raise UserError("regularizer.alpha: is what a path looks for; give path.alphas=[...]")
+            raise UserError("regularizer.alpha: leave it out, or give path.alphas=[...] instead")
         if key == "hydra.job.chdir":
             raise UserError("hydra.job.chdir: the jobs of a path share its folder; leave it out")

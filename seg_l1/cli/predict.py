@@ -7,9 +7,9 @@
 
 The second form takes a file of seg-l1 export and computes with onnxruntime, without torch.
 
-<images> is a folder, of which all images and videos are taken, a file, or a pattern in quotes, such
-as 'photos/*.jpg' or 'data/**/left/*.png' (** stands for folders in any depth). There may be
-several, as input=a input=b, or as words without input=.
+<images> is a folder (all of its images and videos), a file, or a pattern in quotes, such as
+'photos/*.jpg' or 'data/**/left/*.png' (** stands for folders at any depth). Several may be given,
+as input=a input=b, or as words without input=.
 
 Writes, under the names of the images: output/masks/*.png (the gray value is the class id),
 output/overlays/*.png, output/shares.csv (share of the pixels per class, confidence) and

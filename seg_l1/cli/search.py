@@ -7,7 +7,7 @@
 
 A value log(a,b), uniform(a,b), int(a,b) or choice(a,b,...) spans the space; all other words are
 those of seg-l1 train and hold for every trial. `seed` seeds the draws too. The second form resumes
-a study until it has that many trials; started several times, it shares the trials out. A study is
+a study until it has that many trials; processes that run it at once share the trials. A study is
 written to outputs/searches/: study.journal, trials.csv, and a run directory per trial.
 
 `objectives=miou` maximizes the best validation mIoU of a run, and ends a trial early that is worse

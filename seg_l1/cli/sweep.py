@@ -66,7 +66,7 @@ def sweep(flags: Namespace, overrides: Sequence[Override]) -> int:
     except Exception as error:
         if all(row["status"] == "pending" for row in record.rows()):
             raise UserError(
-                f"hydra/launcher: cannot start the jobs ({first_line(error)}). Mend its options"
+                f"hydra/launcher: cannot start the jobs ({first_line(error)}). Fix its options"
                 f" hydra.launcher.*, and go on with: {again}"
             ) from error
         raise RunError(
@@ -165,7 +165,7 @@ def _open_sweep(
 
 
 def _words(overrides: Sequence[Override], config: Mapping[str, Any]) -> list[str]:
-    """Returns the words of a plan; what is no sweep has no values of environment variables."""
+    """Returns the words of a plan, with environment variables written out except in sweeps."""
     words = []
     for override in overrides:
         if not re.match(r"hydra\b", override.key_or_group):
@@ -187,8 +187,8 @@ def use_folder(flags: Namespace, record: Sweep) -> None:
     folder = Path(record.config_dir)
     if not folder.is_dir():
         raise UserError(
-            f"resume_sweep: {record.path} was made with --config-dir={folder}, which is not there;"
-            " give the flag with the folder as it is now"
+            f"resume_sweep: {record.path} was made with --config-dir={folder}, which is missing;"
+            " give --config-dir=<its present place>"
         )
     check_folder(folder, record.file)
     flags.config_dir = str(folder)

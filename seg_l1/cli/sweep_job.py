@@ -78,7 +78,7 @@ def _index(record: Sweep, override: Override) -> int:
     """Returns the index of the job.
 
     Raises:
-        UserError: if it is none of a job of the sweep.
+        UserError: if it is not the index of a job of the sweep.
     """
     value, last = override.value(), len(record.jobs) - 1
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= last:
@@ -101,8 +101,8 @@ def _config(
     for key, override in typed.items():
         if key not in BESIDE:
             raise UserError(
-                f"{override.input_line}: sweep.job takes its words from the plan. Beside it may be"
-                f" given {', '.join(BESIDE)}"
+                f"{override.input_line}: sweep.job takes its words from the plan. The only other"
+                f" keys allowed are {', '.join(BESIDE)}"
             )
     use_folder(flags, record)
 
@@ -122,7 +122,7 @@ def _config(
 
 
 def _sharing_data(record: Sweep, index: int) -> list[int]:
-    """Returns another job that has begun with, as it seems, the same data; or none."""
+    """Returns, as a list, one other job that has begun with what seems the same data; or []."""
 
     def data_words(job: int) -> dict[str, str]:
         swept = record.jobs[job].swept

@@ -30,7 +30,7 @@ def refuse(what: str, way: str) -> None:
         if os.environ["RANK"] != "0":
             time.sleep(10)
             raise SystemExit(UserError.exit_code)
-        raise UserError(f"{what} does not go under torchrun: {way}")
+        raise UserError(f"{what} does not work under torchrun: {way}")
 
 
 def run_as_rank(work: Callable[[], int], *, traceback: bool) -> NoReturn:

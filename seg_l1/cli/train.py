@@ -100,17 +100,16 @@ def _check_resume(flags: Namespace, overrides: Sequence[Override]) -> None:
         raise UserError("sweep.job: does one job of resume_sweep=<folder>, without -m")
     if not flags.multirun and "sweep.job" not in typed and "resume_sweep" in typed:
         raise UserError(
-            "resume_sweep: goes on with a sweep, which takes the flag -m; or with one of its jobs,"
-            " as sweep.job=<index>"
+            "resume_sweep: add -m to go on with the sweep, or sweep.job=<index> for one of its jobs"
         )
     if not flags.multirun and "sweep.plan_only" in typed:
         raise UserError("sweep.plan_only: plans a sweep, which takes the flag -m")
     if {"resume", "sweep.job"} <= typed.keys():
         raise UserError("resume: goes on with a run by itself; leave sweep.job out")
     if "sweep.job" in typed and (flags.cfg or flags.info or flags.hydra_help):
-        raise UserError("sweep.job: does a job; its words are in sweep.json")
+        raise UserError("sweep.job: leave out --cfg, --info, --hydra-help; see sweep.json")
     if "resume" in typed and (flags.cfg or flags.info or flags.hydra_help):
-        raise UserError("resume: goes on with a run; its configuration is in its config.yaml")
+        raise UserError("resume: leave out --cfg, --info, --hydra-help; see config.yaml of the run")
 
 
 def _resume(flags: Namespace, overrides: Sequence[Override]) -> int:
@@ -128,7 +127,7 @@ def _resume(flags: Namespace, overrides: Sequence[Override]) -> int:
 
 
 def _single(composed: DictConfig, flags: Sequence[str], implied: Sequence[str]) -> int:
-    """Trains one run in the directory, and with the settings, of the section `hydra`.
+    """Trains one run, with the directory and settings that the section `hydra` gives.
 
     Args:
         flags: what was typed beside the overrides, to be recorded with them.

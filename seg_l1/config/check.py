@@ -105,7 +105,7 @@ def _check_option(override: Override, flags: Namespace) -> None:
     if override.is_delete():
         raise UserError(f"{override.input_line}: {_REMOVABLE}")
     if override.package is not None:
-        raise UserError(f"{override.input_line}: a group has one place; write {group}=<option>")
+        raise UserError(f"{override.input_line}: no package can be given; write {group}=<option>")
     for option in values(override):
         if option not in options:
             raise UserError(
@@ -186,10 +186,10 @@ def _check_keys(overrides: Sequence[Override], config: DictConfig) -> None:
 
 
 def _unknown(key: str, known: Sequence[str], added: str = "") -> str:
-    """Names the option that defines `key`, or suggests a similar key.
+    """Returns a message: which option defines `key`, or which key is similar.
 
     Args:
-        added: how the key is typed so that it becomes an argument more, where it can be one.
+        added: how to type the key as an additional argument, where that is possible.
     """
     group, _, name = key.partition(".")
     owners: dict[str, list[str]] = {}

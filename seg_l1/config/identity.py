@@ -25,10 +25,10 @@ BUDGET = ("trainer.epochs", "trainer.early_stopping")
 """Keys that decide how long a run trains."""
 
 START = "regularizer.schedule_start"
-"""The key that a run fixes where it goes on for longer, if it was a share of the epochs."""
+"""Fixed when trainer.epochs changes on resume, if it was a default share of the epochs."""
 
 RAMP = "regularizer.schedule_epochs"
-"""The key that a run fixes where it goes on for longer, if it followed from the epochs before."""
+"""Fixed when trainer.epochs changes on resume, if it was null and so followed from that."""
 
 COMMAND = ("resume", "resume_sweep", "sweep.on_error", "sweep.plan_only", "sweep.job")
 """Keys that tell the command what to do; they say nothing about a run."""

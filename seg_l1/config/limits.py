@@ -55,7 +55,7 @@ LIMITS: dict[str, Limit] = {
     "model.encoder_weights": or_null(TEXT),
     "model.options": or_null((dict, lambda x: True, "like {decoder_attention_type: scse}")),
     "dataset.root": TEXT,
-    "dataset.num_classes": or_null((int, lambda x: 1 <= x <= 254, "from 1 to 254")),
+    "dataset.num_classes": or_null((int, lambda x: 1 <= x <= 254, "a whole number from 1 to 254")),
     "dataset.image_size": or_null(list_of(_PIXELS, 2)),
     "dataset.num_train": whole(1),
     "dataset.num_val": whole(1),
@@ -132,7 +132,7 @@ LIMITS: dict[str, Limit] = {
     "target.penalized": or_null(number(0, above=True, below=1)),
     "path.num": whole(1),
     "path.high": share(),
-    "path.low": share(),
+    "path.low": number(0, above=True, below=1),
     "path.alphas": or_null(list_of(number(0, above=True))),
     "path.direction": choice("down", "up"),
     "path.warm_start": FLAG,
@@ -148,7 +148,7 @@ LIMITS: dict[str, Limit] = {
     "path.folder": or_null(TEXT),
     "path.job": or_null(whole(0)),
     "trainer.epochs": whole(1),
-    "trainer.precision": choice("fp32", "bf16", "fp16"),
+    "trainer.precision": choice("fp32", "bf16", "fp16", "auto"),
     "trainer.accumulate": whole(1),
     "trainer.clip_norm": or_null(number(0, above=True)),
     "trainer.clip_value": or_null(number(0, above=True)),
@@ -193,7 +193,7 @@ def check(config: dict[str, Any]) -> None:
     if end >= epochs:
         raise UserError(
             f"regularizer.schedule_start + schedule_epochs: λ(t) reaches 1 after {end:g} epochs,"
-            f" but trainer.epochs={epochs}"
+            f" but trainer.epochs={epochs}; shorten the schedule, or train longer"
         )
     _check_show(config["dataset"])
     deepest = model.get("width", 1) * model.get("growth", 1) ** model.get("depth", 1)

@@ -31,7 +31,7 @@ NEW_KEYS: dict[str, dict[str, Any]] = {
     "limit": {"seed": None},
     "trainer": {"compact": True},
 }
-"""What runs of versions that did not have these keys amount to."""
+"""Values equivalent to what versions without these keys did."""
 
 
 def resumed(
@@ -75,7 +75,7 @@ def resumed(
         elif saved[key] != value:
             raise UserError(
                 f"resume: {run.path} was made with {key}={saved[key]}, not {value}."
-                f" Leave it out, or start a new run. Free are {', '.join(FREE_ON_RESUME)}."
+                f" Leave it out, or start a new run. You may change {', '.join(FREE_ON_RESUME)}."
             )
     limits.check(config)
     kept = [w for w in run.read_overrides() if key_of(w) not in map(key_of, words)]
@@ -94,9 +94,9 @@ def _add_new_keys(config: dict[str, Any]) -> None:
 def _keep_schedule(
     config: dict[str, Any], typed: Collection[str], before: Collection[str]
 ) -> list[str]:
-    """Fixes what of λ(t) follows from the number of epochs, before that changes.
+    """Pins what λ(t) derives from the number of epochs, in `config`, before that number changes.
 
-    λ(t) would jump otherwise. Returns the overrides that fix it.
+    Otherwise λ(t) would jump. Returns the overrides that pin it.
 
     Args:
         typed: keys that were typed now.

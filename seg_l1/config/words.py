@@ -116,8 +116,8 @@ def parse_word(word: str) -> Override:
         return override
     except (HydraException, RecursionError):
         raise UserError(
-            f"{short(word)}: cannot be read. Overrides look like key=value, values with signs of"
-            " their own like \"key='a, b'\""
+            f"{short(word)}: cannot be read. Overrides look like key=value; quote special"
+            " characters, as in \"key='a, b'\""
         ) from None
 
 
@@ -223,7 +223,7 @@ def values(override: Override) -> list[str]:
 
 
 def one_at_a_time(overrides: Sequence[Override]) -> Iterator[list[Override]]:
-    """Yields the first value of every sweep, then each other value of each, the rest at the first.
+    """Yields all sweeps at their first value, then each other value of each, the rest at the first.
 
     A single run has one such combination.
     """

@@ -65,7 +65,7 @@ def train_job(
         on_screen: see `complete`.
 
     Raises:
-        Interrupted: if it was asked to stop, when everything is saved.
+        Interrupted: if it was asked to stop; everything is saved then.
         RunError: if the run ends in an error.
     """
     from seg_l1.experiments.lock import lock

@@ -41,9 +41,9 @@ def call_hydra(
 
 
 def jobs_at_a_time(jobs: int) -> int:
-    """Returns how many of `jobs` the launcher runs beside each other on a machine, as it says.
+    """Returns how many of `jobs` the launcher runs at a time on one machine, by its options.
 
-    That is 1 if it says nothing, and all of them with submitit_local.
+    That is 1 if they do not say, and all of them with submitit_local.
     """
     from hydra.core.hydra_config import HydraConfig
 

@@ -106,7 +106,7 @@ def recipe(found: Fingerprint, *, resizable: bool = True) -> list[Advice]:
             Advice(
                 f"dataset.image_size=[{height},{width}]",
                 f"'{found.rarest}' is {found.thickness:.0f} pixels thick in images of"
-                f" {found.height}x{found.width}: more than a crop would show",
+                f" {found.height}x{found.width}, so smaller images still show it",
             )
         )
     crop = [_crop(height), _crop(width)]
@@ -143,7 +143,7 @@ def recipe(found: Fingerprint, *, resizable: bool = True) -> list[Advice]:
 
 
 def expanded(flags: Namespace, overrides: Sequence[Override]) -> list[Override]:
-    """Returns overrides, with those that `experiment=own` stands for in front of the others.
+    """Returns overrides, with those that `experiment=own` stands for inserted right after it.
 
     Keys and groups that were typed are left as they were typed. What is added is printed.
 
@@ -174,10 +174,10 @@ def expanded(flags: Namespace, overrides: Sequence[Override]) -> list[Override]:
 
 
 def _reduction(found: Fingerprint) -> float:
-    """By how much images may shrink so that crops show enough, and thin regions survive.
+    """The factor by which images may shrink so that crops show enough, and thin regions survive.
 
-    Below a short side of 512 pixels, or if the thinnest class had less than 16 pixels, they keep
-    their size.
+    The short side stays at 512 pixels or more, and the rarest class 16 pixels thick or more;
+    images below either limit keep their size.
     """
     short = min(found.height, found.width)
     return min(1.0, max(512 / short, 16 / max(1.0, found.thickness)))

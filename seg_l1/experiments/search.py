@@ -132,7 +132,7 @@ class Search:
         """Draws and runs one trial; returns its number, or None if there are `total` already.
 
         Raises:
-            Interrupted, KeyboardInterrupt: the trial stays without a result then.
+            Interrupted, KeyboardInterrupt: if asked to stop; the trial has no result then.
         """
         with ExitStack() as held:
             with self._alone():
@@ -245,7 +245,7 @@ class Search:
         return on_epoch if len(self._objectives) == 1 else lambda row: None
 
     def _at_work(self) -> list[FrozenTrial]:
-        """Returns the trials without an end."""
+        """Returns the trials that have not ended."""
         from optuna.trial import TrialState
 
         return self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING])

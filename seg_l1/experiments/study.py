@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 
 def study_words(folder: Path | None, typed: Mapping[str, str]) -> dict[str, str]:
-    """Returns the arguments of a study: those typed, which must match those saved, or the saved.
+    """Returns the arguments of a study: the typed ones, which must match the saved, or the saved.
 
-    Typed keys that may all change, such as a new dataset.root, change the saved ones.
+    If all typed keys are ones that may change, such as dataset.root, they update the saved ones.
     """
     described = not overrides(typed).keys() <= {*FREE}
     fresh = folder is None or (described and not study_file(folder).exists())

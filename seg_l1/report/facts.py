@@ -143,10 +143,10 @@ def findings(curves: Sequence[Curve], rows: Sequence[Comparison]) -> Findings:
 
 
 def weak_test(rows: Sequence[Comparison]) -> dict[str, float] | None:
-    """Returns the smallest number of pairs if it is below 6, and what a test on them can detect.
+    """Returns the smallest number of pairs, and what a test can detect, or None from 6 pairs on.
 
-    That is "sd", the smallest significant mean difference in standard deviations of the paired
-    differences: t(0.975, n − 1) / √n.
+    What it can detect is "sd", the smallest significant mean difference in standard deviations of
+    the paired differences: t(0.975, n − 1) / √n.
     """
     pairs = [test.pairs for row in rows for test in row.tests.values()]
     fewest = min((n for n in pairs if n > 1), default=6)

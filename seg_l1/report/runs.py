@@ -197,7 +197,7 @@ def curves(runs: Sequence[Run]) -> list[Curve]:
 
 
 def baseline(curve: Curve, others: Sequence[Curve]) -> Configuration | None:
-    """The configuration of `none` with the same settings as `curve`, `regularizer.*` apart."""
+    """The configuration of `none` with the settings of `curve` except `regularizer.*`, or None."""
     if curve.regularizer == "none":
         return None
     shared = shared_setting(curve.setting)

@@ -66,7 +66,7 @@ def _compare(best: Configuration, none: Configuration | None) -> Comparison:
 
 
 def command(runs: Sequence[Run]) -> str:
-    """The command that trains `runs`, which differ in their seeds, anew; of a path all of it."""
+    """The command that retrains `runs`, which differ only in seed; for a path, the whole path."""
     first = runs[0]
     for folder in first.files.path.parents[:2]:
         if (plan := folder / "path.json").is_file():

@@ -1,1 +1,1 @@
-"""Run directories: the files of a run, and who may be trusted."""
+"""Run directories: the files of a run, and which code they may call."""

@@ -42,8 +42,8 @@ def load(path: Path) -> dict[str, Any]:
     except Exception as error:
         reason = first_line(error).partition(". ")[0]
         raise UserError(
-            f"{path}: is not a checkpoint of this program, or damaged ({reason}). Take a copy of"
-            " it, or train again."
+            f"{path}: is not a checkpoint of this program, or is damaged ({reason}). Restore a"
+            " copy of it, or train again."
         ) from None
     return state
 

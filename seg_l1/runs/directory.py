@@ -45,7 +45,7 @@ class RunDirectory:
         tensorboard: the folder of TensorBoard's event files.
         log: what the run printed, and the traceback if it failed.
         evaluation: the folder in which evaluate writes the scores of each image.
-        compaction: what became of the channels of a compact network, JSON; and as a PNG.
+        compaction, channels: what became of the channels of a compact network, JSON and PNG.
     """
 
     def __init__(self, path: Path) -> None:
@@ -121,7 +121,7 @@ class RunDirectory:
     def below(cls, folder: Path) -> list[RunDirectory]:
         """All runs in `folder` and the folders in it, by their paths.
 
-        The compact network of a run is no other run.
+        The compact network of a run does not count as a run of its own.
         """
         found = [cls(path.parent) for path in sorted(folder.rglob(cls(folder).summary.name))]
         return [run for run in found if run.path == folder or not run._is_within_a_run()]
@@ -134,7 +134,7 @@ class RunDirectory:
         config = files.read_yaml(self.config)
         if not isinstance(config, dict):
             raise UserError(
-                f"{self.config}: is not a configuration. Take a copy of it, or train again."
+                f"{self.config}: is not a configuration. Restore a copy, or train again."
             )
         return config
 

@@ -163,8 +163,8 @@ def read_yaml(path: Path) -> Any:
         return content
     except Exception as error:
         raise UserError(
-            f"{path}: is not a configuration ({first_line(error)}). Take a copy of it, or train"
-            " again."
+            f"{path}: is not a configuration ({first_line(error)}). Restore a copy of it, or"
+            " train again."
         ) from None
 
 
@@ -223,5 +223,5 @@ def blame_file(path: Path) -> Iterator[None]:
         reason = " ".join(reason.split())
         raise UserError(
             f"{path}: does not fit this run ({reason[:160]}). It is damaged, or of another model or"
-            " version; take a copy of it, or train again."
+            " version; restore a copy of it, or train again."
         ) from error

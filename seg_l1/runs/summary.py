@@ -34,9 +34,9 @@ class RunSummary:
         certificate: the optimality condition at the last epoch, see `metrics.optimality`.
         layers: the zeros of each penalized tensor, see `metrics.sparsity.LayerZeros`.
         epochs: how many are to be trained.
-        extended: if schedules of the learning rate or of λ(t) were those of another number of
-            epochs until the run went on with the present one: {"epochs": that number, "step":
-            until which it held}, in their order.
+        extended: earlier numbers of epochs, for which the learning rate and λ(t) were scheduled
+            before the run went on with the present one: {"epochs": that number, "step": until
+            which it held}, in order.
         parameters: of the network, penalized or not.
         penalised_weights: those of them that are penalized.
         multiply_adds: of one image.
@@ -63,7 +63,7 @@ class RunSummary:
 
     @classmethod
     def read(cls, path: Path) -> RunSummary:
-        """Reads `summary.json`; keys that are missing have their defaults, others are left out.
+        """Reads `summary.json`; missing keys get their defaults, and unknown keys are ignored.
 
         Raises:
             OSError: if there is no such file.
@@ -88,9 +88,9 @@ class RunSummary:
         return {**asdict(self), "best": self.best or None, "last": self.last or None}
 
     def score(self, name: str, *, epoch: Literal["best", "last"] = "best") -> float:
-        """A score of the best or of the last epoch, or on the test split; NaN where there is none.
+        """A score of the best epoch (or the test split), or of the last one; NaN if there is none.
 
-        Of the last epoch there is the certificate too.
+        With `epoch="last"` the certificate counts too, but not the test split.
         """
         value = self._scores(epoch).get(name)
         return math.nan if value is None else float(value)
@@ -101,8 +101,8 @@ class RunSummary:
         """A row of a table of runs: "status", "error" and `columns`, None where there is nothing.
 
         Args:
-            columns: scores, as `score` has them; "epochs", those that are to be trained;
-                "last_epoch", those that are; "parameters" and "multiply_adds" of the dense
+            columns: scores, as `score` has them; "epochs", how many are to be trained;
+                "last_epoch", how many have been; "parameters" and "multiply_adds" of the dense
                 network; and "wall_time_s".
         """
         known = {

@@ -14,6 +14,7 @@ from seg_l1.runs.summary import RunSummary
 from seg_l1.scope import coverage, is_partial
 from seg_l1.training.build import Experiment
 from seg_l1.training.network import fitting_the_images
+from seg_l1.training.settings import computes_bf16
 
 FEW_STEPS = 1000
 """With fewer optimizer steps, networks trained on photographs often learn only the background."""
@@ -41,6 +42,11 @@ def first_summary(experiment: Experiment) -> RunSummary:
         notes.append(
             f"batches of {loop.train.batch_size} leave some of {distributed.size()} processes"
             " without an image"
+        )
+    if loop.settings.precision == "bf16" and not computes_bf16(device):
+        notes.append(
+            f"this {device.type} has no instructions for bfloat16: trainer.precision=fp32 is many"
+            " times as fast; auto takes bf16 only where there are some"
         )
     notes += few_steps(experiment.config, loop.total_steps)
     return RunSummary(

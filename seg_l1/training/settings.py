@@ -9,13 +9,26 @@ import torch
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
+def computes_bf16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16; without them it is many times slower."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        found: dict[str, object] = getattr(
+            torch.cpu, "get_capabilities", dict
+        )()  # older versions lack it
+        return any(value for name, value in found.items() if name.endswith("bf16"))
+    return False
+
+
 @dataclass(frozen=True)
 class Settings:
     """How long to train, how to step, and what to measure.
 
     Attributes:
         epochs: when the training ends.
-        precision: of the network, a key of `DTYPES`; weights and penalty stay float32.
+        precision: of the network, a key of `DTYPES`, or "auto": bf16 if the device has instructions
+            for it, else fp32. Weights and penalty stay float32.
         accumulate: micro-batches per optimizer step.
         clip_norm: largest gradient norm; the penalty is scaled with it. None = no clipping.
         clip_value: largest absolute value of a gradient entry. None = no clipping.
@@ -43,4 +56,7 @@ class Settings:
 
     def autocast(self, device: torch.device) -> torch.autocast:
         """Returns the context in which the network computes."""
-        return torch.autocast(device.type, DTYPES[self.precision], self.precision != "fp32")
+        name = self.precision
+        if name == "auto":
+            name = "bf16" if computes_bf16(device) else "fp32"
+        return torch.autocast(device.type, DTYPES[name], enabled=name != "fp32")

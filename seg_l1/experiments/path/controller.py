@@ -200,7 +200,7 @@ def find_alpha_range(plan: Plan, data: SegmentationData) -> None:
 
 
 def _launch(plan: Plan, launcher: list[str]) -> bool:
-    """Launches the missing jobs through hydra, again if a process was killed."""
+    """Launches missing jobs via hydra, again if one was killed; returns whether all completed."""
     words = [word for word in plan.words if not word.startswith("path.folder=")]
     words += [assignment(key, plan.path) for key in ("path.folder", "hydra.sweep.dir")]
     words += ["hydra.sweep.subdir=.", *launcher]

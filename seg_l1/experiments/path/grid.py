@@ -2,9 +2,9 @@
 
 Zero is optimal for a weight if −g ∈ α·∂R(0), g the gradient of the data term: for L1 if |g| ≤ α.
 At w = 0 the least α for which this holds everywhere is the α_max of a convex problem. In a network
-of several layers the gradient at w = 0 is zero for every weight, so that it says nothing; the
-gradients of a network trained without penalty do, if one asks for how many of its weights zero
-would be optimal.
+of several layers the gradient at w = 0 is zero for every weight, and so says nothing. The gradients
+of a network trained without penalty tell, for each alpha, for how many of its weights zero would
+be optimal.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def alpha_for_zero_share(
     grads: Sequence[Tensor],
     precision: float = 1e-7,
 ) -> float:
-    """Returns the smallest alpha at which `zero_share` is `share`, by bisection.
+    """Returns the smallest alpha at which `zero_share` reaches `share`, by bisection.
 
     With share 1 and the gradients at w = 0 it is the α_max of a convex problem: from there on all
     weights are zero. With those of a network without penalty it is an estimate of that alpha.

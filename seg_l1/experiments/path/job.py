@@ -35,7 +35,7 @@ def follow(plan: Plan, job: Job, *, refit_at: float | None = None, parallel: int
             the test split too.
 
     Raises:
-        Interrupted: after SIGINT or SIGTERM, when everything is saved.
+        Interrupted: if it was asked to stop; everything is saved then.
         RunError: with `refit_at`, if a run fails.
     """
     with lock(plan.path, job.name, wait=True):

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 def refit(plan: Plan, data: Any, chosen: float) -> None:
     """Makes `plan.refit`, and `plan.relaxed` if `path.relax_epochs` asks for it.
 
-    The refit follows the path on all training images to the chosen alpha, as the runs did whose
-    scores it was chosen by. The validation split picks its best
-    epoch; the test split is scored once.
+    The refit follows the path to the chosen alpha on all training images, as did the runs whose
+    scores decided it. The validation split picks the best epoch; the test split is scored once.
 
     Raises:
         RunError: if a run of it fails.
@@ -35,7 +34,7 @@ def refit(plan: Plan, data: Any, chosen: float) -> None:
     follow(plan, plan.whole, refit_at=chosen)
     if not plan.refit.best.is_file():
         raise UserError(
-            f"path: on all images it collapses before {chosen:g}; give path.direction=down, or"
+            f"path: on all images it ends before alpha={chosen:g}; give path.direction=down, or"
             " smaller values as path.alphas=[...]"
         )
     if plan.settings["relax_epochs"]:

@@ -91,8 +91,8 @@ def closing(plan: Plan) -> str:
             budget = plan.settings.get("budget")  # older paths have no such key
             if name == "refit" and budget is not None and share > budget:
                 lines.append(
-                    f"note: on all images it is above path.budget={budget:g}; with"
-                    " path.relax_epochs=<epochs> it is cut to it, and trained on"
+                    f"note: the refit is above path.budget={budget:g}; with"
+                    " path.relax_epochs=<epochs> it is cut to that, and trained further"
                 )
     return "\n".join(
         [
