@@ -96,7 +96,7 @@ BEST = {
     "os.mkdir": (rewritten("best.pt", calls("os.mkdir")), "'os.mkdir'"),
     "a module's import": (rewritten("best.pt", calls("seg_l1.training.run.os.mkdir")),
                           "SEG_L1_TRUST=1"),
-    "a room that removes": (rewritten("best.pt", calls("seg_l1.experiments.jobs._clear")),
+    "a function that removes": (rewritten("best.pt", calls("seg_l1.experiments.jobs._clear")),
                             "SEG_L1_TRUST=1"),
     "a call inside": (
         rewritten("best.pt", lambda s: s["config"]["model"].update(

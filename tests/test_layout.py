@@ -171,7 +171,7 @@ def test_a_suffix_of_all_names_is_found_and_told(image, mask, note, street):
 
 
 def typed_keys(message):
-    """The keys that a message tells to type, as a shell and hydra read them."""
+    """The keys that a message asks for, as a shell and hydra read them."""
     words = re.findall(r"'dataset\.\w+_suffix=[^']*'|dataset\.\w+_suffix=\S*", message)
     words = [shlex.split(word)[0].rstrip(".,") for word in words]
     config = compose_plain(["dataset=folder", "dataset.root=x", *words])["dataset"]

@@ -185,7 +185,7 @@ def test_a_scaled_loss_takes_the_same_steps(solver):
 
 
 def test_a_fused_optimizer_that_skips_its_step_skips_the_prox():
-    """It is called by the scaler even then, and is told by `found_inf`."""
+    """The scaler calls it even then, and says so by `found_inf`."""
     net = classifier()
     optimizer = torch.optim.Adam(net.parameters(), lr=0.1, fused=True)
     for solver in (Proximal, DualAveraging):

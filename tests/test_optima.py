@@ -236,15 +236,15 @@ def wrong_metric(wrong):
         def faulty(optimizer, group, tensor, size, count):
             return wrong(right(optimizer, group, tensor, size, count), size)
 
-        for room in (proximal, dual_averaging):
-            monkeypatch.setattr(room, "prox_step", faulty)
+        for module in (proximal, dual_averaging):
+            monkeypatch.setattr(module, "prox_step", faulty)
 
     return plant
 
 
-def wrong_function(room, name, make):
+def wrong_function(module, name, make):
     def plant(monkeypatch):
-        monkeypatch.setattr(room, name, make(getattr(room, name)))
+        monkeypatch.setattr(module, name, make(getattr(module, name)))
 
     return plant
 

@@ -276,11 +276,11 @@ def test_more_folds_than_images_are_refused():
 
 
 def test_parts_of_the_digits_share_no_digit_and_no_piece_of_photograph(monkeypatch):
-    from seg_l1.data import digits as room
+    from seg_l1.data import digits
 
-    ranges = [room.split_range("train", 1797, part, 5) for part in range(5)]
+    ranges = [digits.split_range("train", 1797, part, 5) for part in range(5)]
     joined = [index for each in ranges for index in each]
-    assert joined == list(room.split_range("train", 1797))
+    assert joined == list(digits.split_range("train", 1797))
     whole, cut = digits(), digits("dataset.parts=5")
     assert not whole.groups and [set(cut.groups[k::5]) for k in range(5)] == [
         {f"part {k}"} for k in range(5)
@@ -414,20 +414,20 @@ def test_a_run_starts_from_the_weights_of_another(finished, command):
 
 
 def test_only_a_fresh_run_without_a_start_asks_for_trained_weights(finished, monkeypatch):
-    from seg_l1.training import build as room
+    from seg_l1.training import build as module
 
     path, _ = finished
-    config, asked, right = compose_plain(TINY), [], room.build_model
+    config, asked, right = compose_plain(TINY), [], module.build_model
 
     def spy(*arguments, pretrained):
         asked.append(pretrained)
         return right(*arguments, pretrained=pretrained)
 
-    monkeypatch.setattr(room, "build_model", spy)
+    monkeypatch.setattr(module, "build_model", spy)
     data = load_data(config)
     for start in (None, str(path)):
         for pretrained in (True, False):
-            room.build({**config, "start": start}, data, pretrained=pretrained)
+            module.build({**config, "start": start}, data, pretrained=pretrained)
     assert asked == [True, False, False, False]
 
 

@@ -43,10 +43,10 @@ def first_summary(experiment: Experiment) -> RunSummary:
             f"batches of {loop.train.batch_size} leave some of {distributed.size()} processes"
             " without an image"
         )
-    if loop.settings.precision == "bf16" and not computes_bf16(device):
+    if loop.settings.precision == "bf16" and device.type == "cpu" and not computes_bf16(device):
         notes.append(
-            f"this {device.type} has no instructions for bfloat16: trainer.precision=fp32 is many"
-            " times as fast; auto takes bf16 only where there are some"
+            "this CPU seems to have no instructions for bfloat16, so that trainer.precision=fp32 is"
+            " many times as fast; trainer.precision=auto takes bf16 only where it is fast"
         )
     notes += few_steps(experiment.config, loop.total_steps)
     return RunSummary(
@@ -68,5 +68,5 @@ def few_steps(config: Config, steps: int) -> list[str]:
     root = quote(assignment("dataset.root", spec["root"]))
     return [
         f"{steps:,} optimizer steps in total are often too few; experiment=own {root} chooses"
-        " crops, steps and loss that fit the images (or give a larger trainer.epochs)"
+        " crops, steps and class weights that fit the images (or give a larger trainer.epochs)"
     ]

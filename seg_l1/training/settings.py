@@ -14,10 +14,8 @@ def computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        found: dict[str, object] = getattr(
-            torch.cpu, "get_capabilities", dict
-        )()  # older versions lack it
-        return any(value for name, value in found.items() if name.endswith("bf16"))
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)  # older versions lack it
+        return any(value for name, value in capabilities().items() if name.endswith("bf16"))
     return False
 
 

@@ -87,7 +87,7 @@ def is_coco(content: Any) -> bool:
 
 
 def _splits(files: Sequence[Path]) -> list[str]:
-    """Returns the split of each file; "" for all if they share one, or if no name tells it."""
+    """Returns the split of each file; "" for all if they share one, or if no name contains one."""
     splits = [split_named(file.stem) or split_named(file.parent.name) for file in files]
     without = [file for file, split in zip(files, splits, strict=True) if not split]
     if len(without) == len(files) or len({*splits}) == 1:
