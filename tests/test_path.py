@@ -276,11 +276,11 @@ def test_more_folds_than_images_are_refused():
 
 
 def test_parts_of_the_digits_share_no_digit_and_no_piece_of_photograph(monkeypatch):
-    from seg_l1.data import digits
+    from seg_l1.data.digits import split_range
 
-    ranges = [digits.split_range("train", 1797, part, 5) for part in range(5)]
+    ranges = [split_range("train", 1797, part, 5) for part in range(5)]
     joined = [index for each in ranges for index in each]
-    assert joined == list(digits.split_range("train", 1797))
+    assert joined == list(split_range("train", 1797))
     whole, cut = digits(), digits("dataset.parts=5")
     assert not whole.groups and [set(cut.groups[k::5]) for k in range(5)] == [
         {f"part {k}"} for k in range(5)
