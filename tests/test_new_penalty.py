@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from seg_l1.cli.main import main
 from seg_l1.config.compose import compose_plain
 from seg_l1.config.folders import CONF
 from seg_l1.config.hyperparameters import options
@@ -19,6 +20,7 @@ from seg_l1.experiments.planning import plan
 from seg_l1.report.plots.common import looks
 from seg_l1.report.reading import collect
 from seg_l1.report.runs import curves
+from seg_l1.runs.directory import RunDirectory
 from tests.support.penalties import TABLE
 from tests.support.runs import TINY, table
 from tests.test_prox import drawn, lowest_neighbour
@@ -185,3 +187,48 @@ def test_it_is_swept_reported_and_resumed(mine, command, tmp_path, monkeypatch):
     for name in ("none", "huber"):
         path = next(path for path in sorted(trained) if name in path.name)
         assert command(f"resume={path}", "trainer.epochs=3")[0] == 0
+
+
+@pytest.mark.slow
+def test_a_path_and_a_search_choose_its_strength(mine, tmp_path, monkeypatch, capsys):
+    """Both take the folder, keep it absolute, and go on from another place."""
+    monkeypatch.chdir(tmp_path)
+    small = [*TINY, "trainer.kkt_every=null", "regularizer=huber", "regularizer.tau=0.2"]
+    folder = f"--config-dir={mine}"
+
+    words = [*small, "path.alphas=[1e-4,1e-5]", "path.folder=p", "path.folds=2"]
+    assert main(["path", "-cd", "mine", *words]) == 0
+    assert len(table(tmp_path / "p" / "path.csv")) == 4
+    assert RunDirectory(tmp_path / "p/refit").read_overrides()[0] == folder
+    config = RunDirectory(tmp_path / "p/fold0/00_alpha-0.0001").read_config()
+    assert config["regularizer"]["penalty"] == {"_target_": "made_up.Huber", "tau": 0.2}
+    capsys.readouterr()
+    assert main(["path", folder, *words]) == 0
+    assert "training" not in capsys.readouterr().out
+
+    space = ["regularizer.alpha=log(1e-6,1e-4)", "trials=1"]
+    assert main(["search", "--config-dir", "mine", *small, *space, "study=s"]) == 0
+    assert f"{folder} " in capsys.readouterr().out
+    (trial,) = [path for path in (tmp_path / "s").iterdir() if path.is_dir()]
+    assert RunDirectory(trial).read_overrides()[0] == folder
+    monkeypatch.setenv("SEG_L1_TRUST", "1")
+    (tmp_path / "mine").rename(tmp_path / "moved")
+    assert main(["search", "study=s", "trials=2"]) == 2
+    assert "--config-dir: there is no folder" in capsys.readouterr().err
+    assert main(["search", "study=s", "trials=2", "-cd", "moved"]) == 0
+    assert len(table(tmp_path / "s" / "trials.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--config-dir"], "--config-dir/-cd: expected one argument"),
+        (["--config-dir=nowhere"], "--config-dir: there is no folder"),
+        (["--config-name=x"], "--config-name: there is no such flag"),
+    ],
+)
+def test_flags_of_a_search_that_make_no_sense(words, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["search", "regularizer.alpha=log(1e-6,1e-4)", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from seg_l1.cli import torchrun
 from seg_l1.config.check import check_overrides
 from seg_l1.config.compose import plain
+from seg_l1.config.folders import config_words
 from seg_l1.config.words import parse
 from seg_l1.errors import UserError
 from seg_l1.experiments.recipe import expanded
@@ -42,15 +43,13 @@ def run(words: list[str]) -> int:
     config = plain(check_overrides(flags, overrides))
     from seg_l1.experiments.path.controller import run_path  # torch is imported after the checks
 
-    return run_path(config, overrides)
+    return run_path(config, [*config_words(flags), *(str(o.input_line) for o in overrides)])
 
 
 def _check(flags: Namespace, overrides: Sequence[Override]) -> None:
     """Rejects flags and overrides that a path does not support."""
-    if flags.multirun or flags.config_dir or flags.config_name:
-        raise UserError(
-            "path: launches its jobs by itself; start it without -m, --config-dir, --config-name"
-        )
+    if flags.multirun:
+        raise UserError("path: launches its jobs by itself; start it without -m")
     for override in overrides:
         key, line = override.key_or_group, override.input_line
         if key in ("resume", "resume_sweep", "sweep.job", "sweep.plan_only", "start", "path.job"):

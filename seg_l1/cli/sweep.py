@@ -58,7 +58,7 @@ def sweep(flags: Namespace, overrides: Sequence[Override]) -> int:
     words += ["--multirun", *config_words(flags)]
     try:
         with SweepScreen(record, again=again):
-            call_hydra([*record.typed, *words], task, folders=config_folders(flags))
+            call_hydra([*record.typed, *words], task)
     except (KeyboardInterrupt, SystemExit, Interrupted):
         raise Interrupted(why_interrupted(f"go on with: {again}")) from None
     except UserError:

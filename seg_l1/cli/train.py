@@ -15,7 +15,7 @@ from seg_l1.cli.frame import exit_code
 from seg_l1.config.check import check_overrides
 from seg_l1.config.commands import command_line
 from seg_l1.config.compose import plain, unresolved
-from seg_l1.config.folders import CONF, config_folders, config_groups, config_words, group_options
+from seg_l1.config.folders import CONF, config_groups, config_words, group_options
 from seg_l1.config.hydra_internals import run_job
 from seg_l1.config.words import parse, prepared
 from seg_l1.errors import Interrupted, RunError, UserError
@@ -78,7 +78,7 @@ def run(words: list[str]) -> int:
     if flags.cfg or flags.info or flags.hydra_help or flags.shell_completion:
         others = [word for word in words if word not in typed]
         arguments = [*flags.overrides, *others]  # hydra's parser wants this order
-        call_hydra(arguments, lambda config: None, folders=config_folders(flags))
+        call_hydra(arguments, lambda config: None)
         return 0
     if flags.multirun:
         from seg_l1.cli.sweep import sweep

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from seg_l1.config import words  # noqa: F401  its resolvers
 from seg_l1.config.folders import CONF, config_folders, config_groups
 from seg_l1.config.hyperparameters import store_defaults
+from seg_l1.config.words import parse
 from seg_l1.errors import UserError, first_line
 
 if TYPE_CHECKING:
@@ -141,8 +141,13 @@ def _check_yaml(path: Path) -> None:
 
 
 def compose_plain(lines: Sequence[str]) -> dict[str, Any]:
-    """Returns the resolved configuration that overrides give, for programs that start no run."""
-    return plain(compose_lines(lines))
+    """Returns the resolved configuration that overrides give, for programs that start no run.
+
+    Args:
+        lines: overrides, and --config-dir=<folder> where there is one.
+    """
+    flags, overrides = parse(lines)
+    return plain(Composer(flags)(overrides))
 
 
 def unresolved(typed: Any) -> list[str]:

@@ -248,7 +248,7 @@ def key_of(word: str) -> str:
 
 
 def slug(words: Sequence[str], bare: Sequence[str] = ()) -> str:
-    """Overrides as a folder name: no '=', ',' or blank, at most 80 characters.
+    """Overrides as a folder name: no '=', ',' or blank, at most 80 characters; flags are left out.
 
     Args:
         bare: keys of which only the value appears.
@@ -259,7 +259,7 @@ def slug(words: Sequence[str], bare: Sequence[str] = ()) -> str:
     parts = []
     for word in words:
         key, _, value = word.lstrip("+~").partition("=")
-        if key != "resume" and not key.startswith("hydra"):
+        if key != "resume" and not key.startswith(("hydra", "-")):
             text = value if key in bare else f"{key.rpartition('.')[2]}-{value}"
             text = text.replace("'", "")
             parts.append(re.sub(r"-?[^A-Za-z0-9.+_-]+", "-", text).strip("-")[:MAX_PART])

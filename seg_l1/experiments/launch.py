@@ -11,23 +11,18 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from seg_l1.config.folders import CONF
+from seg_l1.config.folders import CONF, config_folders
 from seg_l1.config.hyperparameters import store_defaults
+from seg_l1.config.words import parse
 from seg_l1.errors import Interrupted
 
 
-def call_hydra(
-    arguments: Sequence[str], task: Callable[[Any], Any], *, folders: Sequence[Path] = (CONF,)
-) -> None:
-    """Calls `task` with the configuration that `arguments` compose, or with many under -m.
-
-    Args:
-        folders: `conf/`, and the user's --config-dir where it is among the arguments.
-    """
+def call_hydra(arguments: Sequence[str], task: Callable[[Any], Any]) -> None:
+    """Calls `task` with the configuration that `arguments` compose, or with many under -m."""
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
-    store_defaults(*folders)
+    store_defaults(*config_folders(parse(arguments)[0]))
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the caller instead of hydra's printer
     program = sys.argv[0]
     if Path(program).name == "seg-l1":  # shells complete the words of one command

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from seg_l1.config.check import check_overrides
 from seg_l1.config.compose import compose_plain
-from seg_l1.config.folders import config_groups
+from seg_l1.config.folders import config_folders, config_groups
 from seg_l1.config.words import parse, prepared
 from seg_l1.errors import UserError, did_you_mean
 from seg_l1.experiments.recipe import expanded
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
     from seg_l1.runs.files import Config
+
+CONFIG_DIR = "--config-dir"
+"""The one flag that a search has; it is kept among its arguments, like a key."""
 
 DEFAULTS = {"trials": "20", "objectives": "miou", "pruner": "median"}
 OPTIONS = {"objectives": ("miou", "miou,zeros"), "pruner": ("median", "none")}
@@ -103,9 +106,11 @@ def distribution(key: str, value: str) -> BaseDistribution | None:
 
 def _check_keys(typed: Mapping[str, str]) -> None:
     """Rejects options of `train.py` that a search does not have, and misspelled keys."""
-    known = {*config_groups(), *compose_plain([])}
+    flag = {key: value for key, value in typed.items() if key == CONFIG_DIR}
+    folders = config_folders(parse(lines(flag))[0])
+    known = {*config_groups(*folders), *compose_plain(lines(flag))}
     for key in typed:
-        if key.startswith("-"):
+        if key.startswith("-") and key not in flag:
             raise UserError(f"{key}: there is no such flag (see --help)")
         if re.match(r"[+~]*(hydra\b|resume|sweep\.(job|plan_only)$)", key):
             raise UserError(f"{key}: a search plans its runs and their folders; see study=<folder>")

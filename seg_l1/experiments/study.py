@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from seg_l1.config.identity import FREE, differences
 from seg_l1.config.words import slug
 from seg_l1.errors import RunError, UserError
-from seg_l1.experiments.space import DEFAULTS, lines, overrides
+from seg_l1.experiments.space import CONFIG_DIR, DEFAULTS, lines, overrides
 from seg_l1.runs.files import make_folder, writing
 from seg_l1.runs.trust import TRUST, trusted
 
@@ -34,14 +34,14 @@ def study_words(folder: Path | None, typed: Mapping[str, str]) -> dict[str, str]
 
     If all typed keys are ones that may change, such as dataset.root, they update the saved ones.
     """
-    described = not overrides(typed).keys() <= {*FREE}
+    described = not overrides(typed).keys() <= {*FREE, CONFIG_DIR}
     fresh = folder is None or (described and not study_file(folder).exists())
     saved = {} if fresh or folder is None else _saved_words(folder)
     if fresh and folder and folder.exists() and (folder.is_file() or _holds_files(folder)):
         raise UserError(f"study: '{folder}' holds something else than a study; choose another one")
     kept = {key: saved[key] for key in saved if key == "trials" or not described}
     words = {**DEFAULTS, **kept, **typed}
-    changes = differences(saved, words, where="study", free=(*FREE, "trials"))
+    changes = differences(saved, words, where="study", free=(*FREE, CONFIG_DIR, "trials"))
     if saved and changes:
         raise UserError(f"study: this is not the search in {folder}", details=changes)
     return words

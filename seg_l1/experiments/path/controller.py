@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -35,9 +35,6 @@ from seg_l1.training.build import build
 from seg_l1.training.instantiate import instantiate
 from seg_l1.training.run import remove_if_empty
 
-if TYPE_CHECKING:
-    from hydra.core.override_parser.types import Override
-
 ATTEMPTS = 3
 """How often jobs are launched whose process was killed."""
 
@@ -45,11 +42,12 @@ FREE_ON_PATHS = (*(key for key in FREE if key != "trainer.kkt_images"), "path.fo
 """Keys that may change when a path goes on; the images of the certificate set the alphas too."""
 
 
-def run_path(config: dict[str, Any], overrides: Sequence[Override]) -> int:
+def run_path(config: dict[str, Any], lines: Sequence[str]) -> int:
     """Runs or resumes a path; returns the exit code.
 
     Args:
-        config: the checked configuration that `overrides` compose.
+        config: the checked configuration that `lines` compose.
+        lines: the overrides, and --config-dir=<folder> where there is one.
 
     Raises:
         UserError: if the input is wrong, or if no usable range of alpha can be derived from the
@@ -57,7 +55,6 @@ def run_path(config: dict[str, Any], overrides: Sequence[Override]) -> int:
         RunError: if a run fails that the path needs.
         Interrupted: if it was asked to stop; all is saved.
     """
-    lines = [str(override.input_line) for override in overrides]
     launcher = [line for line in lines if re.match(r"hydra\b", key_of(line))]
     words = with_environment([line for line in lines if line not in launcher], config)
     _check_path(config)
