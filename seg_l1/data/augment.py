@@ -51,11 +51,11 @@ class Augmentation:
     def __call__(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Maps images (N, C, H, W) and masks (N, H, W) uint8 to augmented ones of `crop` size.
 
-        uint8 images stay uint8; uint16 images become float32 with the same range.
+        uint8 images stay uint8; int32 images, of 16 bits, become float32 with the same range.
         """
         chunks = len(images) if self.chunks is None else self.chunks
         parts = [
-            (self._change_deep if images.dtype == torch.uint16 else self._change)(*pair)
+            (self._change if images.dtype == torch.uint8 else self._change_deep)(*pair)
             for pair in zip(images.chunk(chunks), masks.chunk(chunks), strict=True)
         ]
         changed_images, changed_masks = zip(*parts, strict=True)
@@ -65,7 +65,7 @@ class Augmentation:
         )
 
     def _change_deep(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
-        """Changes images uint16 as floats from 0 to 1, which torchvision takes."""
+        """Changes images of 16 bits as floats from 0 to 1, which torchvision takes."""
         images = images.float()
         low, high = images.amin((0, 2, 3), keepdim=True), images.amax((0, 2, 3), keepdim=True)
         spread = (high - low).clamp_min(1)

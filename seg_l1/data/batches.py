@@ -20,9 +20,9 @@ from seg_l1.data.workers import follow_parent
 from seg_l1.errors import UserError
 
 Augment = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(images uint8 or uint16 (N, C, H, W), masks uint8 (N, H, W)) -> both, changed alike.
+"""(images uint8 or int32 (N, C, H, W), masks uint8 (N, H, W)) -> both, changed alike.
 
-Images of 16 bits may come back as floats of the same range."""
+Images int32 have 16 bits, and may come back as floats of the same range."""
 
 
 class Batches:

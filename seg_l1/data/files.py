@@ -20,6 +20,7 @@ from seg_l1.data.labels import IGNORE
 from seg_l1.data.masks import UNKNOWN, MaskReading, Pixels, pixels_of, refuse_deep_colors
 from seg_l1.data.raster import Raster
 from seg_l1.data.resample import resize_ids
+from seg_l1.data.split import fetched
 from seg_l1.errors import UserError
 
 
@@ -56,7 +57,7 @@ class FileSplit:
             rest = [(0, width - mask.shape[1], 0, height - mask.shape[0]) for mask in masks]
             images = [pad(x, r) for x, r in zip(images, rest, strict=True)]
             masks = [pad(y, r, value=IGNORE) for y, r in zip(masks, rest, strict=True)]
-        return torch.stack(images), torch.stack(masks)
+        return fetched(torch.stack(images)), torch.stack(masks)
 
     def subset(self, indices: Sequence[int]) -> FileSplit:
         pairs = [self.pairs[index] for index in indices]

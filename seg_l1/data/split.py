@@ -28,9 +28,10 @@ class Split(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Returns images (N, C, H, W), uint8 or uint16, and masks (N, H, W) uint8.
+        """Returns images (N, C, H, W) and masks (N, H, W) uint8, which hold class ids or `IGNORE`.
 
-        The masks hold class ids or `IGNORE`.
+        Images are uint8, or int32 with values up to 65535 if they have 16 bits: torch has few
+        operations for uint16, in which they are stored.
         """
         ...
 
@@ -57,10 +58,22 @@ class TensorSplit:
 
     def __getitem__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         chosen = torch.as_tensor(indices)
-        return self.images[chosen], self.masks[chosen]
+        return fetched(self.images[chosen]), self.masks[chosen]
 
     def subset(self, indices: Sequence[int]) -> TensorSplit:
-        return TensorSplit(*self[indices], [self.names[index] for index in indices])
+        chosen = torch.as_tensor(indices)
+        names = [self.names[index] for index in indices]
+        return TensorSplit(self.images[chosen], self.masks[chosen], names)
+
+
+def fetched(images: Tensor) -> Tensor:
+    """Returns images as a split gives them: uint8 as they are, uint16 as int32."""
+    return images.int() if images.dtype == torch.uint16 else images
+
+
+def stored(images: Tensor) -> Tensor:
+    """Returns images of a split as files hold them: uint8 as they are, int32 as uint16."""
+    return images.to(torch.uint16) if images.dtype == torch.int32 else images
 
 
 @dataclass
@@ -140,10 +153,10 @@ def describe(
     for name, split in splits.items():
         for places in chunks(split):
             images, masks = split[places]
-            digest.update(images.contiguous().numpy().data)
+            digest.update(stored(images).contiguous().numpy().data)
             digest.update(masks.contiguous().numpy().data)
             if name == "train":
-                bits = 8 * images.element_size()
+                bits = 8 if images.dtype == torch.uint8 else 16
                 scaled = images.to(torch.float64) / 255
                 total = total + scaled.sum((0, 2, 3))
                 squares = squares + scaled.square().sum((0, 2, 3))

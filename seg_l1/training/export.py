@@ -12,7 +12,7 @@ from torch import Tensor
 
 from seg_l1.compaction.latency import median_ms, threads
 from seg_l1.data.bands import Bands
-from seg_l1.data.split import Split
+from seg_l1.data.split import Split, stored
 from seg_l1.deployment import onnx_file
 from seg_l1.deployment.onnx_file import ExportError, OnnxNetwork
 from seg_l1.deployment.onnx_predictor import About
@@ -132,7 +132,7 @@ def export_run(
     saved = load_run(directory, "val", root=root, device="cpu")
     network = _network(saved, output)
     split = saved.experiment.data.splits["val"]
-    example = split[[0]][0]
+    example = stored(split[[0]][0])
     say("exporting the network ...")
     found = _exported(network, example, fixed_size=split.image_size is not None)
     say("comparing the outputs on the validation images ...")
@@ -225,7 +225,8 @@ def _pairs(split: Split, most: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields up to `most` images and masks, evenly over the split, in batches of one size."""
     chosen = torch.linspace(0, len(split) - 1, min(most, len(split))).long()
     for indices in chosen.split(8 if split.image_size else 1):
-        yield split[indices.tolist()]
+        images, masks = split[indices.tolist()]
+        yield stored(images), masks
 
 
 @torch.no_grad()
