@@ -29,7 +29,7 @@ from benchmarks.claims import (
     textures,
 )
 from benchmarks.claims.claim import Claim, Row, comparison_rows
-from benchmarks.claims.compare import Results, verdict
+from benchmarks.claims.compare import Results
 from benchmarks.claims.measure import in_folder, measured
 from benchmarks.claims.selection import answer
 from benchmarks.claims.trials import Study, Trial, unique
@@ -130,7 +130,7 @@ def write(study: Study, claim: Claim, output: Path) -> None:
     write_table(output / f"{claim.letter}_comparisons.csv", comparison_rows(comparisons))
     if scores and (figure := claim.picture(results, study)) is not None:
         write_bytes(output / f"{claim.letter}.png", png(figure))
-    said = answer(scores) if claim.letter == "g" else verdict(comparisons)
+    said = answer(scores) if claim.letter == "g" else claim.verdict(comparisons)
     print(f"({claim.letter}) {claim.text}: {said}  ({len(results.found)} runs)")
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from benchmarks import study
 from benchmarks.budget.measure import mious
 from benchmarks.budget.paired import paired
-from benchmarks.claims import gradients, overfitting, page, sparsity, textures, trials
+from benchmarks.claims import borders, gradients, overfitting, page, sparsity, textures, trials
 from benchmarks.claims.claim import comparison_rows
 from benchmarks.claims.compare import Comparison, Results, adjusted, of_images, of_runs, verdict
 from benchmarks.claims.measure import (
@@ -29,7 +29,7 @@ from benchmarks.claims.measure import (
     near_zeros,
     total_variation,
 )
-from benchmarks.claims.trials import SEEDS, SIZES, Study, Trial, grid, unique
+from benchmarks.claims.trials import SIZES, Study, Trial, grid, unique
 from seg_l1.config.check import check_overrides
 from seg_l1.config.compose import plain
 from seg_l1.config.words import parse
@@ -77,34 +77,80 @@ def test_the_page_says_how_many_runs_there_are():
     assert f"{len(everything())} runs" in PAGE.read_text()
     seeds = {data: len({trial.seed for trial in grid(data)}) for data in SIZES}
     assert seeds == {"digits": 5, "camvid": 3}
+    assert {images for data in SIZES for images in SIZES[data]} == {t.images for t in everything()}
 
 
-def test_of_equal_seeds_the_strength_with_the_best_validation_score_is_taken():
+def test_the_strength_has_the_best_validation_score_over_the_seeds_of_all_strengths():
     values = {
-        ("1e-5", 0): 0.5,
-        ("1e-5", 1): 0.5,
-        ("3e-5", 0): 0.4,
-        ("3e-5", 1): 0.7,
-        ("1e-4", 0): 0.9,
-    }
+        ("1e-5", 0): 0.5, ("1e-5", 1): 0.5, ("1e-5", 2): 0.9,
+        ("3e-5", 0): 0.4, ("3e-5", 1): 0.7, ("3e-5", 2): 0.1,
+        ("1e-4", 0): 0.45, ("1e-4", 1): 0.45,
+    }  # fmt: skip
     found = {Trial("digits", 32, "l1", a, seed): run(value) for (a, seed), value in values.items()}
     strength, runs = Results(found).best("digits", 32, "l1")
-    assert strength == "3e-5" and sorted(runs) == [0, 1]
+    assert strength == "3e-5" and sorted(runs) == [0, 1, 2]
     assert Results(found).best("digits", 64, "l1") == (None, {})
 
 
 @pytest.mark.parametrize(
     ("signs", "said"),
     [
-        ([1, 1, 0], "true here"), ([-1, -1, 0], "false here"), ([1, 0, 0], "not seen here"),
-        ([1, -1, 1], "mixed"), ([0, 0], "not seen here"), ([], "not tested"),
+        ([[1, 1, 0]], "true here"), ([[-1, -1, 0]], "false here"), ([[1, 0, 0]], "not seen here"),
+        ([[1, -1, 1]], "mixed"), ([[0, 0]], "not seen here"), ([], "not tested"),
+        ([[1, 1], [0, 0, 1]], "not seen here"), ([[1, 1], [1, 0]], "true here"),
+        ([[0, 0], [-1]], "false here"), ([[1], [-1]], "mixed"),
     ],
 )  # fmt: skip
 def test_verdicts_are_those_of_the_protocol(signs, said):
-    rows = [comparison(sign or 0.3, 0.001 if sign else 0.5) for sign in signs]
-    assert verdict(rows) == said
-    turned = [replace(row, difference=-row.difference, claimed=-1) for row in rows]
+    groups = [[comparison(sign or 0.3, 0.001 if sign else 0.5) for sign in part] for part in signs]
+    assert verdict(groups) == said
+    turned = [[replace(r, difference=-r.difference, claimed=-1) for r in part] for part in groups]
     assert verdict(turned) == said
+
+
+def test_what_each_claim_needs():
+    """A gap is no claim without a score, nor are borders that the mIoU explains."""
+
+    def said(letter: str, *rows: tuple[str, str, str, int]) -> str:
+        made = [
+            replace(comparison(sign or 0.1, 0.001 if sign else 0.5), first=a, second=b, score=score)
+            for a, b, score, sign in rows
+        ]
+        return study.CLAIMS[letter].verdict(made)
+
+    gap, test = overfitting.GAP, overfitting.TEST
+    assert said("a", ("l1", "none", gap, 1), ("l1", "none", test, 0)) == "not seen here"
+    assert said("a", ("l1", "none", gap, 1), ("l1", "none", test, 1)) == "true here"
+    assert said("a", ("l2", "none", gap, 1)) == "not tested"
+    assert said(
+        "b", ("l1", "none", next(iter(BOUNDARIES)), 1), ("l1", "none", borders.EQUAL, 0)
+    ) == ("not seen here")
+    random = ("dropout", "l1", test, -1), ("dropout", "none", test, 0)
+    assert said("f", *random) == "not seen here"
+    assert said("h", ("l1 by subgradients", "l1", "exact zeros", -1)) == "false here"
+
+
+def test_borders_at_equal_miou_are_beyond_a_curve_of_the_other_seeds(tmp_path):
+    """Those of a penalty that follows the curve are not; what is added to them is."""
+    found = {}
+    for place, images in enumerate(SIZES["digits"]):
+        for seed in range(3):
+            for contender, more in (("none", 0.0), ("l1", 0.04)):
+                miou = 0.3 + 0.2 * place + 0.01 * seed + more
+                score = 0.1 + 1.5 * miou - 0.7 * miou**2
+                one = Trial("digits", images, contender, None, seed)
+                found[one] = run(miou, tmp_path, **{borders.AT_EQUAL: score + more})
+    odd = Trial("digits", 32, "none", None, 1)  # which must not take part in its own curve
+    found[odd] = run(0.31, tmp_path, **{borders.AT_EQUAL: 0.9})
+    results = Results(found)
+    beyond = borders.beyond(results, "digits", results.best("digits", 128, "l1")[1])
+    assert beyond[1] == pytest.approx(0.04)
+    (strange,) = [
+        value for seed, value in
+        borders.beyond(results, "digits", results.best("digits", 32, "none")[1]).items()
+        if seed == 1
+    ]  # fmt: skip
+    assert strange == pytest.approx(0.9 - (0.1 + 1.5 * 0.31 - 0.7 * 0.31**2))
 
 
 def test_p_values_are_adjusted_per_data_set():
@@ -134,7 +180,7 @@ def test_summed_counts_give_the_scores_of_the_program():
         assert float(score(np.stack(parts).sum(0))) == pytest.approx(whole.compute())
 
 
-def test_the_bootstrap_takes_other_scores_than_the_miou():
+def test_the_paired_test_takes_other_scores_than_the_miou():
     rng = np.random.default_rng(0)
     sums = {seed: rng.integers(50, 100, (30, 4, 3)) for seed in range(3)}
     worse = {
@@ -215,8 +261,9 @@ def small(monkeypatch) -> None:
     """Shrinks the study to what trains in seconds."""
     monkeypatch.setitem(trials.SETTINGS, "digits", ("trainer.kkt_every=null", *TINY))
     monkeypatch.setitem(SIZES, "digits", (8, 16))
-    monkeypatch.setitem(SEEDS, "digits", range(2))
-    monkeypatch.setattr(trials, "STRENGTHS", {"none": (None,), "l1": ("3e-5",)})
+    cells = (("none", None), ("l1", "3e-5"))
+    small_grid = tuple(trials.Cells(c, (strength,), (8, 16), range(2)) for c, strength in cells)
+    monkeypatch.setitem(trials.GRID, "digits", small_grid)
     monkeypatch.setattr(sparsity, "IMAGES", 16)
     monkeypatch.setattr(gradients, "IMAGES", 16)
     monkeypatch.setattr(gradients, "SEEDS", range(1))
@@ -265,23 +312,30 @@ def test_the_answer_is_that_of_the_comparisons():
     assert page.filled(text, PAGE.parent / "study") == text
 
 
-def test_comparisons_are_read_back_and_put_into_words(tmp_path):
+def test_comparisons_are_read_back_and_put_into_words(tmp_path, monkeypatch):
     rows = [
-        comparison(0.1, 0.001), comparison(-0.25, 0.5),
+        replace(comparison(-0.1, 0.001, claimed=-1), score=overfitting.GAP),
+        replace(comparison(-0.25, 0.5), first="l2"),
         replace(comparison(0.03, 0.01), score="test mIoU", strength="3e-5", low=0.01, high=0.05),
     ]  # fmt: skip
     study.write_table(tmp_path / "a_comparisons.csv", comparison_rows(rows))
     assert page.read(tmp_path / "a_comparisons.csv") == rows
+    planned = unique(study.CLAIMS["a"].trials(Study(tmp_path, tmp_path, "camvid")))
+    (tmp_path / "measured").mkdir()
+    for one in planned[1:]:
+        (tmp_path / f"measured/{one.name}.json").touch()
+    counted = f"({len(planned) - 1} of {len(planned)} runs)"
+    assert f"| so far: true here {counted} |" in page.table(tmp_path)
+    (tmp_path / f"measured/{planned[0].name}.json").touch()
     found = page.table(tmp_path)
     assert found.splitlines()[2].endswith("| true here |")
     assert "| test mIoU | +0.030 | +0.010 to +0.050 | 0.010 | as claimed |" in found
-    fewer = [replace(row, seeds=2) for row in rows]
-    study.write_table(tmp_path / "a_comparisons.csv", comparison_rows(fewer))
-    assert "| so far: true here (2 seeds) |" in page.table(tmp_path)
-    single = [replace(row, seeds=1) for row in rows]
+    assert found.splitlines()[3].endswith("| not yet |")
+    single = [
+        replace(row, seeds=1, low=np.nan, high=np.nan, p=np.nan, adjusted=np.nan) for row in rows
+    ]
     study.write_table(tmp_path / "a_comparisons.csv", comparison_rows(single))
-    assert "| one seed so far |" in page.table(tmp_path)
-    assert page.table(tmp_path).splitlines()[3].endswith("| not yet |")
+    assert "| test mIoU | +0.030 |  |  |  |" in page.table(tmp_path)
 
 
 def test_the_interval_of_a_difference_that_never_varies_is_the_difference():

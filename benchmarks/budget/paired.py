@@ -1,21 +1,26 @@
 """Whether two contenders differ, over the same test images and the same seeds.
 
 The statistic is the difference of the test mIoU (or of another score of summed counts), pooled over
-images and averaged over seeds, as in the table. It is no mean over images, so neither Wilcoxon's
-test nor a t-test fits it; a bootstrap does. Images and seeds are drawn anew, both with replacement
-and independently of each other, and each drawn image takes part with the networks of all drawn
-seeds (Owen, 2007, "The pigeonhole bootstrap"): the scores of an image are alike for all seeds, and
-those of a seed for all images, so that no single score is independent of the others. Three seeds
-are few: then the interval is too narrow rather than too wide, as resampling n of n values has
-(n - 1)/n of their variance.
+images and averaged over seeds, as in the table. It varies for two reasons, both of which a
+statement about the contenders must allow for: with other seeds the networks would be others, and
+other test images would rate them differently. The first variance is estimated from the S
+differences of the seeds, as in a paired t-test; the second by a bootstrap of the images, which
+belong to all seeds alike and do not average out over them. The sum of both has about as many
+degrees of freedom as Satterthwaite (1946) gives it; with three seeds hardly more than two, so that
+the interval is about as wide as that of a t-test over the seeds.
+
+A bootstrap of seeds does not do: the mean of three values, drawn from three values, has two thirds
+of the variance, and is never on the other side of 0 where all three are on one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import nan, sqrt
 
 import numpy as np
+from scipy import stats
 
 from benchmarks.budget.measure import mious
 
@@ -29,8 +34,8 @@ class Paired:
 
     Attributes:
         difference: of the mean score.
-        low, high: the 95 % interval, between percentiles of the bootstrap.
-        p: twice the smaller share of resamples on one side of 0, at most 1.
+        low, high: the 95 % interval; NaN with one seed.
+        p: two-sided; NaN with one seed.
         seeds, images: how many were compared.
     """
 
@@ -47,7 +52,7 @@ def paired(
     second: Mapping[int, np.ndarray],
     *,
     score: Score = mious,
-    resamples: int = 2000,
+    resamples: int = 1000,
     draw: int = 0,
 ) -> Paired | None:
     """Compares two contenders; None if they share no seed.
@@ -55,7 +60,7 @@ def paired(
     Args:
         first, second: seed -> counts (N, K, K) of the test images, in the same order.
         score: of counts that are summed over images.
-        resamples: of the bootstrap.
+        resamples: of the images.
         draw: seed of the bootstrap.
     """
     seeds = sorted(first.keys() & second.keys())
@@ -63,31 +68,36 @@ def paired(
         return None
     counts = [np.stack([one[seed] for seed in seeds]) for one in (first, second)]
     count, images = counts[0].shape[:2]
-    values = differences(counts, np.ones((1, images)), np.full((1, count), 1 / count), score)
-    rng = np.random.default_rng(draw)
-    weights = rng.multinomial(images, np.full(images, 1 / images), size=resamples)
-    shares = rng.multinomial(count, np.full(count, 1 / count), size=resamples) / count
-    drawn = differences(counts, weights, shares, score)
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    sides = [int((drawn <= 0).sum()), int((drawn >= 0).sum())]
-    p = min(1.0, 2 * (min(sides) + 1) / (resamples + 1))
-    return Paired(float(values[0]), float(low), float(high), p, count, images)
+    by_seed = differences(counts, np.ones((1, images)), score)[0]
+    difference = float(by_seed.mean())
+    if count == 1:
+        return Paired(difference, nan, nan, nan, count, images)
+    weights = np.random.default_rng(draw).multinomial(
+        images, np.full(images, 1 / images), size=resamples
+    )
+    of_seeds = float(by_seed.var(ddof=1)) / count
+    of_images = float(differences(counts, weights, score).mean(1).var(ddof=1))
+    variance = of_seeds + of_images
+    if variance == 0:
+        return Paired(difference, difference, difference, float(difference == 0), count, images)
+    freedom = variance**2 / (of_seeds**2 / (count - 1) + of_images**2 / (images - 1))
+    error = sqrt(variance)
+    half = float(stats.t.ppf(0.975, freedom)) * error
+    p = float(2 * stats.t.sf(abs(difference) / error, freedom))
+    return Paired(difference, difference - half, difference + half, p, count, images)
 
 
-def differences(
-    counts: list[np.ndarray], weights: np.ndarray, shares: np.ndarray, score: Score = mious
-) -> np.ndarray:
-    """Returns the difference of the mean score of two contenders, for R resamples.
+def differences(counts: list[np.ndarray], weights: np.ndarray, score: Score = mious) -> np.ndarray:
+    """Returns the differences (R, S) of the scores of two contenders, for R samples of images.
 
     Args:
         counts: two arrays (S, N, *C).
         weights: (R, N), how often an image was drawn.
-        shares: (R, S), the weight of a seed in the mean.
         score: (..., *C) -> (...).
     """
     scores = []
     for one in counts:
         flat = one.reshape(*one.shape[:2], -1).astype(float)
         pooled = np.einsum("rn,snk->rsk", weights, flat, optimize=True)
-        scores.append((score(pooled.reshape(*pooled.shape[:2], *one.shape[2:])) * shares).sum(1))
+        scores.append(score(pooled.reshape(*pooled.shape[:2], *one.shape[2:])))
     return scores[0] - scores[1]

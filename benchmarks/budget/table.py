@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Sequence
+from math import isnan
 
 from benchmarks.budget.job import TOLERANCE
 from benchmarks.budget.measure import Result
@@ -97,8 +98,8 @@ NOTE = (
 TESTED = ["share", "difference", "test mIoU", "95 % interval", "p", "seeds", "images"]
 
 TEST_NOTE = (
-    "Differences of the pooled test mIoU, by a bootstrap over images and seeds"
-    " (benchmarks/budget/paired.py); p is not corrected for the number of tests."
+    "Differences of the pooled test mIoU; interval and p allow for other seeds and other images"
+    " (benchmarks/budget/paired.py). p is not corrected for the number of tests."
 )
 
 
@@ -122,8 +123,8 @@ def _line(result: Result, pair: str, test: Paired) -> list[str]:
         NONE if result.share is None else f"{result.share:g}",
         pair,
         f"{test.difference:+.4f}",
-        f"[{test.low:+.4f}, {test.high:+.4f}]",
-        f"{test.p:.3f}" if test.p >= 0.001 else "< 0.001",
+        NONE if isnan(test.low) else f"[{test.low:+.4f}, {test.high:+.4f}]",
+        NONE if isnan(test.p) else f"{test.p:.3f}" if test.p >= 0.001 else "< 0.001",
         str(test.seeds),
         str(test.images),
     ]

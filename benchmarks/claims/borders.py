@@ -6,14 +6,16 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.claims.claim import Claim, Row, intervals, score_rows
-from benchmarks.claims.compare import Comparison, Results, Runs, adjusted, of_images, of_runs
-from benchmarks.claims.measure import BOUNDARIES, Measured
+from benchmarks.claims.compare import Comparison, Results, Runs, adjusted, of_images, of_values
+from benchmarks.claims.measure import BOUNDARIES
 from benchmarks.claims.trials import SIZES, Study, Trial, grid
 from seg_l1.display.style import BLUE, ORANGE, new_figure, styled
 
 COLUMNS = ("test_miou", *BOUNDARIES)
 AT_EQUAL = "boundary F1, 1 pixel"
 """The score that is compared at equal mIoU too."""
+
+EQUAL = f"{AT_EQUAL}, at equal mIoU"
 
 
 def trials(study: Study) -> list[Trial]:
@@ -24,12 +26,11 @@ def comparisons(results: Results, study: Study) -> list[Comparison]:
     """Each boundary score at every size, and one of them without what the mIoU explains."""
     rows = []
     for data in study.data:
-        beyond = residual(results, data)
         for images in SIZES[data]:
             strength, runs = results.best(data, images, "l1")
             _, others = results.best(data, images, "none")
             pairs = {name: of_images(runs, others, name) for name in BOUNDARIES}
-            pairs[f"{AT_EQUAL}, at equal mIoU"] = of_runs(runs, others, beyond)
+            pairs[EQUAL] = of_values(*(beyond(results, data, some) for some in (runs, others)))
             rows += [
                 Comparison(data, images, "l1", "none", strength, score, 1, **found)
                 for score, found in pairs.items()
@@ -38,23 +39,21 @@ def comparisons(results: Results, study: Study) -> list[Comparison]:
     return adjusted(rows)
 
 
-def residual(results: Results, data: str):
-    """Returns what a run's boundary score has beyond a line in its test mIoU.
+def beyond(results: Results, data: str, runs: Runs) -> dict[int, float]:
+    """Returns, by seed, what the boundary score of a run has beyond what its test mIoU explains.
 
-    The line is fitted to all runs without a penalty, of all sizes and seeds.
+    That is a curve in the mIoU, fitted to the runs without a penalty of all sizes and of the other
+    seeds: a parabola where there are three sizes, else a line.
     """
-    runs: list[Runs] = [results.best(data, images, "none")[1] for images in SIZES[data]]
-    every = [run.numbers for group in runs for run in group.values()]
-    if len({numbers["test_miou"] for numbers in every}) < 3:
-        return lambda run: float("nan")
-    line = np.polyfit(
-        [numbers["test_miou"] for numbers in every], [numbers[AT_EQUAL] for numbers in every], 1
-    )
-
-    def beyond(run: Measured) -> float:
-        return run.numbers[AT_EQUAL] - float(np.polyval(line, run.numbers["test_miou"]))
-
-    return beyond
+    groups = [found for n in SIZES[data] if (found := results.best(data, n, "none")[1])]
+    found = {}
+    for seed, run in runs.items():
+        others = [one.numbers for group in groups for s, one in group.items() if s != seed]
+        if len({one["test_miou"] for one in others}) > min(2, len(groups) - 1) > 0:
+            x, y = ([one[name] for one in others] for name in ("test_miou", AT_EQUAL))
+            curve = np.polyfit(x, y, min(2, len(groups) - 1))
+            found[seed] = run.numbers[AT_EQUAL] - float(np.polyval(curve, run.numbers["test_miou"]))
+    return found
 
 
 def scores(results: Results, study: Study) -> list[Row]:
@@ -82,8 +81,7 @@ def picture(results: Results, study: Study) -> Figure | None:
         axes[0].set_title(f"{data}: {AT_EQUAL}")
         axes[0].legend(fontsize=7.5)
         shown = [
-            row for row in rows
-            if row.data == data and row.score in (AT_EQUAL, f"{AT_EQUAL}, at equal mIoU")
+            row for row in rows if row.data == data and row.score in (AT_EQUAL, EQUAL)
         ]  # fmt: skip
         labels = [f"n = {r.images}{', equal mIoU' * r.score.endswith('mIoU')}" for r in shown]
         intervals(axes[1], shown, labels)
@@ -91,4 +89,8 @@ def picture(results: Results, study: Study) -> Figure | None:
     return figure
 
 
-CLAIMS = [Claim("b", "L1 sharpens borders", trials, comparisons, scores, picture)]
+def needs(row: Comparison) -> str | None:
+    return row.score if row.score == EQUAL else None
+
+
+CLAIMS = [Claim("b", "L1 sharpens borders", trials, comparisons, needs, scores, picture)]

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.claims.compare import Comparison, Results, Runs, values
+from benchmarks.claims.compare import Comparison, Results, Runs, values, verdict
 from benchmarks.claims.trials import Study, Trial
 from seg_l1.display.style import BLUE, GREEN, INK, OLIVE, ORANGE, PURPLE, RED, SKY
 
@@ -31,6 +31,8 @@ class Claim:
         text: what is claimed.
         trials: the trainings that it needs.
         comparisons: the differences that are tested; [] where there are none yet.
+        needs: what a comparison must show for the claim to be true, by name, such as its score;
+            None = it is shown and has no part in the verdict.
         scores: rows of its table of scores.
         picture: draws it.
         before: (trial) -> what is called with the loop before the trial is trained.
@@ -41,10 +43,19 @@ class Claim:
     text: str
     trials: Callable[[Study], list[Trial]]
     comparisons: Callable[[Results, Study], list[Comparison]]
+    needs: Callable[[Comparison], str | None]
     scores: Callable[[Results, Study], list[Row]]
     picture: Callable[[Results, Study], Figure | None]
     before: Callable[[Study, Trial], Callable[[Any], None]] = lambda study, trial: lambda loop: None
     work: Callable[[Study], None] = lambda study: None
+
+    def verdict(self, comparisons: Sequence[Comparison]) -> str:
+        """Returns what the comparisons say, in the words of the protocol."""
+        groups: dict[str, list[Comparison]] = {}
+        for row in comparisons:
+            if need := self.needs(row):
+                groups.setdefault(need, []).append(row)
+        return verdict(groups.values())
 
 
 def score_row(

@@ -43,14 +43,18 @@ class Results:
     ) -> tuple[str | None, Runs]:
         """Returns the strength with the highest mean validation mIoU, and its runs.
 
-        Only strengths with as many seeds as any other take part; (None, {}) where nothing is.
+        The mean is that over the seeds that all strengths have; later seeds may be trained with the
+        best strength alone. (None, {}) where nothing is.
         """
         groups = self.strengths(data, images, contender, variant)
-        most = max(map(len, groups.values()), default=0)
-        full = {strength: runs for strength, runs in groups.items() if len(runs) == most}
-        if not full:
+        common = set.intersection(*map(set, groups.values())) if groups else set()
+        if not common:
             return None, {}
-        return max(full.items(), key=lambda pair: fmean(values(pair[1], "val_miou")))
+
+        def validation(pair: tuple[str | None, Runs]) -> float:
+            return fmean(pair[1][seed].numbers["val_miou"] for seed in common)
+
+        return max(groups.items(), key=validation)
 
 
 def values(runs: Runs, name: str) -> list[float]:
@@ -99,7 +103,7 @@ class Comparison:
 def of_images(
     first: Runs, second: Runs, counts: str, score: Callable[[np.ndarray], np.ndarray] | None = None
 ) -> dict[str, float]:
-    """Compares a score of test images over images and seeds; {} where there is nothing."""
+    """Compares a score of test images over seeds and images; {} where there is nothing."""
     chosen = score or SCORES[counts]
     pair = images_and_seeds.paired(
         {seed: run.arrays[counts] for seed, run in first.items()},
@@ -114,9 +118,14 @@ def of_images(
 
 def of_runs(first: Runs, second: Runs, score: Callable[[Measured], float]) -> dict[str, float]:
     """Compares a score of runs over the seeds; {} where there is nothing."""
-    pair = over_seeds(
+    return of_values(
         *({seed: score(run) for seed, run in runs.items()} for runs in (first, second))
     )
+
+
+def of_values(first: Mapping[int, float], second: Mapping[int, float]) -> dict[str, float]:
+    """Compares the scores of seeds by the paired t-test; {} where there is nothing."""
+    pair = over_seeds(first, second)
     if not pair.pairs:
         return {}
     return {
@@ -135,13 +144,20 @@ def adjusted(comparisons: Iterable[Comparison]) -> list[Comparison]:
     return rows
 
 
-def verdict(comparisons: Sequence[Comparison]) -> str:
-    """Returns what the comparisons say about a claim, in the words of the protocol."""
-    signs = [row.direction for row in comparisons]
+def verdict(groups: Iterable[Sequence[Comparison]]) -> str:
+    """Returns what comparisons say about a claim, in the words of the protocol.
+
+    Args:
+        groups: for each score that the claim needs, its comparisons.
+    """
+    signs = [[row.direction for row in group] for group in groups if group]
     if not signs:
         return "not tested"
-    if 1 in signs and -1 in signs:
+    every = {sign for group in signs for sign in group}
+    if {1, -1} <= every:
         return "mixed"
-    if 2 * abs(sum(signs)) >= len(signs):
-        return "true here" if sum(signs) > 0 else "false here"
+    if all(2 * group.count(1) >= len(group) for group in signs):
+        return "true here"
+    if any(2 * group.count(-1) >= len(group) for group in signs):
+        return "false here"
     return "not seen here"

@@ -8,14 +8,13 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 
 from benchmarks.claims.claim import Row
-from benchmarks.claims.compare import Comparison, verdict
-from benchmarks.claims.selection import answer
-from benchmarks.claims.trials import Study
+from benchmarks.claims.compare import Comparison
+from benchmarks.claims.selection import SEEDS, answer
+from benchmarks.claims.trials import Study, unique
 from benchmarks.study import CLAIMS
 
 PAGE = Path(__file__).parents[2] / "docs/study.md"
@@ -52,19 +51,22 @@ def _p_value(p: float) -> str:
 
 
 def said_of(letter: str, folder: Path) -> str:
-    """Returns the verdict on a claim, and of how many seeds if some are missing."""
+    """Returns the verdict on a claim, and how many of its runs there are if some are missing."""
+    claim = CLAIMS[letter]
     if letter == "g":
-        return answer(regrets(folder)) if regrets(folder) else "not yet"
-    rows = read(folder / f"{letter}_comparisons.csv")
-    if not rows:
+        rows = regrets(folder)
+        found, planned = {row["seed"] for row in rows}, SEEDS
+        said = answer(rows)
+    else:
+        compared = read(folder / f"{letter}_comparisons.csv")
+        planned = unique(claim.trials(Study(folder, folder, camvid="-")))
+        measured = folder / "measured"
+        found = [one for one in planned if (measured / f"{one.name}.json").is_file()]
+        said = claim.verdict(compared)
+    if said == "not tested":
         return "not yet"
-    everything = Study(folder, folder, camvid="-")
-    planned = {(one.data, one.seed) for one in CLAIMS[letter].trials(everything)}
-    seeds = Counter(data for data, _ in planned)
-    early = [row.seeds for row in rows if row.seeds < seeds[row.data]]
-    if not early:
-        return verdict(rows)
-    return f"so far: {verdict(rows)} ({min(early)} seeds)" if min(early) > 1 else "one seed so far"
+    whole = len(found) == len(planned)
+    return said if whole else f"so far: {said} ({len(found)} of {len(planned)} runs)"
 
 
 def regrets(folder: Path) -> list[Row]:
@@ -86,7 +88,8 @@ def table(folder: Path) -> str:
 def differences(folder: Path) -> list[str]:
     """Returns the lines of a table with a row for each comparison, which can be unfolded."""
     lines = ["<details><summary>All differences, with their intervals</summary>", ""]
-    lines += ["| | data | n | difference | score | | 95 % interval | p | |", 9 * "|---" + "|"]
+    head = "| | data | n | difference | score | | 95 % interval | adjusted p | |"
+    lines += [head, 9 * "|---" + "|"]
     for letter in CLAIMS:
         for row in read(folder / f"{letter}_comparisons.csv"):
             known = math.isfinite(row.low)

@@ -123,6 +123,10 @@ def no_trials(study: Study) -> list[Trial]:
     return []
 
 
+def needs(row: Comparison) -> str | None:
+    return None
+
+
 def no_comparisons(results: Results, study: Study) -> list[Comparison]:
     return []
 
@@ -154,5 +158,14 @@ def picture(results: Results, study: Study) -> Figure | None:
 
 
 CLAIMS = [
-    Claim("g", "folds choose the strength", no_trials, no_comparisons, scores, picture, work=work)
+    Claim(
+        "g",
+        "folds choose the strength",
+        no_trials,
+        no_comparisons,
+        needs,
+        scores,
+        picture,
+        work=work,
+    )
 ]

@@ -14,8 +14,7 @@ from seg_l1.config.words import parse
 from seg_l1.experiments.jobs import complete
 from seg_l1.runs.directory import RunDirectory
 
-SEEDS = {"digits": range(5), "camvid": range(3)}
-SIZES = {"digits": (32, 64, 128, 256, 512), "camvid": (46, 92, 184, 367)}
+SIZES = {"digits": (32, 128, 512), "camvid": (46, 367)}
 """Training images, up to all of them; a run takes as many steps with few as with all."""
 
 COMMON = ("trainer.threads=1", "trainer.compact=false", "trainer.pictures_every=20")
@@ -27,20 +26,46 @@ SETTINGS = {
     ),
 }  # fmt: skip
 
-STRENGTHS = {
-    "none": (None,),
-    "l1": ("1e-5", "3e-5", "1e-4"),
-    "l2": ("1e-4", "1e-3", "1e-2"),
-    "elastic_net": ("2e-5", "6e-5"),
-    "group_l1": ("1e-5", "3e-5"),
-    "mcp": ("3e-5", "1e-4"),
-    "dropout": ("0.05", "0.1"),
-    "drop_connect": ("0.05", "0.1"),
-}
-"""Strengths on the digits: rates of the last two, α of the others."""
 
-EVERYWHERE = ("none", "l1", "l2")
-"""Contenders at every size of the digits; the others are trained at every second one."""
+@dataclass(frozen=True)
+class Cells:
+    """A part of the grid: a contender at some strengths, sizes and seeds.
+
+    A strength is a rate of dropout and drop_connect, α of the others, as it is typed.
+    """
+
+    contender: str
+    strengths: tuple[str | None, ...]
+    sizes: tuple[int, ...]
+    seeds: range
+
+
+ALL, FIRST, REST = range(5), range(3), range(3, 5)
+GRID = {
+    "digits": (
+        Cells("none", (None,), (32, 128, 512), ALL),
+        Cells("l1", ("1e-5", "3e-5", "1e-4"), (32, 128, 512), FIRST),
+        Cells("l1", ("1e-5",), (32, 512), REST),
+        Cells("l1", ("3e-5",), (128,), REST),
+        Cells("l2", ("1e-4", "1e-3", "1e-2"), (32, 512), FIRST),
+        Cells("elastic_net", ("2e-5",), (32,), FIRST),
+        Cells("group_l1", ("3e-5",), (32,), FIRST),
+        Cells("mcp", ("3e-5",), (32,), FIRST),
+        Cells("dropout", ("0.05", "0.1"), (32,), FIRST),
+        Cells("dropout", ("0.05",), (32,), REST),
+        Cells("dropout", ("0.05",), (512,), FIRST),
+        Cells("drop_connect", ("0.05", "0.1"), (32,), FIRST),
+        Cells("drop_connect", ("0.05",), (32,), REST),
+        Cells("drop_connect", ("0.05",), (512,), FIRST),
+    ),
+    "camvid": (
+        Cells("none", (None,), (46, 367), FIRST),
+        Cells("l1", ("3e-5",), (46, 367), FIRST),
+    ),
+}
+"""What is trained; the last seeds with the strength alone that the first ones have chosen."""
+
+CONTENDERS = tuple(dict.fromkeys(cells.contender for part in GRID.values() for cells in part))
 
 
 @dataclass(frozen=True)
@@ -85,27 +110,15 @@ class Trial:
 
 
 def grid(data: str) -> list[Trial]:
-    """Returns the trials of most claims, seed by seed, and the most important first."""
-    trials = []
-    for seed in SEEDS[data]:
-        for contender, strengths in STRENGTHS.items():
-            for images in SIZES[data]:
-                for strength in strengths:
-                    if _planned(data, images, contender, strength):
-                        trials.append(Trial(data, images, contender, strength, seed))
-    return trials
-
-
-def _planned(data: str, images: int, contender: str, strength: str | None) -> bool:
-    position = SIZES[data].index(images)
-    if data == "digits":
-        return contender in EVERYWHERE or position % 2 == 0
-    ends = position in (0, len(SIZES[data]) - 1)
-    return (
-        contender == "none"
-        or (contender == "l1" and strength != "1e-5")
-        or (contender == "l2" and strength == "1e-3" and ends)
-    )
+    """Returns the trials of most claims, seed by seed."""
+    trials = [
+        Trial(data, images, cells.contender, strength, seed)
+        for cells in GRID[data]
+        for images in cells.sizes
+        for strength in cells.strengths
+        for seed in cells.seeds
+    ]
+    return sorted(trials, key=lambda trial: trial.seed)
 
 
 @dataclass(frozen=True)
