@@ -305,7 +305,7 @@ def test_one_seed_has_a_difference_and_no_interval():
 
 @pytest.mark.parametrize(("of_seeds", "of_images"), [(0.03, 0.0), (0.03, 0.006), (0.0, 0.03)])
 def test_equal_contenders_differ_significantly_in_a_twentieth_of_the_cases(of_seeds, of_images):
-    """With three seeds; a bootstrap of images and seeds finds 7 to 25 %, of images alone 7 to 100."""
+    """With three seeds. A bootstrap of images and seeds finds 7 to 25 %, of images up to 100."""
     rng, rejected, cases = np.random.default_rng(4), 0, 400
     for _ in range(cases):
         shared = of_images * 20**0.5 * rng.standard_normal(20)
