@@ -62,7 +62,7 @@ def test_the_size_is_that_of_the_compact_network(name, measure):
                 module.running_mean.zero_()
         before = {k: v.clone() for k, v in model.state_dict().items()}
     assert costs.cost() == size(model, x, measure) < costs.dense
-    assert costs.least() < costs.cost()
+    assert costs.least(GroupL1(), scope(model)) < costs.cost()
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
@@ -179,7 +179,7 @@ def test_a_kernel_keeps_a_weight_and_a_budget_below_that_is_refused():
         model[0].weight.mul_(1e-3)
     largest = model[0].weight.abs().max().item()
     count = NonzeroCount(scope(model))
-    assert count.least() == 2
+    assert count.least(L1(), scope(model)) == 2
     count.fit(5, GroupL1(), scope(model))
     assert model[0].weight.count_nonzero() == 1 and model[0].weight.abs().max() == largest
     assert 2 <= count.cost() <= 5

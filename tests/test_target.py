@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from seg_l1.config.check import check_overrides
 from seg_l1.config.compose import compose_plain
+from seg_l1.config.words import parse
 from seg_l1.deployment import latency_model
 from seg_l1.deployment.timing import NetworkTimer
 from seg_l1.metrics.sparsity import multiply_adds
@@ -122,6 +124,36 @@ def test_a_budget_may_be_a_number(command, tmp_path):
     assert "(2000 in all was asked for)" in out
 
 
+SCOPES = {
+    "network slimming": ["regularizer=l1", "{name: '*.weight', types: [BatchNorm2d]}"],
+    "every second convolution left out": [
+        "regularizer=group_l1",
+        "{name: '*.3.weight', penalize: false}, {kernels: true}",
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", SCOPES)
+def test_channels_that_are_gone_stay_gone_whatever_is_penalized(kind, command, tmp_path):
+    """Kernels that the scope leaves out are held at zero too, also by a run that goes on."""
+    regularizer, rule = SCOPES[kind]
+    scope = f"regularizer.scope=[{rule}, {{name: '*', penalize: false}}]"
+    words = [*WORDS, regularizer, scope, "regularizer.cost=none", "trainer.early_stopping=null"]
+    if "slimming" in kind:
+        words.append("regularizer.alpha=1e-3")
+    ended = Forked(
+        [*words, "hydra.run.dir=run"],
+        folder=tmp_path,
+        prepare=signal_at(signal.SIGINT, "last.pt", 5),
+    ).wait()
+    assert ended.code == 130, ended.err
+    assert command("resume=run")[0] == 0
+    run = tmp_path / "run"
+    adds = json.loads((run / "compact/compact.json").read_text())["multiply_adds"]
+    assert adds["compact"] <= 0.4 * adds["dense"]
+    assert max(shares(run)[4:]) <= 0.4 and shares(run)[-1] == adds["compact"] / adds["dense"]
+
+
 @pytest.mark.parametrize("more", [[], ["regularizer=mcp"], ["regularizer.solver=dual_averaging"]])
 def test_a_share_of_zeros_is_met_and_kept(more, command, tmp_path):
     words = ["target=nonzeros", "target.share=0.1", *more, "hydra.run.dir=run"]
@@ -198,3 +230,11 @@ def test_what_cannot_be_is_refused_at_once(words, expected, command, tmp_path):
     code, _, err = command(*WORDS, *words)
     assert code == 2 and expected in err and err.count("\n") == 1, err
     assert not [*tmp_path.glob("outputs/*")]
+
+
+def test_keys_of_a_target_need_one(command):
+    code, _, err = command(*OWN, "target.share=0.25")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "target.share: there is no target; give target=multiply_adds, parameters," in err
+    check_overrides(*parse([*OWN, "target.share=0.25", "target=none"]))
+    check_overrides(*parse(["-m", *OWN, "target.share=0.25,0.5", "target=none,parameters"]))

@@ -91,6 +91,7 @@ def _link(graph: Graph, slots: Slots) -> None:
     uses = Counter(id(value) for op in mixing for value in (op.weight, op.bias) if value)
     for op in mixing:
         op.folds &= all(uses[id(value)] == 1 for value in (op.weight, op.bias) if value)
+        op.folds &= op.bias is not None or op.weight.name in graph.takes_bias
 
 
 def _describe_parameter(value: Value, slots: Slots) -> None:

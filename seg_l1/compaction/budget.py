@@ -26,6 +26,9 @@ MEASURES = ("multiply_adds", "parameters")
 NEAR = 0.99
 """A network within a budget is close enough if it uses at least this share of the budget."""
 
+LONGEST = 1e12
+"""The longest proximal step that is tried."""
+
 _HALVINGS, _RETURNS = 40, 30
 """Halvings of the interval in which the step of `CostModel.fit` lies, at most; then smaller steps
 after which single channels return."""
@@ -67,12 +70,9 @@ class CostModel:
             return self._cost(self._close())
 
     @torch.no_grad()
-    def least(self) -> int:
-        """Returns the size with one channel in each layer that can lose the others."""
-        with self.restored():
-            for name in self._names():
-                self._parameters()[name].zero_()
-            return self._cost(self._select())
+    def least(self, penalty: Penalty, tensors: Sequence[ScopedTensor]) -> int:
+        """Returns the size of the smallest network that `fit` can find."""
+        return self._cost(self._after_step(LONGEST, penalty, tensors))
 
     @torch.no_grad()
     def fit(
@@ -95,7 +95,7 @@ class CostModel:
         low, high = 0.0, 1e-4
         while self._cost(found := self._after_step(high, penalty, tensors)) > budget:
             low, high = high, 4 * high
-            if high > 1e12:
+            if high > LONGEST:
                 raise ValueError(f"no network has a cost of {budget} or less")
         for _ in range(_HALVINGS):
             middle = 0.5 * (low + high)
@@ -169,9 +169,6 @@ class CostModel:
 
     def _parameters(self) -> dict[str, Tensor]:
         return dict(self.model.named_parameters(remove_duplicate=False))
-
-    def _names(self) -> set[str]:
-        return {*_masks(self._select())}
 
     def _select(self) -> Selection:
         return select(self._program.graph(RULES))

@@ -37,9 +37,20 @@ class Program:
             reason = next((line for line in str(error).splitlines() if line.strip()), repr(error))
             raise CaptureError(f"torch.export cannot capture the network: {reason}") from error
 
-    def graph(self, rules: Mapping[str, type[Operation]]) -> Graph:
-        """Returns a new graph, in which each operator has the class that `rules` name."""
-        return _Reader(self._exported, dict(_tensors(self._model)), rules).graph
+    def graph(self, rules: Mapping[str, type[Operation]], *, biases: bool = True) -> Graph:
+        """Returns a new graph, in which each operator has the class that `rules` name.
+
+        Args:
+            biases: whether layers without a bias may get one.
+        """
+        graph = _Reader(self._exported, dict(_tensors(self._model)), rules).graph
+        if biases:
+            graph.takes_bias = {
+                f"{path}.weight".removeprefix(".")
+                for path, module in self._model.named_modules(remove_duplicate=False)
+                if isinstance(module, nn.modules.conv._ConvNd | nn.Linear)
+            }
+        return graph
 
 
 _TALKATIVE = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes")
@@ -73,7 +84,7 @@ class _Reader:
     ) -> None:
         self.rules = rules
         self.values: dict[Any, Any] = {}
-        self.graph = Graph([], {}, [], [])
+        self.graph = Graph([], {}, [], [], set())
         by_storage: dict[int, Value] = {}
         signature = program.graph_signature
         names = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from seg_l1.compaction.analysis import Selection, select
 from seg_l1.compaction.capture import Program
-from seg_l1.compaction.graph import Operation
+from seg_l1.compaction.graph import Graph, Operation
 from seg_l1.compaction.mixing import Mixing
 from seg_l1.compaction.rules import RULES, SHAPES
 from seg_l1.compaction.slicing import sliced
@@ -102,7 +103,7 @@ class Compactor:
         self.inputs = [example] if isinstance(example, Tensor) else list(example)
         with torch.no_grad():
             self._program = Program(model, self.inputs)
-        self._multiply_adds = multiply_adds(model, self.inputs[0])
+        self._multiply_adds = multiply_adds(model, *self.inputs)
 
     @torch.no_grad()
     def compact(self, multiple: int = 1) -> CompactModel:
@@ -111,11 +112,15 @@ class Compactor:
         Raises:
             CompactionError: see `compact`.
         """
-        with eval_mode(self.model):
-            dense = _outputs(self.model, self.inputs)
-        # a network may have sizes of its tensors in its code, so that reshapes cannot change
+        dense = _outputs(self.model, self.inputs)
+        # a network may have sizes of its tensors in its code, so that reshapes cannot change, and
+        # a class of its own for its layers, which ignores a bias
         without_shapes = {name: rule for name, rule in RULES.items() if name not in SHAPES}
-        attempts = (self._attempt(dense, rules, multiple) for rules in (RULES, without_shapes))
+        attempts = (
+            self._attempt(dense, self._program.graph(rules, biases=biases), multiple)
+            for biases in (True, False)
+            for rules in (RULES, without_shapes)
+        )
         made = next(filter(None, attempts), None)
         if made is None:
             raise CompactionError("the compact network gives other outputs; please report it")
@@ -125,19 +130,18 @@ class Compactor:
             [_layer(op, selection) for op in selection.graph.operations if _has_channels(op)],
             [(op.operator, op.layer, op.whole) for op in selection.graph.operations if op.whole],
             (parameters(self.model), parameters(small)),
-            (self._multiply_adds, multiply_adds(small, self.inputs[0])),
+            (self._multiply_adds, multiply_adds(small, *self.inputs)),
             difference,
         )
 
     def _attempt(
-        self, dense: list[Tensor], rules: Mapping[str, type[Operation]], multiple: int
+        self, dense: list[Tensor], graph: Graph, multiple: int
     ) -> tuple[nn.Module, float, Selection] | None:
         """The compact network, the largest difference, the selection; None if it is not equal."""
-        selection = select(self._program.graph(rules), multiple)
+        selection = select(graph, multiple)
         small = sliced(self.model, selection)
         try:
-            with eval_mode(small):
-                outputs = _outputs(small, self.inputs)
+            outputs = _outputs(small, self.inputs)
         except RuntimeError:
             return None
         pairs = list(zip(outputs, dense, strict=True))
@@ -145,7 +149,8 @@ class Compactor:
             return None
         difference = max((float((a - b).abs().max()) for a, b in pairs), default=0.0)
         scale = max((float(b.abs().max()) for b in dense), default=0.0)
-        return (small, difference, selection) if difference <= TOLERANCE * scale else None
+        equal = difference <= _tolerance(self.model) * scale
+        return (small, difference, selection) if equal else None
 
 
 def compact(
@@ -177,7 +182,23 @@ def compact(
 
 
 def _outputs(model: nn.Module, inputs: Sequence[Tensor]) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(model(*inputs)) if isinstance(leaf, Tensor)]
+    """Returns the outputs in eval mode; those of 16 bits are computed in float32."""
+    if _precision(model) > torch.finfo(torch.float32).eps:
+        model = deepcopy(model).float()
+        inputs = [x.float() if x.is_floating_point() else x for x in inputs]
+    with eval_mode(model):
+        return [leaf for leaf in tree_leaves(model(*inputs)) if isinstance(leaf, Tensor)]
+
+
+def _precision(model: nn.Module) -> float:
+    """The largest spacing of numbers around 1 among the parameters of a network."""
+    kinds = {p.dtype for p in model.parameters() if p.is_floating_point()}
+    return max((torch.finfo(kind).eps for kind in kinds), default=0.0)
+
+
+def _tolerance(model: nn.Module) -> float:
+    """Biases are rounded to the precision of the parameters."""
+    return max(TOLERANCE, 4 * _precision(model))
 
 
 def _has_channels(operation: Operation) -> bool:

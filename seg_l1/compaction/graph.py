@@ -192,12 +192,14 @@ class Graph:
         operations: in the order in which they are executed.
         parameters: parameters and buffers, by name.
         inputs, outputs: of the network.
+        takes_bias: weights of convolutions and linear layers, to which a bias could be added.
     """
 
     operations: list[Operation]
     parameters: dict[str, Value]
     inputs: list[Value]
     outputs: list[Value]
+    takes_bias: set[str]
 
     @property
     def values(self) -> Iterator[Value]:

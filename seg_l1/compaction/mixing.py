@@ -26,7 +26,7 @@ class Mixing(Operation, ABC):
     weight: Value
     bias: Value | None
     folds: bool = True
-    """Whether constants fold away: not with a shared weight, nor with groups unless depthwise."""
+    """Whether constants fold away: not with a shared weight, groups, or no place for a bias."""
 
     def link(self, slots: Slots) -> None:
         self.x = self.arguments["input"]
@@ -90,8 +90,8 @@ class Mixing(Operation, ABC):
 
     def _read(self, kept: Mask) -> None:
         read = self._connected_to_used()
-        if self.x.axis is not None and self.folds:
-            read &= self.x.varying | kept[self.x.slots]
+        if self.x.axis is not None:
+            read &= self.x.varying | (kept[self.x.slots] if self.folds else self.x.constant != 0)
         self.x.use(read)
 
     def _connected_to_used(self) -> Mask:

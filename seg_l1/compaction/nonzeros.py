@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from seg_l1.compaction.budget import NEAR
+from seg_l1.compaction.budget import LONGEST, NEAR
 from seg_l1.penalties import Penalty
 from seg_l1.scope import ScopedTensor
 from seg_l1.solvers.blocks import blocks
@@ -38,8 +38,8 @@ class NonzeroCount:
         """Returns the number of nonzero weights; −0.0 is a zero."""
         return sum(int(weight.count_nonzero()) for weight in self._weights)
 
-    def least(self) -> int:
-        """Returns the number with one weight in each kernel."""
+    def least(self, penalty: Penalty, tensors: Sequence[ScopedTensor]) -> int:
+        """Returns the number with one weight in each kernel, whatever the penalty."""
         return sum(weight.ndim > 1 for weight in self._weights)
 
     @torch.no_grad()
@@ -65,7 +65,7 @@ class NonzeroCount:
         low, high = 0.0, 1e-4
         while _count(found := self._after_step(high, penalty, penalized)) > budget:
             low, high = high, 4 * high
-            if high > 1e12:
+            if high > LONGEST:
                 raise ValueError(f"no network has {budget:g} nonzero weights or fewer")
         for _ in range(_HALVINGS):
             if _count(found) >= NEAR * budget:

@@ -56,6 +56,9 @@ class GroupNorm(ChannelNorm):
     """group_norm: the channels of a group stay or go together."""
 
     def link(self, slots: Slots) -> None:
+        if self.arguments["weight"] is None:
+            self.keep_whole(slots, "it has no weight that tells how many channels are left")
+            return
         super().link(slots)
         if self.out.axis is not None:
             groups = self._grouped(self.out.slots)

@@ -67,6 +67,8 @@ class Pointwise(Operation):
     def _evaluate(self, states: list[tuple[Mask, np.ndarray]]) -> np.ndarray:
         constants = iter([torch.from_numpy(constant.copy()) for _, constant in states])
         arguments = {name: _substitute(value, constants) for name, value in self.arguments.items()}
+        if "condition" in arguments:
+            arguments["condition"] = arguments["condition"].bool()
         return self.target(**arguments).double().numpy()
 
     def _read(self, kept: Mask) -> None:

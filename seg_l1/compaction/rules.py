@@ -52,5 +52,5 @@ RULES: dict[str, type[Operation]] = {
 }
 """The rule of each operator; all others have `graph.Operation`, which removes nothing."""
 
-SHAPES = frozenset(_NAMES[shape.Reshape].split())
+SHAPES = frozenset([*_NAMES[shape.Reshape].split(), "expand"])
 """Operators whose arguments a network may compute from the sizes of its dense tensors."""

@@ -70,12 +70,24 @@ def check_overrides(flags: Namespace, overrides: Sequence[Override]) -> DictConf
         return first
     for override in others:
         _check_value(override, override.key_or_group, override.value())
+    targets = False
     for chosen in one_at_a_time(overrides):
         with _naming_the_job(overrides, chosen):
             config = plain(composed(chosen))
             limits.check(config)
             check_hyperparameters(config["regularizer"], *config_folders(flags))
+            targets |= bool(config["target"]["measure"])
+    if not targets:
+        _check_target([o.key_or_group for o in overrides])
     return first
+
+
+def _check_target(typed: Sequence[str]) -> None:
+    """Rejects keys of a target where none was chosen; target=none may be given with them."""
+    keys = [key for key in typed if key.startswith("target.")]
+    if keys and "target" not in typed:
+        measures = "multiply_adds, parameters, latency_ms or nonzeros"
+        raise UserError(f"{keys[0]}: there is no target; give target={measures} too")
 
 
 @contextmanager

@@ -67,7 +67,7 @@ class LatencyModel:
         self._timer = NetworkTimer({"dense": deepcopy(model).eval()}, example, runtime)
         self.dense = float(distributed.broadcast_object(self._timer.ms(seconds=SECONDS)["dense"]))
         self.points = {self.counts.dense: self.dense}
-        least = self.counts.least()
+        least = self.counts.least(penalty, tensors)
         sizes = [share * self.counts.dense for share in SHARES]
         for size in [*(size for size in sizes if size > 1.5 * least), 1.1 * least]:
             self._measure_at(round(size), penalty, tensors)
@@ -76,8 +76,8 @@ class LatencyModel:
         """Returns the milliseconds of the compact network of the present weights."""
         return self._latency(self.counts.cost())
 
-    def least(self) -> float:
-        """Returns the milliseconds of the smallest network that was measured."""
+    def least(self, penalty: Penalty, tensors: Sequence[ScopedTensor]) -> float:
+        """Returns the milliseconds of the smallest network that was measured, for any penalty."""
         return self._latency(min(self.points))
 
     def fit(
@@ -97,7 +97,7 @@ class LatencyModel:
         Raises:
             ValueError: if none was fast enough.
         """
-        below, above = (self.counts.least(), 0.0), (self.counts.dense, self.dense)
+        below, above = (self.counts.least(penalty, tensors), 0.0), (self.counts.dense, self.dense)
         size, masks, largest = self._size(budget), None, 0
         for _ in range(ATTEMPTS):
             found, latency, tried = self._measure_at(round(size), penalty, tensors)

@@ -67,8 +67,8 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def multiply_adds(model: nn.Module, image: Tensor) -> int:
-    """Returns the multiply-adds for `image` (1, C, H, W): half of torch's FLOP count."""
+def multiply_adds(model: nn.Module, *inputs: Tensor) -> int:
+    """Returns the multiply-adds for an image (1, C, H, W), or several inputs: half the FLOPs."""
     with eval_mode(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model(image)
+        model(*inputs)
     return counter.get_total_flops() // 2

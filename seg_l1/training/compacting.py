@@ -43,12 +43,21 @@ class RunCompaction:
         if not self._wanted:
             return {}
         sizes = (summary.parameters or 0, summary.multiply_adds or 0)
-        if row["sparsity/exact"] > 0:
+        if self.may_shrink(row):
             found = self.compact()
             if found is None:
                 return {}
             sizes = (found.parameters[1], found.multiply_adds[1])
         return dict(zip(COMPACT, sizes, strict=True))
+
+    def may_shrink(self, row: Row) -> bool:
+        """Whether there is a zero among the penalized weights, or in another kernel.
+
+        Args:
+            row: see `sizes`.
+        """
+        kernels = (p for p in self._loop.model.parameters() if p.ndim > 1)
+        return row["sparsity/exact"] > 0 or any(bool((kernel == 0).any()) for kernel in kernels)
 
     def compact(self) -> CompactModel | None:
         """Compacts the network with its present weights; None if that is not wanted or fails."""

@@ -79,8 +79,8 @@ def finish(recorder: Recorder, after_training: AfterTraining | None = None) -> R
 
 def _save_compact(recorder: Recorder) -> CompactModel | None:
     """Returns the compact network of the best weights; saves it if it is smaller."""
-    has_zeros = recorder.best_row["sparsity/exact"] > 0
-    compact = recorder.compaction.compact() if has_zeros else None
+    may_shrink = recorder.compaction.may_shrink(recorder.best_row)
+    compact = recorder.compaction.compact() if may_shrink else None
     if compact is None or compact.is_unchanged:
         remove_compact(recorder.record)
     else:

@@ -93,7 +93,7 @@ def _extension(experiment: Experiment, before: Config) -> tuple[dict[str, int], 
     (last, now), (last_lam, lam_now) = ((f(loop.step - 1), g(loop.step)) for f, g in pairs)
     base = loop.base_rates[0]
     note = f"the learning rate goes on at {base * now:.3g}, the last step had {base * last:.3g}"
-    if last_lam != lam_now:
+    if last_lam != lam_now and loop.target is None:  # which steers λ itself
         note += f"; λ goes on at {lam_now:.3g} after {last_lam:.3g}"
     return {"epochs": epochs, "step": loop.step}, note
 

@@ -151,7 +151,7 @@ def _prepare(
     if resumed is not None and config["start"] is not None:  # which may be a compact network
         shapes = compact_shapes(resumed)
     experiment = build(config, data, pretrained=resumed is None, shapes=shapes)
-    experiment.loop.target = make_target(config, experiment.loop)
+    experiment.loop.target = make_target(config, experiment.loop, resumed=resumed is not None)
     return experiment
 
 

@@ -53,6 +53,7 @@ class Target:
         runtime: whose latency it is, see `NetworkTimer`.
         dense: share of the epochs before the penalty.
         penalized: share of the epochs with a penalty; None = `penalized_share` of the budget.
+        resumed: whether a state will be loaded, so that the budget has been checked.
 
     Attributes:
         key: what was asked for, as it is typed.
@@ -76,6 +77,7 @@ class Target:
         runtime: str = "torch",
         dense: float = 0.3,
         penalized: float | None = None,
+        resumed: bool = False,
     ) -> None:
         self.key = f"target={measure} target."
         self.key += f"share={share:g}" if limit is None else f"limit={limit:g}"
@@ -86,7 +88,8 @@ class Target:
             raise UserError(f"{self.key}: {first_line(error)}") from error
         self.budget = share * self.costs.dense if limit is None else limit
         self.size = self.costs.cost()
-        self._check_budget(measure)
+        if not resumed:  # else another machine may have other latencies
+            self._check_budget(loop, measure)
         if penalized is None:
             penalized = penalized_share(self.budget / self.costs.dense)
         epochs = loop.settings.epochs
@@ -117,8 +120,9 @@ class Target:
                 " regularizer.solver=proximal"
             )
 
-    def _check_budget(self, measure: str) -> None:
-        dense, least = self.costs.dense, self.costs.least()
+    def _check_budget(self, loop: Loop, measure: str) -> None:
+        dense = self.costs.dense
+        least = self.costs.least(loop.objective.penalty, loop.solver.tensors)
         if self.budget < least:
             raise UserError(
                 f"{self.key}: the smallest network has {least:.6g} {measure} ({least / dense:.2g}"
@@ -143,8 +147,10 @@ class Target:
     def after_epoch(self) -> dict[str, float]:
         """Measures the compact network; returns columns of `metrics.csv`."""
         size = self.costs.cost()
-        # an interpolated latency may rise where channels die after the last cut, a true one not
-        self.size = min(size, self.size) if self.met else size
+        if self.met and isinstance(self.costs, LatencyModel):
+            # an interpolated latency may rise where channels die after the last cut, a true one not
+            size = min(size, self.size)
+        self.size = size
         return {"target/share": self.share, "target/multiplier": self.multiplier}
 
     def before_epoch(self, loop: Loop) -> None:
@@ -179,9 +185,7 @@ class Target:
         self.met, self.multiplier, self.above = True, 0.0, None
         loop.best_epoch, loop.best_miou = 0, -1.0
         loop.solver = self._frozen(loop)
-        for index, scoped in enumerate(loop.solver.penalized_tensors):
-            if scoped.name in masks:
-                loop.solver.support[index].copy_(masks[scoped.name])
+        loop.solver.hold(masks)
 
     @staticmethod
     def _frozen(loop: Loop) -> Frozen:
@@ -191,7 +195,10 @@ class Target:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what the next decision depends on."""
-        names = ("multiplier", "size", "met", "planned", "decided", "above", "budget")
+        names = (
+            "multiplier", "size", "met", "planned", "decided", "above", "budget", "first_epoch",
+            "last_epoch",
+        )  # fmt: skip
         return {"measured": self.costs.state_dict(), **{n: getattr(self, n) for n in names}}
 
     def load_state_dict(self, state: dict[str, Any], loop: Loop) -> None:
@@ -216,7 +223,7 @@ def penalized_share(share: float) -> float:
     return min(0.5, max(0.3, 0.3 + 0.2 * math.log2(0.25 / share)))
 
 
-def make_target(config: Config, loop: Loop) -> Target | None:
+def make_target(config: Config, loop: Loop, *, resumed: bool = False) -> Target | None:
     """Returns the target that `config` asks for; None if it asks for none."""
     asked = config.get("target") or {}  # older runs have no such section
     if not asked.get("measure"):
@@ -226,7 +233,7 @@ def make_target(config: Config, loop: Loop) -> Target | None:
             "regularizer.schedule_start: a target begins its penalty after target.dense of the"
             " epochs; give regularizer.schedule_start=0"
         )
-    return Target(loop, **asked)
+    return Target(loop, **asked, resumed=resumed)
 
 
 def _size_model(loop: Loop, measure: str, runtime: str) -> CostModel | LatencyModel | NonzeroCount:

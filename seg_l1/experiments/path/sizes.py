@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seg_l1.compaction import CaptureError, Compactor
+from seg_l1.compaction import CaptureError, CompactionError, Compactor
 from seg_l1.deployment.timing import NetworkTimer
+from seg_l1.display import terminal
 from seg_l1.errors import UserError
 from seg_l1.experiments.path.plan import Plan
 from seg_l1.runs.files import read_json, write_json
@@ -58,7 +59,7 @@ def latencies(plan: Plan, data: SegmentationData) -> dict[str, float]:
     """Returns milliseconds of one image in torch, by alpha (as text), and of "dense".
 
     These are the networks of the first job, at their last epochs. They are measured once, and kept
-    in `latency.json`; {} where the network cannot be captured.
+    in `latency.json`; {} where the network cannot be compacted.
     """
     file = plan.path / "latency.json"
     names = {f"{alpha:g}": position for position, alpha in enumerate(plan.order)}
@@ -69,13 +70,16 @@ def latencies(plan: Plan, data: SegmentationData) -> dict[str, float]:
     networks: dict[str, Any] = {"dense": deepcopy(model)}
     try:
         compactor = Compactor(model, example)
+        for name, position in names.items():
+            run = plan.point_run(plan.jobs[0], position)
+            if run.last.is_file():
+                model.load_state_dict(run.model_state("last"))
+                networks[name] = compactor.compact().model.eval()
     except CaptureError:
         return {}
-    for name, position in names.items():
-        run = plan.point_run(plan.jobs[0], position)
-        if run.last.is_file():
-            model.load_state_dict(run.model_state("last"))
-            networks[name] = compactor.compact().model.eval()
+    except CompactionError as error:  # the path itself does not need it
+        terminal.log.warning(f"note: the compact networks are not timed: {error}")
+        return {}
     times = NetworkTimer(networks, example).ms(seconds=SECONDS * len(networks))
     write_json(file, times)
     return times
