@@ -69,7 +69,7 @@ def number(default: float, fits: Callable[[Any], bool], expected: str) -> Any:
     return field(default=default, metadata={"fits": accepted, "expected": expected})
 
 
-POSITIVE = (lambda x: 0 < x < 1e30, "a number above 0 and below 1e+30")
+POSITIVE = (lambda x: 0 < x < 1e30, "a number above 0")
 
 
 def choice(default: str, *others: str) -> Any:

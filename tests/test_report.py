@@ -588,7 +588,7 @@ def test_output_and_several_folders(tmp_path, no_figures, write_run, write_sweep
         ([], "give one or more folders"),
         (["sweeep"], "Did you mean 'sweep'?"),
         (["empty"], "holds no completed run"),
-        (["failed"], "holds no completed run, but 1 others"),
+        (["failed"], "holds no completed run; 1 is unfinished or failed"),
         (["sweep", "outptu=x"], "Did you mean 'output'?"),
         (["sweep", "--loud"], "--loud: words look like"),
         (["sweep", "output=file/x"], "cannot be written"),

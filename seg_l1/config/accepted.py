@@ -10,14 +10,18 @@ Limit = tuple[type | tuple[type, ...], Callable[[Any], bool], str]
 """The types that fit, a test for values of these types, and what is expected, in words."""
 
 
-def number(low: float, *, above: bool = False, below: float = 1e30) -> Limit:
+HUGE = 1e30
+"""No number reaches this; it is not worth a word to anybody who types one."""
+
+
+def number(low: float, *, above: bool = False, below: float = HUGE) -> Limit:
     """A finite number of at least `low`, or above it, and below `below`."""
 
     def fits(x: float) -> bool:
         return math.isfinite(x) and (x > low if above else x >= low) and x < below
 
-    words = f"a number {'above' if above else 'of at least'} {low:g} and below {below:g}"
-    return (int, float), fits, words
+    ceiling = "" if below == HUGE else f" and below {below:g}"
+    return (int, float), fits, f"a number {'above' if above else 'of at least'} {low:g}{ceiling}"
 
 
 def share(most: float = 1.0) -> Limit:

@@ -70,9 +70,8 @@ def collect(folders: Sequence[str | Path]) -> Collection:
         where = ", ".join(map(str, folders))
         lines = [f"{run.name}: {run.status} ({run.reason})" for run in collection.unfinished[:20]]
         count = len(collection.unfinished)
-        raise UserError(
-            f"{where}: holds no completed run" + (f", but {count} others" if count else ""), lines
-        )
+        rest = f"; {count} {'is' if count == 1 else 'are'} unfinished or failed" if count else ""
+        raise UserError(f"{where}: holds no completed run{rest}", lines)
     _settings(collection.runs)
     _drop_repeats(collection)
     _warn(collection)
