@@ -25,12 +25,14 @@ def killed(network: nn.Module, layer: nn.Module, count: int) -> nn.Module:
     return network.eval()
 
 
-class Where(nn.Module):
-    """A leaky ReLU by hand."""
-
+class TwoLayers(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 4, 1)
+        self.first, self.second = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 4, 1)
+
+
+class Where(TwoLayers):
+    """A leaky ReLU by hand."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
@@ -56,12 +58,8 @@ class WithoutBias(nn.Conv2d):
         return F.conv2d(x, self.weight, None)
 
 
-class Expanding(nn.Module):
+class Expanding(TwoLayers):
     """Has a number of channels in its code."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 4, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
@@ -106,11 +104,7 @@ def test_channels_that_are_zero_go_before_groups_too():
     assert torch.allclose(found.model(X), network(X), atol=1e-6)
 
 
-class Two(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.second = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 2, 1)
-
+class Two(TwoLayers):
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return self.second(F.relu(self.first(x + y)))
 
@@ -118,7 +112,7 @@ class Two(nn.Module):
 def test_several_inputs_are_counted():
     network = Two()
     found = compact(killed(network, network.first, 4), [X, X])
-    assert found.multiply_adds == (256 * (3 * 8 + 8 * 2), 256 * (3 * 4 + 4 * 2))
+    assert found.multiply_adds == (256 * (27 * 16 + 16 * 4), 256 * (27 * 12 + 12 * 4))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -57,7 +57,9 @@ class GroupNorm(ChannelNorm):
 
     def link(self, slots: Slots) -> None:
         if self.arguments["weight"] is None:
-            self.keep_whole(slots, "it has no weight that tells how many channels are left")
+            self.keep_whole(
+                slots, "it has no parameters from which its number of channels could be read"
+            )
             return
         super().link(slots)
         if self.out.axis is not None:

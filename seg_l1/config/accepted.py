@@ -11,7 +11,7 @@ Limit = tuple[type | tuple[type, ...], Callable[[Any], bool], str]
 
 
 HUGE = 1e30
-"""No number reaches this; it is not worth a word to anybody who types one."""
+"""The bound of numbers that have no other; messages leave it out."""
 
 
 def number(low: float, *, above: bool = False, below: float = HUGE) -> Limit:

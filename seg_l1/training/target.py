@@ -92,7 +92,7 @@ class Target:
             self._check_budget(loop, measure)
         if penalized is None:
             penalized = penalized_share(self.budget / self.costs.dense)
-        epochs = loop.settings.epochs
+        self.epochs = epochs = loop.settings.epochs
         self.first_epoch = round(dense * epochs)
         self.last_epoch = max(self.first_epoch + 1, round((dense + penalized) * epochs))
         if self.last_epoch >= epochs:
@@ -197,15 +197,21 @@ class Target:
         """Returns what the next decision depends on."""
         names = (
             "multiplier", "size", "met", "planned", "decided", "above", "budget", "first_epoch",
-            "last_epoch",
+            "last_epoch", "epochs",
         )  # fmt: skip
         return {"measured": self.costs.state_dict(), **{n: getattr(self, n) for n in names}}
 
     def load_state_dict(self, state: dict[str, Any], loop: Loop) -> None:
         """Restores what `state_dict` returned; call it before the solver of `loop` is restored."""
         self.costs.load_state_dict(state.get("measured", {}))
+        lengths = (
+            "first_epoch",
+            "last_epoch",
+            "epochs",
+        )  # planned anew for another number of epochs
+        left_out = ("measured", *(() if state.get("epochs") == self.epochs else lengths))
         for name, value in state.items():
-            if name != "measured":
+            if name not in left_out:
                 setattr(self, name, value)
         if self.met:
             loop.solver = self._frozen(loop)
