@@ -91,6 +91,22 @@ def test_a_stopped_run_goes_on_to_the_same_end(saves, whole, command, tmp_path):
     assert shares(whole) == shares(tmp_path / "part")
 
 
+@pytest.mark.parametrize("epochs", [4, 10])
+def test_a_target_is_planned_anew_for_another_number_of_epochs(epochs, command, tmp_path):
+    """Stopped in its second epoch, before the penalty, and resumed shorter or longer."""
+    ended = Forked(
+        [*WORDS, "hydra.run.dir=part"], prepare=signal_at(signal.SIGINT, "last.pt", 2)
+    ).wait()
+    assert ended.code == 130, ended.err
+    code, _, err = command("resume=part", f"trainer.epochs={epochs}")
+    assert code == 0, err
+    rows = table(tmp_path / "part/metrics.csv")
+    penalized = [i for i, row in enumerate(rows) if float(row["target/multiplier"]) > 0]
+    assert len(rows) == epochs
+    assert set(penalized) <= {*range(round(0.3 * epochs), round(0.6 * epochs))}
+    assert shares(tmp_path / "part")[-1] <= 0.4
+
+
 def test_a_network_that_became_too_small_is_that_of_the_epoch_before(command, tmp_path):
     """A penalty that removes nearly everything in its second epoch."""
     words = [

@@ -157,13 +157,15 @@ def target_line(config: Config, rows: Sequence[Scores], best: Scores) -> str:
     if "target/share" not in best:
         return ""
     alpha, target = config["regularizer"]["alpha"], config["target"]
-    multipliers = [row["target/multiplier"] for row in rows if row["target/multiplier"]]
+    alphas = [alpha * row["target/multiplier"] for row in rows if row["target/multiplier"]]
     limit = target.get("limit")  # older runs have no such key
     asked = f"{target['share']:g}" if limit is None else f"{limit:g} in all"
+    met = f"target: {best['target/share']:.4f} of the {target['measure']} ({asked} was asked for)"
+    if not alphas:  # as where a resumed run was given fewer epochs
+        return f"{met}; no epoch had a penalty"
     return (
-        f"target: {best['target/share']:.4f} of the {target['measure']} ({asked} was asked for);"
-        f" alpha went from {alpha * multipliers[0]:.2g} to {alpha * multipliers[-1]:.2g} in"
-        f" {len(multipliers)} epochs; the others had no penalty"
+        f"{met}; alpha went from {alphas[0]:.2g} to {alphas[-1]:.2g} in {len(alphas)} epochs; the"
+        " others had no penalty"
     )
 
 

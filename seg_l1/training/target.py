@@ -204,12 +204,9 @@ class Target:
     def load_state_dict(self, state: dict[str, Any], loop: Loop) -> None:
         """Restores what `state_dict` returned; call it before the solver of `loop` is restored."""
         self.costs.load_state_dict(state.get("measured", {}))
-        lengths = (
-            "first_epoch",
-            "last_epoch",
-            "epochs",
-        )  # planned anew for another number of epochs
-        left_out = ("measured", *(() if state.get("epochs") == self.epochs else lengths))
+        left_out = {"measured"}
+        if state.get("epochs") != self.epochs:  # the plan for the new number of epochs holds
+            left_out |= {"first_epoch", "last_epoch", "epochs"}
         for name, value in state.items():
             if name not in left_out:
                 setattr(self, name, value)
