@@ -15,7 +15,16 @@ from PIL import Image
 from benchmarks import study
 from benchmarks.budget.measure import mious
 from benchmarks.budget.paired import paired
-from benchmarks.claims import borders, gradients, overfitting, page, sparsity, textures, trials
+from benchmarks.claims import (
+    borders,
+    gradients,
+    overfitting,
+    page,
+    selection,
+    sparsity,
+    textures,
+    trials,
+)
 from benchmarks.claims.claim import comparison_rows
 from benchmarks.claims.compare import Comparison, Results, adjusted, of_images, of_runs, verdict
 from benchmarks.claims.measure import (
@@ -35,6 +44,7 @@ from seg_l1.config.compose import plain
 from seg_l1.config.words import parse
 from seg_l1.metrics.segmentation import BoundaryF1, BoundaryIoU, ConfusionMatrix, scores
 from seg_l1.models.unet import UNet
+from seg_l1.runs.files import write_json
 from seg_l1.scope import scope
 
 PAGE = Path(__file__).parents[1] / "docs/study.md"
@@ -305,6 +315,37 @@ def test_a_study_trains_once_and_writes_its_tables(monkeypatch, tmp_path, capsys
     assert plainly.numbers["test_miou"] == pytest.approx(float(mean_iou(pooled)), nan_ok=True)
     (first, *_) = overfitting.comparisons(study.found(here, [study.CLAIMS["a"]]), here)
     assert first.seeds == 2 and first.images == 8
+
+
+def test_the_path_on_all_images_is_not_followed_twice(monkeypatch, tmp_path):
+    """The refit of the folds is its last run, where they chose the smallest α."""
+    folded = tmp_path / "folds"
+    for name in ("all/00", "all/01", "refit"):
+        (folded / name).mkdir(parents=True)
+    (tmp_path / "whole/path/00").mkdir(parents=True)
+    asked = []
+    monkeypatch.setattr(
+        selection, "_path", lambda *given: asked.append(given[-1]) or tmp_path / "whole"
+    )
+    here, alphas = Study(tmp_path, tmp_path), [3e-5, 1e-5, 3e-6]
+    found = selection.whole_path(here, 0, folded, {"alphas": alphas, "best_alpha": 3e-6})
+    assert sorted(found) == sorted(folded / name for name in ("all/00", "all/01", "refit"))
+    assert not asked
+    found = selection.whole_path(here, 0, folded, {"alphas": alphas, "best_alpha": 1e-5})
+    assert found == [tmp_path / "whole/path/00"]
+    assert asked == [["path.alphas=[3e-05,1e-05,3e-06]", f"dataset.parts={selection.FOLDS}"]]
+
+
+def test_the_regret_is_that_of_the_best_alpha_of_the_path(tmp_path):
+    path = [{"alpha": a, "test_miou": m, "zeros": 0.9} for a, m in ((1e-5, 0.5), (1e-6, 0.6))]
+    for seed in selection.SEEDS:
+        chosen = {"best mean": 1e-6, "one standard error": 1.0000001e-5}
+        write_json(tmp_path / f"path_s{seed}.json", {"chosen": chosen, "path": path})
+    rows = selection.regrets(Study(tmp_path, tmp_path))
+    assert [row["regret"] for row in rows] == pytest.approx([0.0, 0.1] * len(selection.SEEDS))
+    assert selection.answer(rows) == "mixed" and selection.answer([]) == "not tested"
+    assert selection.answer(rows[::2]) == "true here"
+    assert selection.answer(rows[1::2]) == "false here"
 
 
 def test_the_answer_is_that_of_the_comparisons():

@@ -31,10 +31,17 @@ def work(study: Study) -> None:
         with study.alone(f"path_{seed}") as free:
             if free and not _file(study, seed).is_file():
                 folded = _path(study, seed, "folds", [f"path.folds={FOLDS}", "path.rule=best"])
-                alphas = files.read_json(folded / "path.json")["alphas"]
-                every = ",".join(f"{alpha:.9g}" for alpha in alphas)
-                words = [f"path.alphas=[{every}]", f"dataset.parts={FOLDS}"]
-                _measure(study, seed, folded, _path(study, seed, "all", words))
+                choice = files.read_json(folded / "selection.json")
+                _measure(study, seed, choice, whole_path(study, seed, folded, choice))
+
+
+def whole_path(study: Study, seed: int, folded: Path, choice: Row) -> list[Path]:
+    """Returns the runs of the path on all images at every α of the folds."""
+    if choice["best_alpha"] == min(choice["alphas"]):  # the refit has followed it to its end
+        return [*(folded / "all").iterdir(), folded / "refit"]
+    every = ",".join(f"{alpha:.9g}" for alpha in choice["alphas"])
+    words = [f"path.alphas=[{every}]", f"dataset.parts={FOLDS}"]
+    return list((_path(study, seed, "all", words) / "path").iterdir())
 
 
 def _path(study: Study, seed: int, name: str, words: list[str]) -> Path:
@@ -68,16 +75,15 @@ def _file(study: Study, seed: int) -> Path:
     return study.measured / f"path_s{seed}.json"
 
 
-def _measure(study: Study, seed: int, folded: Path, whole: Path) -> None:
+def _measure(study: Study, seed: int, choice: Row, runs: list[Path]) -> None:
     """Writes what the folds chose, and the scores of each α along the path on all images."""
     path = []
-    for folder in sorted((whole / "path").iterdir()):
-        record = RunDirectory(folder)
+    for record in map(RunDirectory, runs):
         if record.last.is_file() and record.best.is_file():
             run = measured(record, study.folder / "paths" / f"measured_s{seed}", boundaries=False)
             path.append({"alpha": float(record.read_config()["regularizer"]["alpha"]),
                          **run.numbers})  # fmt: skip
-    choice = files.read_json(folded / "selection.json")
+    path.sort(key=lambda run: -run["alpha"])
     chosen = {rule: float(choice[key]) for rule, key in RULES.items()}
     study.measured.mkdir(parents=True, exist_ok=True)
     files.write_json(_file(study, seed), {"chosen": chosen, "path": path})
