@@ -137,6 +137,11 @@ def test_what_each_claim_needs():
     ) == ("not seen here")
     random = ("dropout", "l1", test, -1), ("dropout", "none", test, 0)
     assert said("f", *random) == "not seen here"
+    norm = gradients.NORM
+    assert said("e", ("l1 by subgradients", "none", norm, 1)) == "not tested"
+    assert said("e", ("l1", "none", gradients.VANISHED, 1), ("l1", "none", norm, 0)) == (
+        "not seen here"
+    )
     assert said("h", ("l1 by subgradients", "l1", "exact zeros", -1)) == "false here"
 
 
@@ -163,9 +168,31 @@ def test_borders_at_equal_miou_are_beyond_a_curve_of_the_other_seeds(tmp_path):
     assert strange == pytest.approx(0.9 - (0.1 + 1.5 * 0.31 - 0.7 * 0.31**2))
 
 
-def test_p_values_are_adjusted_per_data_set():
-    rows = adjusted([comparison(1, 0.01), comparison(1, 0.03), comparison(1, 0.04, "camvid")])
-    assert [row.adjusted for row in rows] == pytest.approx([0.02, 0.03, 0.04])
+def test_p_values_are_adjusted_per_data_set_and_by_whether_they_decide():
+    """What is only shown beside the comparisons that a claim needs does not dilute them."""
+    shown = replace(comparison(1, 0.015), score="shown")
+    rows = [comparison(1, 0.01), shown, comparison(1, 0.03), comparison(1, 0.04, "camvid"), shown]
+    found = adjusted(rows, lambda row: None if row.score == "shown" else "score")
+    assert [row.adjusted for row in found] == pytest.approx([0.02, 0.03, 0.03, 0.04, 0.03])
+
+
+def test_runs_that_a_claim_never_compares_do_not_count():
+    here = Study(Path("nowhere"), Path("nowhere"), "camvid")
+    planned = {letter: study.CLAIMS[letter].trials(here) for letter in "af"}
+    assert not {t.contender for t in planned["a"]} & set(overfitting.RANDOM)
+    assert {t.data for t in planned["f"]} == {"digits"}
+    sizes = {t.images for t in planned["f"] if t.contender in overfitting.RANDOM}
+    assert {t.images for t in planned["f"]} == sizes == {32, 512}
+
+
+def test_layers_without_a_gradient_are_counted(tmp_path):
+    """Whether it is exactly 0 or has decayed, as where subgradients shrink a layer."""
+    norms = np.full((4, 5), 0.1)
+    norms[-1, :2] = 0, 1e-12
+    np.savez(tmp_path / "one.npz", gradients=norms)
+    one = run(0.5, tmp_path / "one.npz")
+    assert gradients.vanished(one) == pytest.approx(2 / 5)
+    assert gradients.median_norm(one) == pytest.approx(0.1)
 
 
 def test_summed_counts_give_the_scores_of_the_program():

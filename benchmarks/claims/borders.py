@@ -23,7 +23,7 @@ def trials(study: Study) -> list[Trial]:
 
 
 def comparisons(results: Results, study: Study) -> list[Comparison]:
-    """Each boundary score at every size, and one of them without what the mIoU explains."""
+    """Each boundary score at every size, and one of them at equal mIoU."""
     rows = []
     for data in study.data:
         for images in SIZES[data]:
@@ -36,7 +36,7 @@ def comparisons(results: Results, study: Study) -> list[Comparison]:
                 for score, found in pairs.items()
                 if found
             ]
-    return adjusted(rows)
+    return adjusted(rows, needs)
 
 
 def beyond(results: Results, data: str, runs: Runs) -> dict[int, float]:

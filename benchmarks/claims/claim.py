@@ -31,8 +31,8 @@ class Claim:
         text: what is claimed.
         trials: the trainings that it needs.
         comparisons: the differences that are tested; [] where there are none yet.
-        needs: what a comparison must show for the claim to be true, by name, such as its score;
-            None = it is shown and has no part in the verdict.
+        needs: of a comparison, the name of the condition of the claim that it decides about, such
+            as its score; None = it is shown, but has no part in the verdict.
         scores: rows of its table of scores.
         picture: draws it.
         before: (trial) -> what is called with the loop before the trial is trained.

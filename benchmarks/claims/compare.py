@@ -75,7 +75,7 @@ class Comparison:
         seeds: how many were compared.
         difference, low, high: the mean and its 95 % interval.
         p: by itself.
-        adjusted: by Holm's method, among the comparisons of its claim on its data set.
+        adjusted: p, adjusted by Holm's method among the comparisons of its family (`adjusted`).
     """
 
     data: str
@@ -134,11 +134,22 @@ def of_values(first: Mapping[int, float], second: Mapping[int, float]) -> dict[s
     }  # fmt: skip
 
 
-def adjusted(comparisons: Iterable[Comparison]) -> list[Comparison]:
-    """Adjusts the p-values by Holm's method, over the comparisons of each data set."""
+def adjusted(
+    comparisons: Iterable[Comparison], needs: Callable[[Comparison], str | None]
+) -> list[Comparison]:
+    """Adjusts the p-values by Holm's method, in families.
+
+    Of each data set, the comparisons that decide about the claim are one family, and those that are
+    only shown are another.
+
+    Args:
+        needs: see `Claim`.
+    """
     rows = list(comparisons)
-    for data in {row.data for row in rows}:
-        places = [index for index, row in enumerate(rows) if row.data == data]
+    families: dict[tuple[str, bool], list[int]] = {}
+    for index, row in enumerate(rows):
+        families.setdefault((row.data, needs(row) is not None), []).append(index)
+    for places in families.values():
         for index, p in zip(places, holm([rows[i].p for i in places]), strict=True):
             rows[index] = replace(rows[index], adjusted=p)
     return rows

@@ -29,7 +29,9 @@ WAYS = {
 
 NORM = "log10 of the median gradient norm"
 LEAST = 1e-8
-"""A smaller norm counts as this one, so that 0 has a logarithm."""
+"""Smaller norms count as vanished, and as this one where logarithms are taken."""
+
+VANISHED = "share of tensors without a gradient"
 
 REMEDIES = {"": (), "clipped": ("trainer.clip_norm=1",), "accumulated": ("trainer.accumulate=4",)}
 COLORS = {"none": INK, "l1": BLUE, "l1 by subgradients": ORANGE, "elastic_net": GREEN}
@@ -82,8 +84,8 @@ def median_norm(run: Measured) -> float:
 
 
 def vanished(run: Measured) -> float:
-    """Returns the share of the tensors whose gradient is exactly 0 after the last epoch."""
-    return float((run.arrays["gradients"][-1] == 0).mean())
+    """Returns the share of the tensors whose gradient norm is below `LEAST` in the last epoch."""
+    return float((run.arrays["gradients"][-1] < LEAST).mean())
 
 
 def _runs(results: Results, way: str, remedy: str) -> Runs:
@@ -92,7 +94,7 @@ def _runs(results: Results, way: str, remedy: str) -> Runs:
 
 
 def comparisons(results: Results, study: Study) -> list[Comparison]:
-    """Norms with each penalty − those without; each remedy − none, for the penalties with L1."""
+    """Each penalty − none; each remedy − the same penalty without it, for penalties with L1."""
     pairs = [((way, ""), ("none", ""), -1) for way in WAYS if way != "none"]
     pairs += [
         ((way, remedy), (way, ""), 1)
@@ -106,18 +108,21 @@ def comparisons(results: Results, study: Study) -> list[Comparison]:
     for (way, remedy), other, sign in pairs:
         runs, others = _runs(results, way, remedy), _runs(results, *other)
         found = {
-            NORM: of_runs(runs, others, lambda run: float(np.log10(max(median_norm(run), LEAST)))),
-        }
+            NORM: (
+                sign, of_runs(runs, others, lambda r: float(np.log10(max(median_norm(r), LEAST))))
+            ),
+            VANISHED: (-sign, of_runs(runs, others, vanished)),
+        }  # fmt: skip
         if sign > 0:
-            found["test mIoU"] = of_images(runs, others, REGIONS)
+            found["test mIoU"] = (1, of_images(runs, others, REGIONS))
         labels = [f"{name} {extra}".strip() for name, extra in ((way, remedy), other)]
         strength = WAYS[way][1]
         rows += [
-            Comparison("digits", IMAGES, *labels, strength, score, sign, **row)
-            for score, row in found.items()
+            Comparison("digits", IMAGES, *labels, strength, score, claimed, **row)
+            for score, (claimed, row) in found.items()
             if row
         ]
-    return adjusted(rows)
+    return adjusted(rows, needs)
 
 
 def scores(results: Results, study: Study) -> list[Row]:
@@ -165,8 +170,9 @@ def picture(results: Results, study: Study) -> Figure | None:
 
 
 def needs(row: Comparison) -> str | None:
-    """Norms with L1 must be smaller than without; what the remedies do is shown beside it."""
-    return row.score if row.second == "none" else None
+    """The median norm where L1 makes zeros, which subgradients do not, against no penalty."""
+    zeros = row.second == "none" and "subgradients" not in row.first
+    return row.score if zeros and row.score == NORM else None
 
 
 CLAIMS = [

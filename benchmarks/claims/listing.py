@@ -22,7 +22,7 @@ from seg_l1.display.style import BLUE, GREEN, ORANGE, new_figure, styled
 
 IMAGES = 512
 SEEDS = {"article's": range(1), "default": range(3)}
-"""By network: the article's one learns nothing in the budget of the study (docs/study.md)."""
+"""By network: in this budget the article's learns little but the background (docs/study.md)."""
 
 ARTICLE = ("experiment=article_listing",)
 SUBGRADIENT = ("regularizer.solver=subgradient",)
@@ -86,7 +86,7 @@ def comparisons(results: Results, study: Study) -> list[Comparison]:
             for score, row in found.items()
             if row
         ]
-    return adjusted(rows)
+    return adjusted(rows, needs)
 
 
 def scores(results: Results, study: Study) -> list[Row]:

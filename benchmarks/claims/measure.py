@@ -42,7 +42,7 @@ EDGES = np.linspace(-1, 1, 81)
 """Bins of the histogram of the weights, relative to the largest of their tensor."""
 
 NEAR = 0.01
-"""A weight is near zero if it is smaller than this share of the largest in its tensor."""
+"""A weight is near zero if it is at most this share of the largest in its tensor."""
 
 
 @dataclass(frozen=True)

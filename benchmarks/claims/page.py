@@ -80,7 +80,7 @@ def regrets(folder: Path) -> list[Row]:
 
 def table(folder: Path) -> str:
     """Returns the table of verdicts, and that of all differences, in Markdown."""
-    lines = ["| | claim | |", "|---|---|---|"]
+    lines = ["| | claim | verdict |", "|---|---|---|"]
     lines += [f"| {c.letter} | {c.text} | {said_of(c.letter, folder)} |" for c in CLAIMS.values()]
     return "\n".join([*lines, "", *differences(folder)])
 
@@ -88,7 +88,7 @@ def table(folder: Path) -> str:
 def differences(folder: Path) -> list[str]:
     """Returns the lines of a table with a row for each comparison, which can be unfolded."""
     lines = ["<details><summary>All differences, with their intervals</summary>", ""]
-    head = "| | data | n | difference | score | | 95 % interval | adjusted p | |"
+    head = "| | data | n | comparison | score | difference | 95 % interval | adjusted p | |"
     lines += [head, 9 * "|---" + "|"]
     for letter in CLAIMS:
         for row in read(folder / f"{letter}_comparisons.csv"):

@@ -38,7 +38,7 @@ def comparisons(results: Results, study: Study) -> list[Comparison]:
             rows.append(
                 Comparison("digits", IMAGES, ours, theirs, strength, NAMES[name], sign, **found)
             )
-    return adjusted(rows)
+    return adjusted(rows, needs)
 
 
 def scores(results: Results, study: Study) -> list[Row]:
@@ -86,7 +86,7 @@ def _both(results: Results) -> tuple[Runs, Runs]:
 
 
 def subgradient_comparisons(results: Results, study: Study) -> list[Comparison]:
-    """The textbook's way is claimed to be as good: zeros as many, mIoU as high."""
+    """The textbook method is claimed to give as many zeros and as high an mIoU."""
     ours, theirs = _both(results)
     found = {
         "exact zeros": of_runs(ours, theirs, lambda run: run.numbers["zeros"]),
@@ -94,11 +94,12 @@ def subgradient_comparisons(results: Results, study: Study) -> list[Comparison]:
         "test mIoU": of_images(ours, theirs, REGIONS),
     }
     label = "l1 by subgradients"
-    return adjusted(
+    rows = [
         Comparison("digits", IMAGES, label, "l1", ALPHA, score, 1, **row)
         for score, row in found.items()
         if row
-    )
+    ]
+    return adjusted(rows, needs_of_subgradients)
 
 
 def subgradient_scores(results: Results, study: Study) -> list[Row]:

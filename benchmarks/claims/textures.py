@@ -45,10 +45,10 @@ SCORES = {
 
 
 def entropies(root: Path) -> dict[str, float]:
-    """Returns the mean local entropy, in bits, of the pixels of each class of CamVid's training.
+    """Returns the mean local entropy in bits of each class of CamVid's training images.
 
-    That of a pixel is the entropy of the histogram of gray values (32 levels) of the 9×9 pixels
-    around it, in the images at their full size.
+    The local entropy of a pixel is that of the histogram of gray values (32 levels) of the 9×9
+    pixels around it, in the images at their full size.
     """
     total, pixels = np.zeros(len(CLASSES)), np.zeros(len(CLASSES))
     for mask in sorted((root / "train/masks").iterdir()):
@@ -76,11 +76,8 @@ def comparisons(results: Results, study: Study) -> list[Comparison]:
         _, others = results.best("camvid", images, "none")
         for name, score in SCORES.items():
             if found := of_images(runs, others, REGIONS, score):
-                claimed = -1 if score is flat else 1
-                rows.append(
-                    Comparison("camvid", images, "l1", "none", strength, name, claimed, **found)
-                )
-    return adjusted(rows)
+                rows.append(Comparison("camvid", images, "l1", "none", strength, name, 1, **found))
+    return adjusted(rows, needs)
 
 
 def scores(results: Results, study: Study) -> list[Row]:
@@ -88,7 +85,10 @@ def scores(results: Results, study: Study) -> list[Row]:
     for contender in ("none", "l1"):
         for images in SIZES["camvid"]:
             for strength, runs in results.strengths("camvid", images, contender).items():
-                row = {"images": images, "contender": contender, "strength": strength}
+                row = {
+                    "data": "camvid", "images": images, "contender": contender,
+                    "strength": strength, "seeds": len(runs),
+                }  # fmt: skip
                 totals = [runs[seed].arrays[REGIONS].sum(0) for seed in sorted(runs)]
                 for name, score in SCORES.items():
                     row[name] = plus_minus([float(score(one)) for one in totals])

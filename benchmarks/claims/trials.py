@@ -78,7 +78,7 @@ class Trial:
         contender: a `regularizer=`.
         strength: of it, as it is typed; None = it has none.
         seed: of the images that are drawn, of weights and order.
-        variant: what else is unlike the other trials, for names; "" = nothing.
+        variant: what else distinguishes it from other trials, as part of its name; "" = nothing.
         words: overrides of the variant.
     """
 
