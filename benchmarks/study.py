@@ -130,8 +130,10 @@ def write(study: Study, claim: Claim, output: Path) -> None:
     write_table(output / f"{claim.letter}_comparisons.csv", comparison_rows(comparisons))
     if scores and (figure := claim.picture(results, study)) is not None:
         write_bytes(output / f"{claim.letter}.png", png(figure))
-    said = answer(scores) if claim.letter == "g" else claim.verdict(comparisons)
-    print(f"({claim.letter}) {claim.text}: {said}  ({len(results.found)} runs)")
+    said, found_of_it = claim.verdict(comparisons), f"{len(results.found)} runs"
+    if claim.letter == "g":
+        said, found_of_it = answer(scores), f"{len({row['seed'] for row in scores})} paths"
+    print(f"({claim.letter}) {claim.text}: {said}  ({found_of_it})")
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:

@@ -14,7 +14,7 @@ from benchmarks.claims.claim import Claim, Row, intervals
 from benchmarks.claims.compare import Comparison, Results, adjusted, of_images
 from benchmarks.claims.measure import REGIONS, ious
 from benchmarks.claims.trials import SIZES, Study, Trial, grid
-from seg_l1.display.style import new_figure, styled
+from seg_l1.display.style import BLUE, INK, ORANGE, new_figure, styled
 
 CLASSES = (
     "sky", "building", "pole", "road", "pavement", "tree", "sign_symbol", "fence", "car",
@@ -100,14 +100,31 @@ def scores(results: Results, study: Study) -> list[Row]:
 
 @styled
 def picture(results: Results, study: Study) -> Figure | None:
+    """Differences with their intervals, and the mean difference of each class."""
     rows = comparisons(results, study)
     if not rows:
         return None
-    figure = new_figure(7.2, 3.2)
-    for axes, score in zip(figure.subplots(1, len(SCORES)), SCORES, strict=True):
-        shown = [row for row in rows if row.score == score]
-        intervals(axes, shown, [f"n = {row.images}" for row in shown])
-        axes.set_title(f"{score}\nl1 − none")
+    figure = new_figure(7.2, 3.4)
+    left, right = figure.subplots(1, 2)
+    rows.sort(key=lambda row: list(SCORES).index(row.score))
+    intervals(left, rows, [f"{row.score}, n = {row.images}" for row in rows])
+    left.set_title("difference l1 − none")
+    order = sorted(range(len(CLASSES)), key=lambda number: CLASSES[number] in FLAT)
+    for images, color in zip(SIZES["camvid"], (ORANGE, BLUE), strict=True):
+        ours, theirs = (results.best("camvid", images, name)[1] for name in ("l1", "none"))
+        if seeds := ours.keys() & theirs.keys():
+            per_class = [
+                np.mean([ious(runs[seed].arrays[REGIONS].sum(0)) for seed in seeds], axis=0)
+                for runs in (ours, theirs)
+            ]
+            points = (per_class[0] - per_class[1])[order], range(len(order))[::-1]
+            right.plot(*points, "o", color=color, ms=5, label=f"n = {images}")
+    right.axvline(0, color=INK, lw=0.8)
+    right.axhline(len(FLAT) - 0.5, color=INK, lw=0.8, ls=":")
+    names = [CLASSES[number].replace("_", " ") for number in order]
+    right.set_yticks(range(len(order))[::-1], names)
+    right.set_title("IoU of each class, l1 − none")
+    right.legend(fontsize=7.5, loc="lower right")
     return figure
 
 
