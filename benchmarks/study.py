@@ -130,10 +130,10 @@ def write(study: Study, claim: Claim, output: Path) -> None:
     write_table(output / f"{claim.letter}_comparisons.csv", comparison_rows(comparisons))
     if scores and (figure := claim.picture(results, study)) is not None:
         write_bytes(output / f"{claim.letter}.png", png(figure))
-    said, found_of_it = claim.verdict(comparisons), f"{len(results.found)} runs"
+    said, count = claim.verdict(comparisons), f"{len(results.found)} runs"
     if claim.letter == "g":
-        said, found_of_it = answer(scores), f"{len({row['seed'] for row in scores})} paths"
-    print(f"({claim.letter}) {claim.text}: {said}  ({found_of_it})")
+        said, count = answer(scores), f"{len({row['seed'] for row in scores})} paths"
+    print(f"({claim.letter}) {claim.text}: {said}  ({count})")
 
 
 def write_table(path: Path, rows: Sequence[Row]) -> None:
