@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from itertools import product
 from statistics import fmean, stdev
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.claims.claim import COLORS, Claim, Row, score_rows
@@ -77,22 +79,23 @@ def center(numbers: list[float]) -> tuple[float, float]:
 @styled
 def picture(results: Results, study: Study, contenders: tuple[str, ...]) -> Figure | None:
     """Test mIoU and gap against the number of training images, with standard deviations."""
-    shown = [data for data in study.data if any(t.data == data for t in results.found)]
+    found = {(t.data, t.images) for t in results.found}
+    shown = {
+        data: sizes for data in study.data
+        if (sizes := [n for n in SIZES[data] if (data, n) in found])
+    }  # fmt: skip
     figure = new_figure(7.2, 2.9 * len(shown))
     grid_of_axes = figure.subplots(len(shown), 2, squeeze=False)
-    for axes, data in zip(grid_of_axes, shown, strict=True):
+    for axes, (data, sizes) in zip(grid_of_axes, shown.items(), strict=True):
         for contender in contenders:
-            points = []
-            for images in SIZES[data]:
+            points = []  # NaN, a gap in the line, where the contender is not trained
+            for images in sizes:
                 _, runs = results.best(data, images, contender)
-                if runs:
-                    test = values(runs, "test_miou")
-                    train = values(runs, "train_miou")
-                    gap = [a - b for a, b in zip(train, test, strict=True)]
-                    points.append((images, *center(test), *center(gap)))
-            if not points:
+                test, gap = values(runs, "test_miou"), [_gap(run) for run in runs.values()]
+                points.append((*center(test), *center(gap)) if runs else (math.nan,) * 4)
+            test, test_sd, gap, gap_sd = np.array(points).T
+            if np.isnan(test).all():
                 continue
-            sizes, test, test_sd, gap, gap_sd = zip(*points, strict=True)
             style = {
                 "color": COLORS[contender],
                 "fmt": "o-",
@@ -104,7 +107,7 @@ def picture(results: Results, study: Study, contenders: tuple[str, ...]) -> Figu
             axes[1].errorbar(sizes, gap, gap_sd, **style)
         for one, title in zip(axes, (TEST, GAP), strict=True):
             one.set_xscale("log", base=2)
-            one.set_xticks(SIZES[data], [str(size) for size in SIZES[data]])
+            one.set_xticks(sizes, [str(size) for size in sizes])
             one.set_xlabel("training images")
             one.set_title(f"{data}: {title}")
         axes[0].legend(fontsize=7.5)

@@ -124,7 +124,7 @@ def picture(results: Results, study: Study) -> Figure | None:
     names = [CLASSES[number].replace("_", " ") for number in order]
     right.set_yticks(range(len(order))[::-1], names)
     right.set_title("IoU of each class, l1 − none")
-    right.legend(fontsize=7.5, loc="lower right")
+    right.legend(fontsize=7.5, loc="center left")
     return figure
 
 
