@@ -340,7 +340,8 @@ def test_a_study_trains_once_and_writes_its_tables(monkeypatch, tmp_path, capsys
     assert set(plainly.arrays) == {"regions", *BOUNDARIES, "histogram", "quantiles"}
     pooled = plainly.arrays["regions"].sum(0)
     assert plainly.numbers["test_miou"] == pytest.approx(float(mean_iou(pooled)), nan_ok=True)
-    (first, *_) = overfitting.comparisons(study.found(here, [study.CLAIMS["a"]]), here)
+    claim = study.CLAIMS["a"]
+    (first, *_) = claim.comparisons(study.found(here, [claim]), here)
     assert first.seeds == 2 and first.images == 8
 
 
